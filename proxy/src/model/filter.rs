@@ -1,0 +1,79 @@
+//! What a rule does to a request or response on its way. A new kind of filter is a variant of [`Filter`]; every
+//! `match` on it then says what is missing.
+
+use super::Text;
+use serde::Serialize;
+
+/// A processing step, applied in the order of the rule's list.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Filter {
+    /// Edits the request's fields before they go to the backend.
+    RequestHeaders(HeaderEdits),
+    /// Edits the response's fields before they go to the client.
+    ResponseHeaders(HeaderEdits),
+    /// Changes host or path before the request goes to the backend.
+    Rewrite(Rewrite),
+}
+
+/// Edits to header fields: `set` replaces or adds, then `add` appends, then `remove` deletes. Names are in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct HeaderEdits {
+    /// Replace every field of that name by one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<(Text, Text)>,
+    /// Append a field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<(Text, Text)>,
+    /// Delete every field of that name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<Text>,
+}
+
+/// `URLRewrite`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Rewrite {
+    /// New Host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<Text>,
+    /// New path; the query stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathRewrite>,
+}
+
+/// How a path is replaced.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum PathRewrite {
+    /// The whole path.
+    Full(Text),
+    /// What the rule's prefix matched; the rest stays. `/` removes the prefix.
+    Prefix(Text),
+}
+
+/// `RequestRedirect`: answers instead of forwarding.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Redirect {
+    /// Scheme of `Location`; absent keeps the request's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
+    /// Host of `Location`; absent keeps the request's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<Text>,
+    /// Port of `Location`; absent: the given scheme's, else the listener's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Path of `Location`; absent keeps the request's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathRewrite>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// A URL scheme.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// `http`
+    Http,
+    /// `https`
+    Https,
+}

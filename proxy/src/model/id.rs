@@ -1,0 +1,124 @@
+//! Typed ids. Parts of the model refer to each other by these, never by joined strings; their `Display`
+//! forms are for people, logs and metric labels.
+
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+
+/// Immutable text that is cheap to share.
+pub type Text = Arc<str>;
+
+/// Namespace and name of the object that a part of the model came from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ObjectName {
+    /// Namespace, never empty.
+    pub namespace: Text,
+    /// Name within the namespace.
+    pub name: Text,
+}
+
+impl ObjectName {
+    /// Names an object.
+    pub fn new(namespace: impl Into<Text>, name: impl Into<Text>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A port of a Gateway, as its listeners name it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct PortId {
+    /// The Gateway.
+    pub gateway: ObjectName,
+    /// The port clients connect to.
+    pub port: u16,
+}
+
+impl fmt::Display for PortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.gateway, self.port)
+    }
+}
+
+/// A listener of a Gateway, declared by the Gateway itself or by a ListenerSet attached to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ListenerId {
+    /// The Gateway that serves the listener.
+    pub gateway: ObjectName,
+    /// The ListenerSet that declares it; absent when the Gateway does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener_set: Option<ObjectName>,
+    /// The listener's name (`sectionName`).
+    pub name: Text,
+}
+
+impl fmt::Display for ListenerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.listener_set {
+            None => write!(f, "{}/{}", self.gateway, self.name),
+            Some(set) => write!(f, "{}/{}/{}", self.gateway, set, self.name),
+        }
+    }
+}
+
+/// Kinds of route object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum RouteKind {
+    /// `HTTPRoute`.
+    #[serde(rename = "HTTPRoute")]
+    Http,
+}
+
+impl fmt::Display for RouteKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "HTTPRoute",
+        })
+    }
+}
+
+/// A route object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct RouteId {
+    /// Kind of the object.
+    pub kind: RouteKind,
+    /// Its name.
+    #[serde(flatten)]
+    pub name: ObjectName,
+}
+
+impl fmt::Display for RouteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)
+    }
+}
+
+/// Kinds of object that a route can forward to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum BackendKind {
+    /// A core `Service`.
+    Service,
+}
+
+/// One port of a backend object: what has endpoints, connection pools and health of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct BackendId {
+    /// Kind of the object.
+    pub kind: BackendKind,
+    /// Its name.
+    #[serde(flatten)]
+    pub name: ObjectName,
+    /// Its port (a Service's port, not the pods').
+    pub port: u16,
+}
+
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.port)
+    }
+}

@@ -1,0 +1,59 @@
+//! The routing model: the whole configuration of the proxy as plain immutable data.
+//!
+//! The controller (or anything else) builds a [`Model`]; [`crate::snapshot`] compiles it. Nothing in this
+//! folder does I/O, knows Kubernetes, or holds anything compiled: names are text, patterns are text,
+//! certificates are PEM. What is broken is data too: a reference that was refused is a
+//! [`Target::Fail`] or an [`Action::Fail`], never a missing route.
+//!
+//! Parts are behind [`Arc`] and keyed by typed ids, so that a model made from the one before it shares what
+//! did not change, and a compile can tell by pointer what is equal.
+
+mod backend;
+mod filter;
+mod id;
+mod listener;
+mod matches;
+mod route;
+
+pub use backend::{Backend, BackendProtocol, Endpoint, EndpointSet};
+pub use filter::{Filter, HeaderEdits, PathRewrite, Redirect, Rewrite, Scheme};
+pub use id::{BackendId, BackendKind, ListenerId, ObjectName, PortId, RouteId, RouteKind, Text};
+pub use listener::{Certificate, HostPattern, Listener, Port, PortProtocol, Redacted, Tls};
+pub use matches::{Match, PathMatch, StringMatch, ValueMatch};
+pub use route::{Action, Failure, Route, Rule, Target, Timeouts, WeightedBackend};
+
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Everything the proxy serves, from one point in time.
+///
+/// Serializes as three lists (`ports`, `routes`, `backends`) and one map of endpoints, sorted by id: the form that
+/// `headgate translate` and `/config` print. Private keys serialize as `"[redacted]"`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Model {
+    /// Ports to listen on, each with its listeners.
+    #[serde(serialize_with = "values")]
+    pub ports: BTreeMap<PortId, Arc<Port>>,
+    /// Routes, each naming the listeners it is attached to.
+    #[serde(serialize_with = "values")]
+    pub routes: BTreeMap<RouteId, Arc<Route>>,
+    /// Targets of routes, without their endpoints. A [`Target::Backend`] always names one of these.
+    #[serde(serialize_with = "values")]
+    pub backends: BTreeMap<BackendId, Arc<Backend>>,
+    /// Live endpoints of each backend. Swapped on their own ([`crate::snapshot::Publisher::publish_endpoints`]).
+    /// A backend that has no entry here has no endpoints.
+    #[serde(serialize_with = "endpoint_sets")]
+    pub endpoints: BTreeMap<BackendId, Arc<EndpointSet>>,
+}
+
+fn values<K, V: Serialize, S: Serializer>(map: &BTreeMap<K, Arc<V>>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(map.values())
+}
+
+fn endpoint_sets<S: Serializer>(
+    map: &BTreeMap<BackendId, Arc<EndpointSet>>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    to.collect_map(map.iter().map(|(id, set)| (id.to_string(), set)))
+}

@@ -1,0 +1,109 @@
+//! Routes: which requests on which listeners go where. One form for all HTTP kinds of route.
+
+use super::{BackendId, Filter, HostPattern, ListenerId, Match, Redirect, RouteId, Text};
+use serde::Serialize;
+use std::time::Duration;
+
+/// One route object.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Route {
+    /// Who it is.
+    pub id: RouteId,
+    /// Seconds since the Unix epoch when the object was created: the older of two equal matches wins.
+    pub created: i64,
+    /// Listeners that accepted it, sorted. Empty: it serves nothing.
+    pub listeners: Vec<ListenerId>,
+    /// Hostnames **as written**, never empty (`Any` when the object names none). A request must match its listener's
+    /// hostname and one of these.
+    pub hostnames: Vec<HostPattern>,
+    /// Rules in the order of the object.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule of a route.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rule {
+    /// Its name, if it has one (`sectionName` of policies).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Text>,
+    /// Alternatives, never empty.
+    pub matches: Vec<Match>,
+    /// Steps for every request that the rule takes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
+    /// What happens then.
+    pub action: Action,
+    /// Bounds on the time it may take.
+    #[serde(skip_serializing_if = "Timeouts::is_none")]
+    pub timeouts: Timeouts,
+}
+
+/// What a rule does with a request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Action {
+    /// Forward to one of these, chosen by weight. When all weights are 0 (or the list is empty) the answer is 500.
+    Forward(Vec<WeightedBackend>),
+    /// Answer with a redirect.
+    Redirect(Redirect),
+    /// Answer with an error: the rule could not be honoured.
+    Fail(Failure),
+}
+
+/// One `backendRef`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WeightedBackend {
+    /// Where its share goes.
+    pub target: Target,
+    /// Its share is `weight` of the sum of all.
+    pub weight: u32,
+    /// Steps for requests that go there, after the rule's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
+}
+
+/// The end of a `backendRef`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Target {
+    /// A backend of the model.
+    Backend(BackendId),
+    /// A reference that was refused: its share gets an error.
+    Fail(Failure),
+}
+
+/// Why a part of a route answers 500 instead of doing what it says. Told in full in the object's status; the client
+/// sees only the status code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Failure {
+    /// The rule names no backend.
+    NoBackends,
+    /// The Service or its port doesn't exist.
+    BackendNotFound,
+    /// The reference is of a kind that can't be forwarded to.
+    BackendKind,
+    /// The reference crosses namespaces without a ReferenceGrant.
+    RefNotPermitted,
+    /// The Service speaks a protocol that isn't supported, or may not be used (ExternalName).
+    UnsupportedBackend,
+    /// A filter that doesn't exist, isn't supported, or is incomplete.
+    InvalidFilter,
+    /// A match that can't be compiled (a malformed regular expression).
+    InvalidMatch,
+}
+
+/// Bounds on time, GEP-1742. Absent: no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Timeouts {
+    /// From the whole request head read to the whole response sent, over all tries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Duration>,
+    /// One try, from first byte sent to the backend to the response's end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_request: Option<Duration>,
+}
+
+impl Timeouts {
+    /// Whether there is no bound at all.
+    pub fn is_none(&self) -> bool {
+        self.request.is_none() && self.backend_request.is_none()
+    }
+}
