@@ -72,7 +72,7 @@ pub enum Target {
 
 /// Why a part of a route answers 500 instead of doing what it says. Told in full in the object's status; the client
 /// sees only the status code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Failure {
     /// The rule names no backend.
     NoBackends,
