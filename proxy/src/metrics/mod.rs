@@ -1,0 +1,300 @@
+//! Counters: arrays of their own for each worker thread, found by index, summed up when somebody asks.
+//!
+//! A compiled rule holds its [`RuleMetrics`], a backend its [`BackendMetrics`]; they are keyed by id in [`Metrics`] and
+//! outlive a snapshot, so that an edit resets nobody's counters. A thread only ever writes its own cells, with
+//! relaxed loads and stores: no lock, no shared cache line, no look-up of labels on the request path.
+
+mod export;
+
+use crate::model::{BackendId, PortProtocol, RouteId, Text};
+use crate::rejection::Rejection;
+use http::StatusCode;
+use std::collections::BTreeMap;
+#[expect(clippy::disallowed_types, reason = "taken by compile and by a scrape, never by a request")]
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Upper bounds of the duration histogram, in milliseconds: half a millisecond (a fast service next door) to a minute
+/// (our default bound on an answer's head).
+const DURATION_BOUNDS_MS: [f64; 16] = [
+    0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0,
+    60_000.0,
+];
+
+/// Classes of status code, 1xx to 5xx.
+const CLASSES: usize = 5;
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+struct Cell(AtomicU64);
+
+impl Cell {
+    fn add(&self, n: u64) {
+        // One thread writes a cell: no read-modify-write is needed, and none is paid for.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A counter for each rejection.
+#[derive(Debug)]
+struct PerRejection([Cell; Rejection::ALL.len()]);
+
+impl Default for PerRejection {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Cell::default()))
+    }
+}
+
+impl PerRejection {
+    fn of(&self, rejection: Rejection) -> &Cell {
+        &self.0[rejection.index()]
+    }
+}
+
+/// A `T` for each worker thread, made when the thread first needs it: a rule that never sees a request costs a pointer.
+#[derive(Debug)]
+struct PerThread<T>(Box<[OnceLock<Box<T>>]>);
+
+impl<T: Default> PerThread<T> {
+    fn new(threads: usize) -> Self {
+        Self((0..threads).map(|_| OnceLock::new()).collect())
+    }
+
+    fn of(&self, thread: usize) -> &T {
+        self.0[thread].get_or_init(Box::default)
+    }
+
+    fn sum(&self, count: impl Fn(&T) -> u64) -> u64 {
+        self.0.iter().filter_map(OnceLock::get).map(|cells| count(cells)).sum()
+    }
+
+    fn is_used(&self) -> bool {
+        self.0.iter().any(|cells| cells.get().is_some())
+    }
+}
+
+/// Responses by class, and how long they took.
+#[derive(Debug, Default)]
+// A cache line of its own (two, for the prefetcher), so that threads don't share one.
+#[repr(align(128))]
+struct RuleCells {
+    responses: [Cell; CLASSES],
+    /// One more than there are bounds: the last is for what took longer than all of them.
+    durations: [Cell; DURATION_BOUNDS_MS.len() + 1],
+    nanoseconds: Cell,
+}
+
+/// The counters of one rule of a route.
+#[derive(Debug)]
+pub struct RuleMetrics(PerThread<RuleCells>);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct BackendCells {
+    responses: [Cell; CLASSES],
+    failures: PerRejection,
+    connections: Cell,
+    retries: Cell,
+}
+
+/// The counters of one backend.
+#[derive(Debug)]
+pub struct BackendMetrics(PerThread<BackendCells>);
+
+/// What a thread counts whatever the route.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct ThreadCells {
+    rejections: PerRejection,
+    opened: [Cell; 2],
+    closed: [Cell; 2],
+    handshake_failures: Cell,
+    received: Cell,
+    sent: Cell,
+}
+
+/// Which rule: its route, its position, and its name if it has one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct RuleKey {
+    route: RouteId,
+    index: u32,
+    name: Option<Text>,
+}
+
+/// Entries of a map that may be dead before it is swept without a scrape.
+const SLACK: usize = 1_024;
+
+/// Counters by id. An entry whose rule or backend is gone is swept by the next scrape, or once the map has doubled.
+#[derive(Debug)]
+struct Ids<K, M> {
+    entries: BTreeMap<K, Arc<M>>,
+    swept: usize,
+}
+
+impl<K: Ord, M> Ids<K, M> {
+    fn new() -> Self {
+        Self { entries: BTreeMap::new(), swept: 0 }
+    }
+
+    fn get(&mut self, key: K, make: impl FnOnce() -> M) -> Arc<M> {
+        if self.entries.len() > 2 * self.swept + SLACK {
+            self.sweep();
+        }
+        self.entries.entry(key).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    fn sweep(&mut self) {
+        self.entries.retain(|_, metrics| Arc::strong_count(metrics) > 1);
+        self.swept = self.entries.len();
+    }
+}
+
+/// All counters of the process.
+#[derive(Debug)]
+#[expect(clippy::disallowed_types, reason = "taken by compile and by a scrape, never by a request")]
+pub struct Metrics {
+    threads: Box<[ThreadCells]>,
+    rules: Mutex<Ids<RuleKey, RuleMetrics>>,
+    backends: Mutex<Ids<BackendId, BackendMetrics>>,
+    generation: AtomicU64,
+    /// Lines that the access log had no room for; any thread adds.
+    dropped_lines: AtomicU64,
+}
+
+#[expect(clippy::disallowed_types, reason = "taken by compile and by a scrape, never by a request")]
+impl Metrics {
+    /// Counters for that many worker threads.
+    pub fn new(threads: usize) -> Arc<Self> {
+        Arc::new(Self {
+            threads: (0..threads).map(|_| ThreadCells::default()).collect(),
+            rules: Mutex::new(Ids::new()),
+            backends: Mutex::new(Ids::new()),
+            generation: AtomicU64::new(0),
+            dropped_lines: AtomicU64::new(0),
+        })
+    }
+
+    /// The handle of one worker thread, `0 <= thread < threads`. Only that thread may count with it.
+    pub fn thread(self: &Arc<Self>, thread: usize) -> ThreadMetrics {
+        assert!(thread < self.threads.len(), "a handle for each worker thread, no more");
+        ThreadMetrics { metrics: self.clone(), thread }
+    }
+
+    /// The counters of a rule: the same as long as its route, position and name are.
+    pub fn rule(&self, route: &RouteId, index: u32, name: Option<&Text>) -> Arc<RuleMetrics> {
+        let key = RuleKey { route: route.clone(), index, name: name.cloned() };
+        let threads = self.threads.len();
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.get(key, || RuleMetrics(PerThread::new(threads)))
+    }
+
+    /// The counters of a backend.
+    pub fn backend(&self, id: &BackendId) -> Arc<BackendMetrics> {
+        let threads = self.threads.len();
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        backends.get(id.clone(), || BackendMetrics(PerThread::new(threads)))
+    }
+
+    /// Tells which generation of the model is in force.
+    pub fn published(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// An access log line was dropped.
+    pub fn line_dropped(&self) {
+        self.dropped_lines.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts for one worker thread. Cheap to clone within that thread.
+#[derive(Clone, Debug)]
+pub struct ThreadMetrics {
+    metrics: Arc<Metrics>,
+    thread: usize,
+}
+
+impl ThreadMetrics {
+    /// All counters of the process.
+    pub fn all(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// A rule's request is over: the status that the client got, and the time from the head read to the response sent.
+    pub fn request(&self, rule: &RuleMetrics, status: StatusCode, took: Duration) {
+        let cells = rule.0.of(self.thread);
+        cells.responses[class(status)].add(1);
+        let milliseconds = took.as_secs_f64() * 1e3;
+        cells.durations[DURATION_BOUNDS_MS.partition_point(|bound| *bound < milliseconds)].add(1);
+        cells.nanoseconds.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// A request got an answer of ours that says why it went no further.
+    pub fn rejected(&self, rejection: Rejection) {
+        self.cells().rejections.of(rejection).add(1);
+    }
+
+    /// A client connected.
+    pub fn connection_opened(&self, protocol: PortProtocol) {
+        self.cells().opened[side(protocol)].add(1);
+    }
+
+    /// A client's connection is gone.
+    pub fn connection_closed(&self, protocol: PortProtocol) {
+        self.cells().closed[side(protocol)].add(1);
+    }
+
+    /// A client's TLS handshake failed.
+    pub fn handshake_failed(&self) {
+        self.cells().handshake_failures.add(1);
+    }
+
+    /// Bytes of bodies and upgraded streams that came from and went to clients.
+    pub fn transferred(&self, received: u64, sent: u64) {
+        self.cells().received.add(received);
+        self.cells().sent.add(sent);
+    }
+
+    /// A backend answered.
+    pub fn backend_response(&self, backend: &BackendMetrics, status: StatusCode) {
+        backend.0.of(self.thread).responses[class(status)].add(1);
+    }
+
+    /// A try on a backend failed.
+    pub fn backend_failed(&self, backend: &BackendMetrics, why: Rejection) {
+        backend.0.of(self.thread).failures.of(why).add(1);
+    }
+
+    /// A connection to a backend was opened.
+    pub fn backend_connected(&self, backend: &BackendMetrics) {
+        backend.0.of(self.thread).connections.add(1);
+    }
+
+    /// A request was tried again.
+    pub fn backend_retried(&self, backend: &BackendMetrics) {
+        backend.0.of(self.thread).retries.add(1);
+    }
+
+    fn cells(&self) -> &ThreadCells {
+        &self.metrics.threads[self.thread]
+    }
+}
+
+fn class(status: StatusCode) -> usize {
+    (usize::from(status.as_u16()) / 100).clamp(1, CLASSES) - 1
+}
+
+fn side(protocol: PortProtocol) -> usize {
+    match protocol {
+        PortProtocol::Http => 0,
+        PortProtocol::Https => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+//! From a request head to the rule that takes it: host, then path, then the other conditions.
+//!
+//! [`PortTable::find`] is the one way in: the listener with the most specific hostname for the Host, then its routes by
+//! hostname as written, then paths, in the order of [`precedence`]. Tables are persistent: a changed route copies the
+//! shards it touches ([`shards`]). Must not know connections, backends' state, or anything that changes per request.
+
+mod conditions;
+mod host;
+mod path;
+mod precedence;
+mod rule;
+mod shards;
+#[cfg(test)]
+mod tests;
+
+pub use rule::{Action, Rule, RuleId, Split, SplitBackend};
+pub(crate) use rule::{CompiledRoute, Context};
+
+use crate::model::{self, HostPattern, ListenerId, PortId, PortProtocol};
+use crate::path::{is_ambiguous, lax_readings};
+use crate::rejection::{Malformed, Rejection};
+use crate::tls::parse_certificate;
+use host::HostMap;
+use http::{HeaderMap, Method};
+use path::{Candidate, PathTable};
+use regex::bytes::{Regex, RegexBuilder};
+use rustls::SignatureScheme;
+use rustls::sign::CertifiedKey;
+use std::sync::Arc;
+
+/// Compiled size of one regular expression, in bytes: room for several Unicode classes, none for a bomb.
+const REGEX_SIZE: usize = 1 << 20;
+
+/// What of a request decides where it goes. Fields are those that will be forwarded: after
+/// [`crate::headers::prepare_request`], so that a client can't choose a rule by a field that we take away.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// Host in lower case, without port and final dot ([`crate::host::Host::name`]); empty if there is none.
+    pub host: &'a str,
+    /// Server name of the TLS handshake, in lower case.
+    pub sni: Option<&'a str>,
+    /// Method.
+    pub method: &'a Method,
+    /// Path as [`crate::path::normalise`] returns it, without query.
+    pub path: &'a str,
+    /// Query, without its question mark.
+    pub query: Option<&'a str>,
+    /// Fields.
+    pub headers: &'a HeaderMap,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// The listener that serves the host.
+    pub listener: &'a Listener,
+    /// The rule that takes the request.
+    pub rule: &'a Arc<Rule>,
+    /// How many bytes of the path the rule's condition took: what [`model::PathRewrite::Prefix`] replaces. 0 for the
+    /// prefix `/`.
+    pub prefix_len: usize,
+}
+
+/// The routes of one listener, by hostname as written. Cheap to copy and change a little.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RouteTable(HostMap<Arc<PathTable>>);
+
+impl RouteTable {
+    pub(crate) fn insert(&mut self, route: &CompiledRoute) {
+        for hostname in &route.hostnames {
+            for candidate in &route.candidates {
+                self.0.change(hostname, |paths| Arc::make_mut(paths).insert(candidate), |_| true);
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, route: &CompiledRoute) {
+        for hostname in &route.hostnames {
+            for candidate in &route.candidates {
+                let keep = |paths: &Arc<PathTable>| !paths.is_empty();
+                self.0.change(hostname, |paths| Arc::make_mut(paths).remove(candidate), keep);
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn find(&self, head: &Head<'_>) -> Option<&Arc<Candidate>> {
+        self.0.find(head.host, |paths| paths.find(head))
+    }
+}
+
+/// One listener, ready to serve.
+#[derive(Debug)]
+pub struct Listener {
+    id: ListenerId,
+    hostname: HostPattern,
+    certificates: Certificates,
+}
+
+impl Listener {
+    /// Who it is.
+    pub fn id(&self) -> &ListenerId {
+        &self.id
+    }
+
+    /// Which hosts are its own.
+    pub fn hostname(&self) -> &HostPattern {
+        &self.hostname
+    }
+}
+
+/// The certificates of a listener, each with what it was read from, so that an equal one isn't read again.
+type Certificates = Vec<(Arc<model::Certificate>, Arc<CertifiedKey>)>;
+
+/// The listeners of one port with their routes.
+#[derive(Clone, Debug)]
+pub struct PortTable {
+    id: PortId,
+    protocol: PortProtocol,
+    /// Positions in `listeners`.
+    hosts: Arc<HostMap<usize>>,
+    listeners: Vec<(Arc<Listener>, Arc<RouteTable>)>,
+}
+
+impl PortTable {
+    /// Which port it is; `id().port` is the one that clients connect to.
+    pub fn id(&self) -> &PortId {
+        &self.id
+    }
+
+    /// What is spoken on it.
+    pub fn protocol(&self) -> PortProtocol {
+        self.protocol
+    }
+
+    /// Finds the rule that takes a request, or says why none does: [`Rejection::NoListener`],
+    /// [`Rejection::Misdirected`], [`Rejection::NoRoute`], [`Rejection::MethodNotAllowed`] (TRACE), or
+    /// [`Malformed::AmbiguousPath`].
+    pub fn find(&self, head: &Head<'_>) -> Result<Found<'_>, Rejection> {
+        let position = self.position(head.host).ok_or(Rejection::NoListener)?;
+        self.check_directed(head, position)?;
+        let (listener, routes) = &self.listeners[position];
+        let candidate = routes.find(head).ok_or(match *head.method {
+            Method::TRACE => Rejection::MethodNotAllowed,
+            _ => Rejection::NoRoute,
+        })?;
+        if is_ambiguous(head.path) {
+            check_readings(routes, head, candidate)?;
+        }
+        Ok(Found { listener, rule: &candidate.rule, prefix_len: candidate.prefix_len(head.path) })
+    }
+
+    /// The certificate for a handshake: of the listener that serves this name, the first whose key can sign by one of
+    /// the client's schemes, else its first. None: no listener serves the name, and the connection is closed.
+    pub fn certificate(&self, sni: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
+        let position = self.position(sni.unwrap_or_default())?;
+        let certificates = &self.listeners[position].0.certificates;
+        let fitting = certificates.iter().find(|(_, key)| key.key.choose_scheme(schemes).is_some());
+        fitting.or(certificates.first()).map(|(_, key)| key)
+    }
+
+    fn position(&self, host: &str) -> Option<usize> {
+        self.hosts.find(host, |position| Some(*position))
+    }
+
+    /// Host must belong to the listener that the handshake chose (GEP-3567): the other's client certificates and
+    /// policies were not applied.
+    fn check_directed(&self, head: &Head<'_>, position: usize) -> Result<(), Rejection> {
+        match self.protocol {
+            PortProtocol::Http => Ok(()),
+            PortProtocol::Https => {
+                let sni = head.sni.unwrap_or_default();
+                match sni == head.host || self.position(sni) == Some(position) {
+                    true => Ok(()),
+                    false => Err(Rejection::Misdirected),
+                }
+            }
+        }
+    }
+}
+
+/// The guard of security.md §5: what a laxer backend would read must not belong to another rule.
+fn check_readings(routes: &RouteTable, head: &Head<'_>, found: &Candidate) -> Result<(), Rejection> {
+    for path in lax_readings(head.path) {
+        match routes.find(&Head { path: &path, ..*head }) {
+            Some(other) if !Arc::ptr_eq(&other.rule, &found.rule) => {
+                return Err(Rejection::Malformed(Malformed::AmbiguousPath));
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(())
+}
+
+impl PortTable {
+    /// Compiles a port. `previous` is the table it replaces; `routes` gives the routes of each listener.
+    pub(crate) fn compile(
+        from: &model::Port,
+        previous: Option<&Self>,
+        routes: impl Fn(&ListenerId) -> Arc<RouteTable>,
+    ) -> Self {
+        let mut hosts = HostMap::default();
+        // Backwards: of two listeners with one pattern, which translation doesn't let happen, the first wins.
+        for (position, listener) in from.listeners.iter().enumerate().rev() {
+            hosts.change(&listener.hostname, |slot| *slot = position, |_| true);
+        }
+        let listeners = from.listeners.iter().map(|listener| {
+            let old = previous.and_then(|table| table.listener(&listener.id));
+            (Arc::new(compile_listener(listener, old)), routes(&listener.id))
+        });
+        let listeners = listeners.collect();
+        Self { id: from.id.clone(), protocol: from.protocol, hosts: Arc::new(hosts), listeners }
+    }
+
+    /// The same port with other routes.
+    pub(crate) fn with_routes(&self, routes: impl Fn(&ListenerId) -> Arc<RouteTable>) -> Self {
+        let listeners = self.listeners.iter().map(|(listener, _)| (listener.clone(), routes(&listener.id)));
+        Self { listeners: listeners.collect(), ..self.clone() }
+    }
+
+    fn listener(&self, id: &ListenerId) -> Option<&Listener> {
+        self.listeners.iter().map(|(listener, _)| &**listener).find(|listener| listener.id == *id)
+    }
+}
+
+fn compile_listener(from: &model::Listener, previous: Option<&Listener>) -> Listener {
+    let known = previous.map_or(&[][..], |listener| &listener.certificates);
+    let wanted = from.tls.as_ref().map_or(&[][..], |tls| &tls.certificates);
+    let compiled: Result<Certificates, _> = wanted
+        .iter()
+        .map(|certificate| {
+            let equal = known.iter().find(|(old, _)| Arc::ptr_eq(old, certificate) || old == certificate);
+            Ok((
+                certificate.clone(),
+                equal.map_or_else(|| parse_certificate(certificate), |(_, key)| Ok(key.clone()))?,
+            ))
+        })
+        .collect();
+    let certificates = compiled.unwrap_or_else(|error: crate::tls::CertificateError| {
+        tracing::error!(listener = %from.id, %error, "a certificate can't be served: the old ones stay in force");
+        known.to_vec()
+    });
+    Listener { id: from.id.clone(), hostname: from.hostname.clone(), certificates }
+}
+
+/// Whether the router can compile a regular expression of a match. The error is for its author.
+pub fn check_regex(pattern: &str) -> Result<(), String> {
+    compile_regex(pattern).map(drop)
+}
+
+/// Compiles a pattern that must match the whole of a value.
+fn compile_regex(pattern: &str) -> Result<Regex, String> {
+    let build =
+        |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_SIZE).dfa_size_limit(REGEX_SIZE).build();
+    // Alone first: `a)(b` is nothing by itself, but would be something between our parentheses.
+    build(pattern)
+        .and_then(|_| build(&format!(r"\A(?:{pattern})\z")))
+        .map_err(|error| format!("regular expression {pattern:?}: {error}"))
+}

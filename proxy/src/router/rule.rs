@@ -1,0 +1,258 @@
+//! What a request finds: a compiled rule with everything decided that can be decided before a request comes.
+//!
+//! A route is compiled once per change of its object, not per listener. What can't be compiled answers 500 where it
+//! would have matched, and is logged: the controller refuses such things before they get here.
+
+use super::compile_regex;
+use super::conditions::Conditions;
+use super::path::{Candidate, PathTest};
+use super::precedence::{Rank, Seniority};
+use crate::filter::{Filters, Redirect};
+use crate::metrics::{Metrics, RuleMetrics};
+use crate::model::{
+    self, Backend, BackendId, BackendProtocol, Failure, HostPattern, PathMatch, RouteId, Text, Timeouts,
+};
+use crate::path::normalise;
+use crate::rejection::Rejection;
+use crate::upstream::{BackendState, Registry};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Which rule: for logs and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleId {
+    /// Its route.
+    pub route: RouteId,
+    /// Its position in the route, from 0.
+    pub index: u32,
+    /// Its name, if it has one.
+    pub name: Option<Text>,
+}
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{}/{name}", self.route),
+            None => write!(f, "{}/{}", self.route, self.index),
+        }
+    }
+}
+
+/// A compiled rule. Requests share it and may outlive the snapshot it came from.
+#[derive(Debug)]
+pub struct Rule {
+    /// Who it is.
+    pub id: RuleId,
+    /// Steps for each request and response.
+    pub filters: Filters,
+    /// What happens to the request.
+    pub action: Action,
+    /// Bounds on the time it may take.
+    pub timeouts: Timeouts,
+    /// Its counters.
+    pub metrics: Arc<RuleMetrics>,
+}
+
+/// What a rule does with a request.
+#[derive(Debug)]
+pub enum Action {
+    /// Forward to a backend.
+    Forward(Split),
+    /// Answer with a redirect.
+    Redirect(Redirect),
+    /// Answer with an error.
+    Fail(Rejection),
+}
+
+/// Backends by weight.
+#[derive(Debug)]
+pub struct Split {
+    /// With the sum of weights up to and with each; those of weight 0 aren't here. Never empty.
+    backends: Box<[(u64, SplitBackend)]>,
+}
+
+/// One share of a [`Split`].
+#[derive(Debug)]
+pub struct SplitBackend {
+    /// The backend, or what its share is answered with.
+    pub target: Result<Arc<BackendState>, Rejection>,
+    /// Steps for requests that go there, after the rule's.
+    pub filters: Filters,
+}
+
+impl Split {
+    /// The share that a uniformly random number falls into.
+    pub fn pick(&self, random: u32) -> &SplitBackend {
+        let [(total, only)] = &*self.backends else {
+            let total = self.backends.last().map_or(0, |(total, _)| *total);
+            let point = (u64::from(random) * total) >> 32;
+            let index = self.backends.partition_point(|(end, _)| *end <= point);
+            return &self.backends[index].1;
+        };
+        debug_assert!(*total > 0);
+        only
+    }
+
+    fn compile(from: &[model::WeightedBackend], context: &mut Context<'_>) -> Self {
+        let mut total = 0;
+        let mut backends = Vec::with_capacity(from.len());
+        for backend in from.iter().filter(|backend| backend.weight > 0) {
+            total += u64::from(backend.weight);
+            backends.push((total, SplitBackend::compile(backend, context)));
+        }
+        if backends.is_empty() {
+            // Gateway API, HTTPBackendRef.weight: nothing to forward to is a 500.
+            let target = Err(Rejection::Config(Failure::NoBackends));
+            backends.push((1, SplitBackend { target, filters: Filters::default() }));
+        }
+        Self { backends: backends.into() }
+    }
+}
+
+impl SplitBackend {
+    fn compile(from: &model::WeightedBackend, context: &mut Context<'_>) -> Self {
+        let target = match &from.target {
+            model::Target::Backend(id) => Ok(context.backend(id)),
+            model::Target::Fail(failure) => Err(Rejection::Config(*failure)),
+        };
+        match Filters::compile(&from.filters) {
+            Ok(filters) => Self { target, filters },
+            Err(error) => {
+                tracing::error!(%error, "a backend's filter can't be compiled: its share answers 500");
+                Self { target: Err(Rejection::Config(Failure::InvalidFilter)), filters: Filters::default() }
+            }
+        }
+    }
+}
+
+/// What a compile needs beside the route.
+pub(crate) struct Context<'a> {
+    pub(crate) registry: &'a mut Registry,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) backends: &'a BTreeMap<BackendId, Arc<Backend>>,
+}
+
+impl Context<'_> {
+    fn backend(&mut self, id: &BackendId) -> Arc<BackendState> {
+        match self.backends.get(id) {
+            Some(backend) => self.registry.backend(backend),
+            // Against the model's contract: without endpoints it answers 503, and works once the backend appears.
+            None => self.registry.backend(&Backend { id: id.clone(), protocol: BackendProtocol::Http1 }),
+        }
+    }
+}
+
+/// A route ready to be put into tables.
+#[derive(Debug)]
+pub(crate) struct CompiledRoute {
+    /// What it was compiled from.
+    pub(crate) source: Arc<model::Route>,
+    /// Each once.
+    pub(crate) hostnames: Vec<HostPattern>,
+    pub(crate) candidates: Vec<Arc<Candidate>>,
+}
+
+impl CompiledRoute {
+    pub(crate) fn compile(source: &Arc<model::Route>, context: &mut Context<'_>) -> Self {
+        let mut hostnames = source.hostnames.clone();
+        hostnames.sort();
+        hostnames.dedup();
+        let seniority = Seniority::new(source);
+        let mut candidates = Vec::new();
+        for (index, rule) in (0..).zip(&source.rules) {
+            compile_rule(source, index, rule, &seniority, context, &mut candidates);
+        }
+        Self { source: source.clone(), hostnames, candidates }
+    }
+}
+
+fn compile_rule(
+    route: &model::Route,
+    index: u32,
+    from: &model::Rule,
+    seniority: &Arc<Seniority>,
+    context: &mut Context<'_>,
+    candidates: &mut Vec<Arc<Candidate>>,
+) {
+    let id = RuleId { route: route.id.clone(), index, name: from.name.clone() };
+    let mut matches = Vec::with_capacity(from.matches.len());
+    let mut broken = None;
+    for (alternative, one) in (0..).zip(&from.matches) {
+        let conditions = Conditions::compile(one).unwrap_or_else(|error| {
+            tracing::error!(rule = %id, %error, "a match can't be compiled: the rule answers 500");
+            broken = Some(Failure::InvalidMatch);
+            // Fails closed: what the condition would have let through or held back is all refused.
+            Conditions::of_method(one)
+        });
+        match compile_path(&one.path) {
+            Ok(path) => {
+                matches.push((Rank::new(one, seniority.clone(), index, alternative), path, conditions))
+            }
+            Err(error) => {
+                tracing::error!(rule = %id, %error, "a path can't be compiled: the rule's other matches answer 500");
+                broken = Some(Failure::InvalidMatch);
+            }
+        }
+    }
+    let (filters, action) = compile_steps(from, broken, &id, context);
+    let metrics = context.metrics.rule(&id.route, index, id.name.as_ref());
+    let rule = Arc::new(Rule { id, filters, action, timeouts: from.timeouts, metrics });
+    candidates.extend(
+        matches.into_iter().map(|(rank, path, conditions)| {
+            Arc::new(Candidate { rank, path, conditions, rule: rule.clone() })
+        }),
+    );
+}
+
+fn compile_steps(
+    from: &model::Rule,
+    broken: Option<Failure>,
+    id: &RuleId,
+    context: &mut Context<'_>,
+) -> (Filters, Action) {
+    let fail = |failure| (Filters::default(), Action::Fail(Rejection::Config(failure)));
+    if let Some(failure) = broken {
+        return fail(failure);
+    }
+    let filters = match Filters::compile(&from.filters) {
+        Ok(filters) => filters,
+        Err(error) => {
+            tracing::error!(rule = %id, %error, "a filter can't be compiled: the rule answers 500");
+            return fail(Failure::InvalidFilter);
+        }
+    };
+    let action = match &from.action {
+        model::Action::Forward(backends) => Action::Forward(Split::compile(backends, context)),
+        model::Action::Redirect(redirect) => match Redirect::compile(redirect) {
+            Ok(redirect) => Action::Redirect(redirect),
+            Err(error) => {
+                tracing::error!(rule = %id, %error, "a redirect can't be compiled: the rule answers 500");
+                Action::Fail(Rejection::Config(Failure::InvalidFilter))
+            }
+        },
+        model::Action::Fail(failure) => Action::Fail(Rejection::Config(*failure)),
+    };
+    (filters, action)
+}
+
+/// Brings a path condition to the form that request paths have when they are matched.
+fn compile_path(from: &PathMatch) -> Result<PathTest, String> {
+    let normal = |path: &Text| match normalise(path) {
+        Ok(normal) if *normal == **path => Ok(path.clone()),
+        Ok(normal) => Ok(normal.into()),
+        Err(_) => Err(format!("{path:?} is no path that a request can have")),
+    };
+    Ok(match from {
+        PathMatch::Exact(path) => PathTest::Exact(normal(path)?),
+        PathMatch::Regex(pattern) => PathTest::Regex(Box::new(compile_regex(pattern)?)),
+        PathMatch::Prefix(path) => {
+            let path = normal(path)?;
+            PathTest::Prefix(match path.trim_end_matches('/') {
+                "" => "/".into(),
+                trimmed if trimmed.len() == path.len() => path,
+                trimmed => trimmed.into(),
+            })
+        }
+    })
+}

@@ -1,0 +1,214 @@
+//! What of a new model must be built, and what stays.
+//!
+//! Two models are compared part by part: by pointer first, then by value. A route is compiled when its object changed,
+//! and put into the tables of its listeners, which are persistent maps; a port is compiled when its listeners changed,
+//! and gets other tables when their routes did. Backends live in the registry: endpoints are swapped there.
+
+use crate::metrics::Metrics;
+use crate::model::{BackendId, EndpointSet, ListenerId, Model, PortId, RouteId};
+use crate::router::{CompiledRoute, Context, PortTable, RouteTable};
+use crate::upstream::Registry;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+/// What was compiled, and from what.
+pub(super) struct Compiler {
+    model: Arc<Model>,
+    metrics: Arc<Metrics>,
+    registry: Registry,
+    routes: HashMap<RouteId, CompiledRoute>,
+    tables: HashMap<ListenerId, Arc<RouteTable>>,
+    ports: HashMap<PortId, Arc<PortTable>>,
+    /// Where a listener is served.
+    homes: HashMap<ListenerId, PortId>,
+    /// Backends whose endpoints aren't those of the model any more.
+    overridden: BTreeSet<BackendId>,
+}
+
+impl Compiler {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            model: Arc::default(),
+            registry: Registry::new(metrics.clone()),
+            metrics,
+            routes: HashMap::new(),
+            tables: HashMap::new(),
+            ports: HashMap::new(),
+            homes: HashMap::new(),
+            overridden: BTreeSet::new(),
+        }
+    }
+
+    /// Forgets everything but the backends: the next compile builds all of it.
+    pub(super) fn forget(&mut self) {
+        let registry = std::mem::replace(&mut self.registry, Registry::new(self.metrics.clone()));
+        *self = Self { registry, ..Self::new(self.metrics.clone()) };
+    }
+
+    /// Compiles the difference to the model before.
+    pub(super) fn compile(&mut self, model: Arc<Model>) -> HashMap<PortId, Arc<PortTable>> {
+        let old = std::mem::replace(&mut self.model, model.clone());
+        self.compile_backends(&old, &model);
+        let touched = self.compile_routes(&old, &model);
+        self.compile_ports(&old, &model, &touched);
+        if self.registry.len() > model.backends.len() {
+            self.registry.retain(|id| model.backends.contains_key(id));
+        }
+        self.ports.clone()
+    }
+
+    pub(super) fn set_endpoints(&mut self, id: &BackendId, endpoints: Arc<EndpointSet>) {
+        if let Some(state) = self.registry.get(id) {
+            state.set_endpoints(endpoints);
+            self.overridden.insert(id.clone());
+        }
+    }
+
+    pub(super) fn model(&self) -> Arc<Model> {
+        if self.overridden.is_empty() {
+            return self.model.clone();
+        }
+        let mut model = (*self.model).clone();
+        for state in self.overridden.iter().filter_map(|id| self.registry.get(id)) {
+            model.endpoints.insert(state.id().clone(), state.endpoints());
+        }
+        Arc::new(model)
+    }
+
+    /// Endpoints before routes: a new route finds its backends' endpoints in place.
+    fn compile_backends(&mut self, old: &Model, new: &Model) {
+        let mut stale = std::mem::take(&mut self.overridden);
+        for (id, before, backend) in changes(&old.backends, &new.backends) {
+            if let Some(backend) = backend {
+                self.registry.backend(backend);
+                if before.is_none() {
+                    stale.insert(id.clone());
+                }
+            }
+        }
+        stale.extend(changes(&old.endpoints, &new.endpoints).map(|(id, _, _)| id.clone()));
+        for id in stale {
+            // Of a backend that is gone, running requests keep what they had.
+            if let (Some(state), true) = (self.registry.get(&id), new.backends.contains_key(&id)) {
+                state.set_endpoints(new.endpoints.get(&id).cloned().unwrap_or_default());
+            }
+        }
+    }
+
+    /// Returns the listeners whose tables changed.
+    fn compile_routes(&mut self, old: &Model, new: &Model) -> HashSet<ListenerId> {
+        let mut touched = HashSet::new();
+        let mut context =
+            Context { registry: &mut self.registry, metrics: &self.metrics, backends: &new.backends };
+        for (id, _, route) in changes(&old.routes, &new.routes) {
+            let compiled = route.map(|route| CompiledRoute::compile(route, &mut context));
+            // The new one first: what both have stays in place.
+            if let Some(compiled) = &compiled {
+                for listener in distinct(&compiled.source.listeners) {
+                    Arc::make_mut(self.tables.entry(listener.clone()).or_default()).insert(compiled);
+                    touched.insert(listener.clone());
+                }
+            }
+            let before = match compiled {
+                Some(compiled) => self.routes.insert(id.clone(), compiled),
+                None => self.routes.remove(id),
+            };
+            for listener in before.iter().flat_map(|before| distinct(&before.source.listeners)) {
+                let table = self.tables.get_mut(listener);
+                if let (Some(table), Some(before)) = (table, &before) {
+                    Arc::make_mut(table).remove(before);
+                }
+                touched.insert(listener.clone());
+            }
+        }
+        self.tables.retain(|listener, table| !touched.contains(listener) || !table.is_empty());
+        touched
+    }
+
+    fn compile_ports(&mut self, old: &Model, new: &Model, touched: &HashSet<ListenerId>) {
+        let tables = &self.tables;
+        let routes = |id: &ListenerId| tables.get(id).cloned().unwrap_or_default();
+        let mut rerouted: HashSet<PortId> = HashSet::new();
+        for (id, before, port) in changes(&old.ports, &new.ports) {
+            for listener in before.iter().flat_map(|port| &port.listeners) {
+                self.homes.remove(&listener.id);
+            }
+            match port {
+                Some(port) => {
+                    let table = PortTable::compile(port, self.ports.get(id).map(|table| &**table), routes);
+                    self.ports.insert(id.clone(), Arc::new(table));
+                    rerouted.insert(id.clone());
+                }
+                None => {
+                    self.ports.remove(id);
+                }
+            }
+        }
+        for id in &rerouted {
+            for listener in new.ports.get(id).iter().flat_map(|port| &port.listeners) {
+                self.homes.insert(listener.id.clone(), id.clone());
+            }
+        }
+        let homes: HashSet<&PortId> =
+            touched.iter().filter_map(|listener| self.homes.get(listener)).collect();
+        for id in homes.into_iter().filter(|id| !rerouted.contains(*id)) {
+            if let Some(table) = self.ports.get_mut(id) {
+                *table = Arc::new(table.with_routes(routes));
+            }
+        }
+    }
+}
+
+/// Each listener once: lists are sorted, but a model's author may have forgotten.
+fn distinct(listeners: &[ListenerId]) -> impl Iterator<Item = &ListenerId> {
+    listeners.iter().enumerate().filter(|(index, id)| !listeners[..*index].contains(id)).map(|(_, id)| id)
+}
+
+/// The keys under which two maps differ, with the values of both.
+fn changes<'a, K: Ord, V: PartialEq>(
+    old: &'a BTreeMap<K, Arc<V>>,
+    new: &'a BTreeMap<K, Arc<V>>,
+) -> impl Iterator<Item = (&'a K, Option<&'a Arc<V>>, Option<&'a Arc<V>>)> {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    std::iter::from_fn(move || {
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((before, _)), Some((after, _))) => before.cmp(after),
+            };
+            let before = if order.is_le() { old.next() } else { None };
+            let after = if order.is_ge() { new.next() } else { None };
+            match (before, after) {
+                (Some((_, a)), Some((_, b))) if Arc::ptr_eq(a, b) || a == b => {}
+                (before, after) => {
+                    let (key, _) = before.or(after)?;
+                    return Some((key, before.map(|(_, value)| value), after.map(|(_, value)| value)));
+                }
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn changes_are_the_keys_that_differ(
+            old in prop::collection::btree_map(0u8..8, (0u8..3).prop_map(Arc::new), 0..8),
+            new in prop::collection::btree_map(0u8..8, (0u8..3).prop_map(Arc::new), 0..8),
+        ) {
+            let found: Vec<u8> = changes(&old, &new).map(|(key, before, after)| {
+                assert_eq!((before, after), (old.get(key), new.get(key)));
+                *key
+            }).collect();
+            let wanted: Vec<u8> = (0..8).filter(|key| old.get(key) != new.get(key)).collect();
+            prop_assert_eq!(found, wanted);
+        }
+    }
+}
