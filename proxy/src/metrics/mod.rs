@@ -206,9 +206,9 @@ impl Metrics {
         self.generation.store(generation, Ordering::Relaxed);
     }
 
-    /// An access log line was dropped.
-    pub fn line_dropped(&self) {
-        self.dropped_lines.fetch_add(1, Ordering::Relaxed);
+    /// Access log lines were dropped. Any thread may say so.
+    pub fn lines_dropped(&self, lines: u64) {
+        self.dropped_lines.fetch_add(lines, Ordering::Relaxed);
     }
 }
 

@@ -105,7 +105,7 @@ fn the_process_counts_rejections_connections_and_bytes() {
     first.transferred(10, 20);
     second.transferred(1, 2);
     metrics.published(7);
-    metrics.line_dropped();
+    metrics.lines_dropped(1);
 
     let text = scrape(&metrics);
     for (series, value) in [
