@@ -214,7 +214,6 @@ impl Publisher {
         self.0.metrics.published(generation);
     }
 
-    #[expect(clippy::disallowed_types, reason = "see Shared")]
     fn control(&self) -> MutexGuard<'_, Control> {
         self.0.control.lock().unwrap_or_else(|poisoned| {
             // A compile panicked halfway: the snapshot in force is whole, what it was made from may not be.

@@ -29,7 +29,6 @@ impl RequestIds {
     }
 
     /// The next id.
-    #[expect(clippy::should_implement_trait, reason = "not an iterator: it takes &self and has no end")]
     pub fn next(&self) -> HeaderValue {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let count = self.count.get().wrapping_add(1);

@@ -11,7 +11,7 @@ mod precedence;
 mod rule;
 mod shards;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use rule::{Action, Rule, RuleId, Split, SplitBackend};
 pub(crate) use rule::{CompiledRoute, Context};

@@ -86,8 +86,9 @@ impl Split {
     pub fn pick(&self, random: u32) -> &SplitBackend {
         let [(total, only)] = &*self.backends else {
             let total = self.backends.last().map_or(0, |(total, _)| *total);
-            let point = (u64::from(random) * total) >> 32;
-            let index = self.backends.partition_point(|(end, _)| *end <= point);
+            // Below the total, for the random number is below 2^32.
+            let point = (u128::from(random) * u128::from(total)) >> 32;
+            let index = self.backends.partition_point(|(end, _)| u128::from(*end) <= point);
             return &self.backends[index].1;
         };
         debug_assert!(*total > 0);
