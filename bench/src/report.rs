@@ -1,0 +1,124 @@
+//! Results: the printed table and the kept JSON.
+
+use crate::machine::Machine;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A whole run.
+#[derive(Serialize)]
+pub struct Report {
+    /// Where and when.
+    pub machine: Machine,
+    /// One per scenario.
+    pub results: Vec<Outcome>,
+}
+
+/// One scenario's figures.
+#[derive(Serialize)]
+pub struct Outcome {
+    /// Name of the scenario.
+    pub scenario: &'static str,
+    /// What it does.
+    pub about: &'static str,
+    /// Busy client connections.
+    pub connections: u32,
+    /// Seconds of load per figure.
+    pub seconds: u32,
+    /// One per proxy; the first is nginx, what the others are compared with.
+    pub figures: Vec<Figure>,
+}
+
+/// One proxy's rounds.
+#[derive(Serialize)]
+pub struct Figure {
+    /// Name of the proxy.
+    pub peer: &'static str,
+    /// Its version.
+    pub version: String,
+    /// CPU µs per request, a value a round.
+    pub cpu_micros: Vec<f64>,
+    /// Requests per second, a value a round.
+    pub rate: Vec<f64>,
+    /// Memory after the last round.
+    pub pss_kib: u64,
+}
+
+impl Figure {
+    /// Nothing measured yet.
+    pub fn new(peer: &'static str, version: &str) -> Self {
+        Self { peer, version: version.to_owned(), cpu_micros: Vec::new(), rate: Vec::new(), pss_kib: 0 }
+    }
+
+    /// Adds a round.
+    pub fn add(&mut self, micros: f64, rate: f64) {
+        self.cpu_micros.push(micros);
+        self.rate.push(rate);
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
+    }
+}
+
+impl Report {
+    /// Prints the table.
+    #[expect(clippy::print_stdout, reason = "the table is the program's output")]
+    pub fn print(&self) {
+        let m = &self.machine;
+        println!("{} ({} CPUs), Linux {}, commit {}", m.cpu, m.cpus, m.kernel, m.commit);
+        println!(
+            "CPU µs per request of the whole proxy, median of the rounds; × is the ratio to nginx in this run"
+        );
+        println!(
+            "{:<18} {:<10} {:>9} {:>7} {:>19} {:>10} {:>9}",
+            "scenario", "proxy", "CPU µs", "×", "range", "req/s", "PSS MiB"
+        );
+        for outcome in &self.results {
+            let base = outcome.figures.first().map_or(f64::NAN, |figure| median(&figure.cpu_micros));
+            for figure in &outcome.figures {
+                let micros = median(&figure.cpu_micros);
+                let low = figure.cpu_micros.iter().copied().fold(f64::INFINITY, f64::min);
+                let high = figure.cpu_micros.iter().copied().fold(0.0, f64::max);
+                println!(
+                    "{:<18} {:<10} {:>9.2} {:>7.2} {:>19} {:>10.0} {:>9.1}",
+                    outcome.scenario,
+                    figure.peer,
+                    micros,
+                    micros / base,
+                    format!("{low:.2}–{high:.2}"),
+                    median(&figure.rate),
+                    figure.pss_kib as f64 / 1024.0
+                );
+            }
+        }
+    }
+
+    /// Writes the JSON into `folder`; returns the file.
+    pub fn save(&self, folder: &Path) -> Result<PathBuf> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let file =
+            folder.join(format!("{}-{}.json", self.machine.time, self.machine.commit.trim_end_matches('+')));
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        fs::write(&file, text).with_context(|| file.display().to_string())?;
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}
