@@ -92,6 +92,11 @@ impl<'a> Host<'a> {
         }
     }
 
+    /// The same host, without its request: fields can change then.
+    pub fn into_owned(self) -> Host<'static> {
+        Host { text: Cow::Owned(self.text.into_owned()), name: self.name }
+    }
+
     /// The name in lower case, without port and final dot. An IPv6 address keeps its brackets.
     pub fn name(&self) -> &str {
         &self.text[..self.name]

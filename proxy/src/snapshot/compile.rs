@@ -59,8 +59,7 @@ impl Compiler {
     }
 
     pub(super) fn set_endpoints(&mut self, id: &BackendId, endpoints: Arc<EndpointSet>) {
-        if let Some(state) = self.registry.get(id) {
-            state.set_endpoints(endpoints);
+        if self.registry.set_endpoints(id, endpoints) {
             self.overridden.insert(id.clone());
         }
     }
@@ -90,8 +89,8 @@ impl Compiler {
         stale.extend(changes(&old.endpoints, &new.endpoints).map(|(id, _, _)| id.clone()));
         for id in stale {
             // Of a backend that is gone, running requests keep what they had.
-            if let (Some(state), true) = (self.registry.get(&id), new.backends.contains_key(&id)) {
-                state.set_endpoints(new.endpoints.get(&id).cloned().unwrap_or_default());
+            if new.backends.contains_key(&id) {
+                self.registry.set_endpoints(&id, new.endpoints.get(&id).cloned().unwrap_or_default());
             }
         }
     }

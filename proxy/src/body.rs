@@ -1,0 +1,140 @@
+//! Bodies as hyper sees them: the client's on its way in, the backend's or our own on its way out.
+//!
+//! Both count bytes; the outgoing one carries the [`Finish`] of its request, which is told when the last byte is handed
+//! over or when the client goes away. Nothing is buffered here.
+
+use crate::connection::Client;
+use crate::request::Finish;
+use crate::upstream::h1::{CutShort, Download};
+use crate::upstream::h2;
+use crate::upstream::pool::Lease;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// The body of a client's request.
+pub(crate) struct Inbound {
+    body: Incoming,
+    client: Rc<Client>,
+    received: Rc<Cell<u64>>,
+}
+
+impl Inbound {
+    /// The body of a request, or `None` when it has none.
+    pub(crate) fn new(body: Incoming, client: &Rc<Client>) -> Option<Self> {
+        (!body.is_end_stream()).then(|| Self { body, client: client.clone(), received: Rc::default() })
+    }
+
+    /// How many bytes have come; goes on counting.
+    pub(crate) fn counter(&self) -> Rc<Cell<u64>> {
+        self.received.clone()
+    }
+}
+
+impl Body for Inbound {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            this.received.set(this.received.get() + data.len() as u64);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        if !self.body.is_end_stream() {
+            self.client.left_unread();
+        }
+    }
+}
+
+/// Where the bytes of a response come from.
+pub(crate) enum Source {
+    /// Nowhere: there is no body.
+    Empty,
+    /// All of it is here.
+    Whole(Bytes),
+    /// An HTTP/1.1 backend.
+    Http1(Download<Lease>),
+    /// An HTTP/2 backend.
+    Http2(h2::Download),
+}
+
+/// The body of a response.
+pub(crate) struct Outbound {
+    source: Source,
+    finish: Option<Finish>,
+}
+
+impl Outbound {
+    /// A body whose end `finish` hears of.
+    pub(crate) fn new(source: Source, finish: Option<Finish>) -> Self {
+        Self { source, finish }
+    }
+}
+
+impl Body for Outbound {
+    type Data = Bytes;
+    type Error = CutShort;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.source {
+            Source::Empty => None,
+            Source::Whole(_) => match std::mem::replace(&mut this.source, Source::Empty) {
+                Source::Whole(data) => Some(Ok(Frame::data(data))),
+                Source::Empty | Source::Http1(_) | Source::Http2(_) => None,
+            },
+            Source::Http1(download) => ready!(download.poll_frame(cx)),
+            Source::Http2(download) => ready!(download.poll_frame(cx)),
+        };
+        if let Some(finish) = &mut this.finish {
+            match &frame {
+                Some(Ok(frame)) => finish.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(error)) => finish.cut_short(error),
+                None => {}
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Whole(_) => false,
+            Source::Http1(download) => download.is_end(),
+            Source::Http2(download) => download.is_end(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Whole(data) => SizeHint::with_exact(data.len() as u64),
+            Source::Http1(download) => download.size_hint(),
+            Source::Http2(download) => download.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The bounds of security.md §8 that the data path keeps, with their defaults. They hold without any policy.
+
+use std::time::Duration;
+
+/// Connections that a process takes when its descriptors allow more.
+const MOST_CONNECTIONS: usize = 50_000;
+/// Descriptors assumed when the system doesn't tell: the usual soft limit.
+const USUAL_DESCRIPTORS: usize = 1_024;
+
+/// Bytes of a request target; more is answered 414.
+pub(crate) const TARGET: usize = 16 * 1024;
+/// Bytes of a request head, and of an HTTP/2 header list; more is answered 431.
+pub(crate) const HEAD: usize = 64 * 1024;
+/// Bytes of a method's name; more is answered 501.
+pub(crate) const METHOD: usize = 64;
+/// Body bytes that an answer of our own drains so that the connection can be kept.
+pub(crate) const DRAINED_BODY: u64 = 64 * 1024;
+/// HTTP/2 streams a client may have open at once.
+pub(crate) const STREAMS: u32 = 128;
+/// Bytes a client may send ahead on one HTTP/2 stream.
+pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
+/// Bytes a client may send ahead on an HTTP/2 connection.
+pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// HTTP/2 streams that a client may have reset before we looked at them.
+pub(crate) const PENDING_RESETS: usize = 20;
+/// HTTP/2 streams that we reset for a client's errors before the connection is ended.
+pub(crate) const LOCAL_RESETS: usize = 200;
+
+/// Bounds in time and number. [`Limits::default`] has the documented defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections of the whole process; when they are reached, accepting pauses. Default: 50,000, or 80 % of
+    /// the descriptors the process may open.
+    pub connections: usize,
+    /// For a request head to arrive, and for a TLS handshake: 10 s.
+    pub head: Duration,
+    /// For the next request on a kept connection: 75 s.
+    pub keep_alive: Duration,
+    /// Silence in a request's body, and of a client that takes no more of the answer: 60 s.
+    pub body: Duration,
+    /// Silence in a response's body or an upgraded connection: 5 min.
+    pub stream: Duration,
+    /// For the first byte of body that an answer of ours drains to its last: 5 s.
+    pub drained_body: Duration,
+    /// For a connection to a backend, over all its endpoints: 5 s.
+    pub connect: Duration,
+    /// For a connection to one endpoint while there are others to try: 1 s.
+    pub connect_one: Duration,
+    /// For the head of a backend's answer, once it has the request: 60 s.
+    pub answer: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: MOST_CONNECTIONS.min(descriptors() / 5 * 4),
+            head: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            body: Duration::from_secs(60),
+            stream: Duration::from_secs(5 * 60),
+            drained_body: Duration::from_secs(5),
+            connect: Duration::from_secs(5),
+            connect_one: Duration::from_secs(1),
+            answer: Duration::from_secs(60),
+        }
+    }
+}
+
+/// `RLIMIT_NOFILE`, as Linux tells it without a system call of its own.
+fn descriptors() -> usize {
+    std::fs::read_to_string("/proc/self/limits")
+        .ok()
+        .and_then(|limits| open_files(&limits))
+        .unwrap_or(USUAL_DESCRIPTORS)
+}
+
+fn open_files(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(usize::MAX),
+        soft => soft.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_read_as_the_kernel_prints_them() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(open_files(limits), Some(1024));
+        assert_eq!(open_files("Max open files  unlimited unlimited files"), Some(usize::MAX));
+        assert_eq!(open_files(""), None);
+        assert!(Limits::default().connections > 100);
+    }
+}

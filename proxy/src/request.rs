@@ -1,0 +1,447 @@
+//! The life of a request.
+//!
+//! 1. [`check`]: method, target and their sizes; what can be read in two ways is refused.
+//! 2. Host and path are brought to the one form that is matched and forwarded ([`crate::host`], [`crate::path`]).
+//! 3. [`crate::headers::prepare_request`]: hop-by-hop fields go, forwarding fields are written anew.
+//! 4. [`crate::router::PortTable::find`]: the rule that takes it, from the one table that this request sees.
+//! 5. The rule's filters, then those of the backend that the weights choose.
+//! 6. The action: redirect, failure, or [`crate::upstream::forward`].
+//! 7. [`crate::headers::prepare_response`] and the filters' response side.
+//! 8. The body streams ([`crate::body`]); when it ends, [`Finish`] counts and logs.
+//!
+//! A [`Rejection`] at any step becomes the answer; so does a panic, of this request only.
+
+use crate::access_log::{Record, TlsInfo};
+use crate::body::{Inbound, Outbound, Source};
+use crate::connection::{Client, Switched};
+use crate::filter::{Origin, Outgoing};
+use crate::handshake::Version;
+use crate::headers::{self, Incoming, Upgrade, X_REQUEST_ID};
+use crate::host::Host;
+use crate::limits;
+use crate::model::{BackendId, ListenerId};
+use crate::path::{check_query, normalise};
+use crate::rejection::{Malformed, Rejection};
+use crate::router::{Action, Head, Rule, SplitBackend};
+use crate::timer::{Deadline, Timer};
+use crate::upstream::forward::{self, Answer, Times, forward};
+use crate::upstream::h1::{CutShort, Framing, RequestHead};
+use crate::upstream::upgrade::Carried;
+use futures_util::FutureExt;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri, request};
+use http_body::Body;
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// What a request is counted as whose client left before the answer: nginx's number for it.
+const CLIENT_LEFT: u16 = 499;
+
+/// Answers one request.
+pub(crate) async fn answer(client: &Rc<Client>, request: Request<hyper::body::Incoming>) -> Response<Outbound> {
+    let (mut parts, body) = request.into_parts();
+    let mut finish = Finish::new(client, &parts);
+    let mut body = Inbound::new(body, client);
+    finish.received = body.as_ref().map(Inbound::counter);
+    let waits = body.is_some() && parts.headers.contains_key(header::EXPECT);
+    let served = AssertUnwindSafe(serve(client, &mut parts, &mut body, waits, &mut finish)).catch_unwind().await;
+    let outcome = served.unwrap_or_else(|_| {
+        tracing::error!(peer = %client.peer, "a request panicked: it was answered 500");
+        Err(Rejection::Internal)
+    });
+    match outcome {
+        Ok(reply) => respond(client, reply, finish),
+        Err(rejection) => {
+            finish.reject(rejection);
+            let mut reply = refuse(rejection, &parts.method);
+            reply.close |= drain(client, body, waits).await == Drained::No;
+            respond(client, reply, finish)
+        }
+    }
+}
+
+/// An answer before it is hyper's.
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    source: Source,
+    /// Whether the connection can't be kept.
+    close: bool,
+    switched: Option<Box<SwitchedTo>>,
+}
+
+struct SwitchedTo {
+    backend: Box<crate::upstream::h1::Connection>,
+    lease: crate::upstream::pool::Lease,
+}
+
+fn refuse(rejection: Rejection, method: &Method) -> Reply {
+    let (parts, body) = rejection.response().into_parts();
+    let mut headers = parts.headers;
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
+    let source = if *method == Method::HEAD { Source::Empty } else { Source::Whole(body) };
+    Reply { status: parts.status, headers, source, close: false, switched: None }
+}
+
+fn respond(client: &Rc<Client>, reply: Reply, mut finish: Finish) -> Response<Outbound> {
+    finish.status = Some(reply.status);
+    let mut headers = reply.headers;
+    if client.version == Version::Http1 && (reply.close || client.is_unwanted()) && reply.switched.is_none() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let finish = match reply.switched {
+        None => Some(finish),
+        Some(switched) => {
+            let SwitchedTo { backend, lease } = *switched;
+            client.switch(Switched { backend, lease, finish });
+            None
+        }
+    };
+    let mut response = Response::new(Outbound::new(reply.source, finish));
+    *response.status_mut() = reply.status;
+    *response.headers_mut() = headers;
+    response
+}
+
+async fn serve(
+    client: &Rc<Client>,
+    parts: &mut request::Parts,
+    body: &mut Option<Inbound>,
+    waits: bool,
+    finish: &mut Finish,
+) -> Result<Reply, Rejection> {
+    check(parts)?;
+    let host = Host::of_request(&parts.uri, &parts.headers, parts.version)?.into_owned();
+    let path = match parts.uri.path() {
+        // Of the server as a whole (RFC 9110 §9.3.7): routed like its root.
+        "*" => Cow::Borrowed("/"),
+        path => normalise(path)?,
+    };
+    let query = parts.uri.query();
+    query.map_or(Ok(()), check_query)?;
+    let (forwarding, ids) = (&client.forwarding, &client.thread.ids);
+    let incoming = Incoming { method: &parts.method, host: &host, forwarding, ids };
+    let upgrade = headers::prepare_request(&mut parts.headers, &incoming)?;
+    finish.note_target(&host, &path, query, &parts.headers);
+    let (rule, prefix_len) = find(client, &parts.method, &host, &path, query, &parts.headers, finish)?;
+    let mut outgoing = Outgoing { headers: &mut parts.headers, path: Cow::Borrowed(&*path), prefix_len };
+    rule.filters.apply_to_request(&mut outgoing);
+    let split = match &rule.action {
+        Action::Forward(split) => split,
+        Action::Fail(rejection) => return Err(*rejection),
+        Action::Redirect(redirect) => {
+            let (scheme, port) = (client.scheme, client.gateway_port());
+            let origin = Origin { scheme, host: host.name(), port, path: &path, prefix_len, query };
+            let location = redirect.location(&origin).map_err(|_| Rejection::Internal)?;
+            return Ok(redirected(&rule, redirect.status(), location, client, body.take(), waits).await);
+        }
+    };
+    let share = split.pick(client.thread.random());
+    share.filters.apply_to_request(&mut outgoing);
+    let rewritten = (outgoing.path != path).then(|| outgoing.path.into_owned());
+    let path = rewritten.map_or(path, Cow::Owned);
+    let target = target(&parts.uri, path);
+    let head = RequestHead {
+        method: &parts.method,
+        target: &target,
+        headers: &parts.headers,
+        framing: framing(&parts.headers, body.as_ref()),
+        expecting: waits,
+        websocket: upgrade == Upgrade::WebSocket,
+    };
+    let answer = forward_to(client, &rule, share, &head, body.take(), finish).await?;
+    Ok(reply(answer, &rule, share, upgrade))
+}
+
+/// What hyper lets through and we don't (security.md §1).
+fn check(parts: &request::Parts) -> Result<(), Rejection> {
+    let method = &parts.method;
+    if *method == Method::CONNECT || method.as_str().len() > limits::METHOD {
+        return Err(Rejection::MethodUnsupported);
+    }
+    let uri = &parts.uri;
+    let length = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if length + uri.authority().map_or(0, |authority| authority.as_str().len()) > limits::TARGET {
+        return Err(Rejection::TargetTooLong);
+    }
+    let asterisk = uri.path() == "*" && *method != Method::OPTIONS;
+    let scheme = uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https");
+    let authority = uri.scheme().is_none() && uri.authority().is_some() && parts.version < http::Version::HTTP_2;
+    match asterisk || scheme || authority {
+        true => Err(Rejection::Malformed(Malformed::Target)),
+        false => Ok(()),
+    }
+}
+
+fn find(
+    client: &Client,
+    method: &Method,
+    host: &Host<'_>,
+    path: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    finish: &mut Finish,
+) -> Result<(Arc<Rule>, usize), Rejection> {
+    let table = client.table();
+    let table = table.as_ref().ok_or(Rejection::NoListener)?;
+    let sni = client.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+    let found = table.find(&Head { host: host.name(), sni, method, path, query, headers })?;
+    if let Some(line) = &mut finish.line {
+        line.listener = Some(found.listener.id().clone());
+    }
+    finish.rule = Some(found.rule.clone());
+    Ok((found.rule.clone(), found.prefix_len))
+}
+
+/// Origin form of what is asked of the backend.
+fn target<'a>(uri: &'a Uri, path: Cow<'a, str>) -> Cow<'a, str> {
+    let whole = uri.path_and_query().map_or("/", |target| target.as_str());
+    match (&path, uri.query()) {
+        (Cow::Borrowed("/"), None) if uri.path() == "*" => Cow::Borrowed("*"),
+        (path, _) if **path == *uri.path() && whole.starts_with('/') => Cow::Borrowed(whole),
+        (_, None) => path,
+        (path, Some(query)) => Cow::Owned([path, "?", query].concat()),
+    }
+}
+
+fn framing(headers: &HeaderMap, body: Option<&Inbound>) -> Framing {
+    match body {
+        None if headers.contains_key(header::CONTENT_LENGTH) => Framing::Length(0),
+        None => Framing::None,
+        Some(body) => body.size_hint().exact().map_or(Framing::Chunked, Framing::Length),
+    }
+}
+
+async fn forward_to(
+    client: &Client,
+    rule: &Rule,
+    share: &SplitBackend,
+    head: &RequestHead<'_>,
+    body: Option<Inbound>,
+    finish: &mut Finish,
+) -> Result<Answer, Rejection> {
+    let backend = share.target.as_ref().map_err(|rejection| *rejection)?;
+    if let Some(line) = &mut finish.line {
+        line.backend = Some(backend.id().clone());
+    }
+    let wheel = &client.thread.wheel;
+    let times = Times {
+        request: rule.timeouts.request.map_or(Deadline::NEVER, |bound| wheel.after(bound)),
+        attempt: rule.timeouts.backend_request,
+    };
+    let answer = forward(&client.thread, backend, head, body, times).await?;
+    if let Some(line) = &mut finish.line {
+        line.endpoint = Some(answer.endpoint);
+    }
+    Ok(answer)
+}
+
+fn reply(answer: Answer, rule: &Rule, share: &SplitBackend, upgrade: Upgrade) -> Reply {
+    let Answer { status, mut headers, body, .. } = answer;
+    let (source, upgrade, switched) = match body {
+        forward::Body::Plain(source) => (source, Upgrade::None, None),
+        forward::Body::Switched(backend, lease) => {
+            (Source::Empty, upgrade, Some(Box::new(SwitchedTo { backend, lease })))
+        }
+    };
+    headers::prepare_response(&mut headers, upgrade);
+    share.filters.apply_to_response(&mut headers);
+    rule.filters.apply_to_response(&mut headers);
+    Reply { status, headers, source, close: false, switched }
+}
+
+async fn redirected(
+    rule: &Rule,
+    status: StatusCode,
+    location: HeaderValue,
+    client: &Rc<Client>,
+    body: Option<Inbound>,
+    waits: bool,
+) -> Reply {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(header::LOCATION, location);
+    headers.insert(header::CONTENT_LENGTH, 0.into());
+    rule.filters.apply_to_response(&mut headers);
+    let close = drain(client, body, waits).await == Drained::No;
+    Reply { status, headers, source: Source::Empty, close, switched: None }
+}
+
+/// Whether a request's body is out of the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drained {
+    Yes,
+    No,
+}
+
+/// Reads what is left of a body that nobody wants, so that the connection can go on (security.md, rule 3).
+async fn drain(client: &Rc<Client>, body: Option<Inbound>, waits: bool) -> Drained {
+    let Some(mut body) = body else { return Drained::Yes };
+    // A client that waits for 100 doesn't send; HTTP/2 has streams of their own to reset.
+    let too_long = body.size_hint().lower() > limits::DRAINED_BODY;
+    if waits || too_long || client.version == Version::Http2 {
+        return Drained::No;
+    }
+    let timer = Timer::new(&client.thread.wheel);
+    let deadline = client.thread.wheel.after(client.thread.limits.drained_body);
+    let draining = async {
+        let mut left = limits::DRAINED_BODY;
+        loop {
+            match std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                None => return Drained::Yes,
+                Some(Err(_)) => return Drained::No,
+                Some(Ok(frame)) => match left.checked_sub(frame.data_ref().map_or(0, |data| data.len() as u64)) {
+                    Some(less) => left = less,
+                    None => return Drained::No,
+                },
+            }
+        }
+    };
+    timer.bound(deadline, draining).await.unwrap_or(Drained::No)
+}
+
+/// Counts and logs a request when the last of it is gone: with its body, or with its client.
+pub(crate) struct Finish {
+    client: Rc<Client>,
+    began: Instant,
+    status: Option<StatusCode>,
+    rule: Option<Arc<Rule>>,
+    rejection: Option<Rejection>,
+    received: Option<Rc<Cell<u64>>>,
+    sent: u64,
+    carried: Carried,
+    /// What only the log wants; absent while it is off.
+    line: Option<Box<Line>>,
+}
+
+struct Line {
+    time: SystemTime,
+    method: Method,
+    host: String,
+    path: String,
+    protocol: http::Version,
+    listener: Option<ListenerId>,
+    backend: Option<BackendId>,
+    endpoint: Option<SocketAddr>,
+    request_id: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+}
+
+impl Finish {
+    fn new(client: &Rc<Client>, parts: &request::Parts) -> Self {
+        client.enter();
+        let line = client.thread.log.is_on().then(|| {
+            let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+            let host = parts.uri.authority().map(|authority| authority.as_str()).or(host);
+            Box::new(Line {
+                time: SystemTime::now(),
+                method: parts.method.clone(),
+                host: host.unwrap_or_default().to_owned(),
+                path: parts.uri.path_and_query().map_or_else(String::new, |path| path.as_str().to_owned()),
+                protocol: parts.version,
+                listener: None,
+                backend: None,
+                endpoint: None,
+                request_id: None,
+                user_agent: parts.headers.get(header::USER_AGENT).cloned(),
+            })
+        });
+        Self {
+            client: client.clone(),
+            began: Instant::now(),
+            status: None,
+            rule: None,
+            rejection: None,
+            received: None,
+            sent: 0,
+            carried: Carried::default(),
+            line,
+        }
+    }
+
+    fn note_target(&mut self, host: &Host<'_>, path: &str, query: Option<&str>, headers: &HeaderMap) {
+        let Some(line) = &mut self.line else { return };
+        line.host = host.as_str().to_owned();
+        line.path = match query {
+            Some(query) => [path, "?", query].concat(),
+            None => path.to_owned(),
+        };
+        line.request_id = headers.get(X_REQUEST_ID).cloned();
+    }
+
+    fn reject(&mut self, rejection: Rejection) {
+        self.rejection = Some(rejection);
+    }
+
+    /// Bytes of the answer's body went to the client.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    /// The answer's body ends before its end.
+    pub(crate) fn cut_short(&mut self, why: &CutShort) {
+        tracing::debug!(peer = %self.client.peer, error = %why, "an answer was cut short");
+        self.rejection = Some(match why {
+            CutShort::Closed | CutShort::Io(_) | CutShort::Http2(_) => Rejection::UpstreamClosed,
+            CutShort::Malformed(_) => Rejection::UpstreamProtocol,
+            CutShort::Timeout => Rejection::UpstreamTimeout,
+            CutShort::Client(_) => Rejection::Malformed(Malformed::Body),
+        });
+    }
+
+    /// Bytes went both ways after an upgrade.
+    pub(crate) fn carried(&mut self, carried: Carried) {
+        self.carried = carried;
+    }
+
+    fn log(&self, status: StatusCode, received: u64, sent: u64) {
+        let Some(line) = &self.line else { return };
+        let tls = self.client.tls.as_ref();
+        self.client.thread.log.write(&Record {
+            time: line.time,
+            peer: self.client.peer,
+            method: line.method.as_str(),
+            host: &line.host,
+            path: &line.path,
+            protocol: line.protocol,
+            tls: tls.map(|tls| TlsInfo { version: tls.version, sni: tls.sni.as_deref() }),
+            status: status.as_u16(),
+            duration: self.began.elapsed(),
+            received_bytes: received,
+            sent_bytes: sent,
+            rejection: self.rejection,
+            listener: line.listener.as_ref(),
+            rule: self.rule.as_ref().map(|rule| &rule.id),
+            backend: line.backend.as_ref(),
+            endpoint: line.endpoint,
+            request_id: line.request_id.as_ref().and_then(|id| id.to_str().ok()),
+            user_agent: line.user_agent.as_ref().map(HeaderValue::as_bytes),
+        });
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        let metrics = &self.client.thread.metrics;
+        let left = || StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST);
+        let status = self.status.unwrap_or_else(left);
+        let received = self.received.as_ref().map_or(0, |received| received.get()) + self.carried.up;
+        let sent = self.sent + self.carried.down;
+        if received + sent > 0 {
+            metrics.transferred(received, sent);
+        }
+        if let Some(rejection) = self.rejection {
+            metrics.rejected(rejection);
+        }
+        if let Some(rule) = &self.rule {
+            metrics.request(&rule.metrics, status, self.began.elapsed());
+        }
+        self.log(status, received, sent);
+        self.client.leave();
+    }
+}

@@ -1,0 +1,132 @@
+//! Addresses of endpoints, numbered process-wide, so that each thread finds its pool of one by indexing.
+//!
+//! A number (slot) is given back when no set lists the address and no thread holds it any more; then the next new
+//! address gets it. Owned by the control thread; threads only read [`Address`].
+
+use crate::model::EndpointSet;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// One address that requests go to, shared by all backends that list it.
+#[derive(Debug)]
+pub(crate) struct Address {
+    socket: SocketAddr,
+    slot: usize,
+    retired: AtomicBool,
+}
+
+impl Address {
+    /// Where to connect.
+    pub(crate) fn socket(&self) -> SocketAddr {
+        self.socket
+    }
+
+    /// Its number.
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// Whether no set lists it any more. It never comes back: the same address listed again gets a new number.
+    pub(crate) fn is_retired(&self) -> bool {
+        // Nothing else is read on the strength of this.
+        self.retired.load(Ordering::Relaxed)
+    }
+}
+
+/// An endpoint of a backend, ready to be picked.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) address: Arc<Address>,
+}
+
+/// Every address that some set lists.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    listed: HashMap<SocketAddr, (Arc<Address>, usize)>,
+    /// Listed no more; the slot is free when nobody but us holds the address.
+    retired: Vec<Arc<Address>>,
+    slots: usize,
+}
+
+impl Addresses {
+    /// Numbers the addresses of a set that comes into force.
+    pub(super) fn list(&mut self, set: &EndpointSet) -> Vec<Member> {
+        let mut members = Vec::with_capacity(set.endpoints.len());
+        for endpoint in &set.endpoints {
+            let address = match self.listed.get_mut(&endpoint.address) {
+                Some((address, uses)) => {
+                    *uses += 1;
+                    address.clone()
+                }
+                None => {
+                    let slot = self.free_slot();
+                    let address =
+                        Arc::new(Address { socket: endpoint.address, slot, retired: AtomicBool::new(false) });
+                    self.listed.insert(endpoint.address, (address.clone(), 1));
+                    address
+                }
+            };
+            members.push(Member { address });
+        }
+        members
+    }
+
+    /// Takes back what [`Addresses::list`] gave for a set that is out of force.
+    pub(super) fn unlist(&mut self, members: &[Member]) {
+        for member in members {
+            let socket = member.address.socket;
+            let Some((address, uses)) = self.listed.get_mut(&socket) else { continue };
+            *uses -= 1;
+            if *uses == 0 {
+                address.retired.store(true, Ordering::Relaxed);
+                if let Some((address, _)) = self.listed.remove(&socket) {
+                    self.retired.push(address);
+                }
+            }
+        }
+    }
+
+    fn free_slot(&mut self) -> usize {
+        if let Some(free) = self.retired.iter().position(|address| Arc::strong_count(address) == 1) {
+            return self.retired.swap_remove(free).slot;
+        }
+        self.slots += 1;
+        self.slots - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Endpoint;
+
+    fn set(ports: &[u16]) -> EndpointSet {
+        let endpoint = |port: &u16| Endpoint { address: ([127, 0, 0, 1], *port).into(), pod: None };
+        EndpointSet { endpoints: ports.iter().map(endpoint).collect() }
+    }
+
+    #[test]
+    fn an_address_keeps_its_slot_while_any_set_lists_it() {
+        let mut addresses = Addresses::default();
+        let a = addresses.list(&set(&[1, 2]));
+        let b = addresses.list(&set(&[2, 3]));
+        assert_eq!(a[1].address.slot(), b[0].address.slot());
+        addresses.unlist(&a);
+        assert!(a[0].address.is_retired());
+        assert!(!a[1].address.is_retired());
+    }
+
+    #[test]
+    fn a_slot_is_reused_only_when_nobody_holds_its_address() {
+        let mut addresses = Addresses::default();
+        let first = addresses.list(&set(&[1]));
+        addresses.unlist(&first);
+        let second = addresses.list(&set(&[2]));
+        assert_ne!(first[0].address.slot(), second[0].address.slot());
+        let slot = first[0].address.slot();
+        drop(first);
+        assert_eq!(addresses.list(&set(&[3]))[0].address.slot(), slot);
+    }
+}

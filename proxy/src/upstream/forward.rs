@@ -1,0 +1,318 @@
+//! One request to one backend: picks an endpoint, sends, and tries again where that is safe.
+//!
+//! 1. Pick of two endpoints the one with fewer requests in flight; never one that this request failed on.
+//! 2. Take an idle connection to it, or open one. An endpoint that can't be reached costs nothing but time: nothing
+//!    was sent, so the next one is tried, as long as [`crate::limits::Limits::connect`] lasts.
+//! 3. Send. A connection that closes without a byte of answer is the usual end of a pooled one: the request is sent
+//!    again if nothing of it was sent, or if it is idempotent and none of its body was used. A request with a body
+//!    that was begun is sent once.
+//!
+//! Must not know routes, filters or clients.
+
+use super::connect::{ConnectError, connect, connect_http1};
+use super::h1::{self, Bounds, Connection, Exchange, Failure, RequestHead};
+use super::pick::pick;
+use super::pool::{Connected, Lease};
+use super::{BackendState, h2};
+use crate::body::{Inbound, Source};
+use crate::model::BackendProtocol;
+use crate::rejection::{Malformed, Rejection};
+use crate::runtime::Thread;
+use crate::timer::{Deadline, Timer};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Times a request is sent again after a connection closed on it. Two: the one that a restarted backend left in the
+/// pool, and one that it closed for being idle.
+const MAX_RESENT: usize = 2;
+
+/// Times of a rule for one request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// When the request is over.
+    pub(crate) request: Deadline,
+    /// How long one try may take.
+    pub(crate) attempt: Option<Duration>,
+}
+
+/// An answer.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    pub(crate) endpoint: SocketAddr,
+}
+
+/// What follows the head of an answer.
+pub(crate) enum Body {
+    /// A body.
+    Plain(Source),
+    /// The WebSocket's bytes.
+    Switched(Box<Connection>, Lease),
+}
+
+struct Picked {
+    lease: Lease,
+    socket: SocketAddr,
+    slot: usize,
+    others: bool,
+}
+
+/// What came of one try.
+enum Try {
+    Answered(Answer),
+    /// The endpoint couldn't be reached.
+    Unreachable(Rejection),
+    /// Sent in vain; sending again is safe.
+    Again(Rejection),
+    Failed(Rejection),
+}
+
+/// Forwards a request.
+pub(crate) async fn forward(
+    thread: &Rc<Thread>,
+    backend: &BackendState,
+    head: &RequestHead<'_>,
+    body: Option<Inbound>,
+    times: Times,
+) -> Result<Answer, Rejection> {
+    let mut forwarding = Forwarding {
+        thread,
+        backend,
+        head,
+        body,
+        times,
+        connect_until: None,
+        tried: Vec::new(),
+        resent: 0,
+    };
+    let mut last = Rejection::NoEndpoints;
+    while let Some(picked) = forwarding.pick() {
+        let slot = picked.slot;
+        match forwarding.attempt(picked).await {
+            Try::Answered(answer) => {
+                thread.metrics.backend_response(&backend.metrics, answer.status);
+                return Ok(answer);
+            }
+            Try::Unreachable(why) => {
+                thread.metrics.backend_failed(&backend.metrics, why);
+                last = why;
+                forwarding.tried.push(slot);
+            }
+            Try::Again(why) => {
+                thread.metrics.backend_failed(&backend.metrics, why);
+                last = why;
+                forwarding.resent += 1;
+                if forwarding.resent > MAX_RESENT {
+                    break;
+                }
+                thread.metrics.backend_retried(&backend.metrics);
+            }
+            Try::Failed(why) => {
+                thread.metrics.backend_failed(&backend.metrics, why);
+                return Err(why);
+            }
+        }
+    }
+    Err(last)
+}
+
+struct Forwarding<'a> {
+    thread: &'a Rc<Thread>,
+    backend: &'a BackendState,
+    head: &'a RequestHead<'a>,
+    /// Taken by a try; back here when the try didn't use it.
+    body: Option<Inbound>,
+    times: Times,
+    /// Set with the first connection that is opened.
+    connect_until: Option<Deadline>,
+    /// Slots of endpoints that couldn't be reached.
+    tried: Vec<usize>,
+    resent: usize,
+}
+
+impl Forwarding<'_> {
+    fn pick(&self) -> Option<Picked> {
+        let endpoints = self.backend.endpoints.borrow();
+        let pools = &self.thread.pools;
+        let member = pick(&endpoints.members, pools, self.thread.random(), &self.tried)?;
+        Some(Picked {
+            lease: pools.lease(&member.address),
+            socket: member.address.socket(),
+            slot: member.address.slot(),
+            others: endpoints.members.len() > self.tried.len() + 1,
+        })
+    }
+
+    async fn attempt(&mut self, picked: Picked) -> Try {
+        match self.backend.protocol() {
+            BackendProtocol::Http1 => self.attempt_http1(picked).await,
+            BackendProtocol::H2c => self.attempt_http2(picked).await,
+        }
+    }
+
+    async fn attempt_http1(&mut self, picked: Picked) -> Try {
+        let Picked { lease, socket, others, .. } = picked;
+        let idempotent = self.head.method.is_idempotent();
+        // After a connection died on us the others in the pool are suspect, too.
+        let idle = if self.resent == 0 { lease.idle(!idempotent) } else { None };
+        let connection = match idle {
+            Some(connection) => connection,
+            None => {
+                let timer = Timer::new(&self.thread.wheel);
+                let deadline = self.connect_deadline(others);
+                let connected = connect_http1(socket, timer, deadline).await;
+                match self.connected(&lease, connected) {
+                    Ok(mut connection) => {
+                        lease.equip(&mut connection);
+                        connection
+                    }
+                    Err(outcome) => return outcome,
+                }
+            }
+        };
+        let exchange = Exchange::new(connection, self.head, self.body.take(), self.bounds(), lease);
+        match exchange.answer().await {
+            Ok(answer) => {
+                let body = match answer.body {
+                    h1::Body::Empty => Body::Plain(Source::Empty),
+                    h1::Body::Whole(data) => Body::Plain(Source::Whole(data)),
+                    h1::Body::Streamed(download) => Body::Plain(Source::Http1(download)),
+                    h1::Body::Switched(connection, lease) => Body::Switched(connection, lease),
+                };
+                let h1::Answer { status, headers, .. } = answer;
+                Try::Answered(Answer { status, headers, body, endpoint: socket })
+            }
+            Err(failed) => {
+                tracing::debug!(endpoint = %socket, error = %failed.failure, "a try on an endpoint failed");
+                let safe = !failed.body_taken && !failed.answered && (!failed.sent || idempotent);
+                let fresh_failed_before = self.resent > 0 && !failed.used;
+                self.body = failed.body;
+                match rejection(&failed.failure) {
+                    why @ Rejection::UpstreamClosed if safe && !fresh_failed_before => Try::Again(why),
+                    why => Try::Failed(why),
+                }
+            }
+        }
+    }
+
+    async fn attempt_http2(&mut self, picked: Picked) -> Try {
+        let Picked { lease, socket, others, .. } = picked;
+        if self.head.websocket {
+            // RFC 8441 needs more than prior knowledge; Gateway API has `kubernetes.io/ws` for WebSockets.
+            return Try::Failed(Rejection::UpstreamProtocol);
+        }
+        let timer = Timer::new(&self.thread.wheel);
+        let shared = if self.resent == 0 { h2::shared(&lease) } else { None };
+        let stream = match shared {
+            Some(stream) => stream,
+            None => {
+                let deadline = self.connect_deadline(others);
+                let opened = async {
+                    let socket = connect(socket, &timer, deadline).await?;
+                    match timer.bound(deadline, h2::handshake(&lease, socket)).await {
+                        Some(stream) => Ok(stream?),
+                        None => Err(ConnectError::Timeout),
+                    }
+                };
+                let opened = opened.await;
+                match self.connected(&lease, opened) {
+                    Ok(stream) => stream,
+                    Err(outcome) => return outcome,
+                }
+            }
+        };
+        let Some(request) = http2_request(self.head) else { return Try::Failed(Rejection::Malformed(Malformed::Target)) };
+        let had_body = self.body.is_some();
+        match h2::exchange(stream, request, self.body.take(), self.bounds(), timer, lease).await {
+            Ok(h2::Answer { status, headers, body }) => {
+                let body = Body::Plain(Source::Http2(body));
+                Try::Answered(Answer { status, headers, body, endpoint: socket })
+            }
+            Err(failed) => {
+                tracing::debug!(endpoint = %socket, error = %failed.failure, "a try on an endpoint failed");
+                let safe = failed.unsent.is_some() || !had_body && self.head.method.is_idempotent();
+                let fresh_failed_before = self.resent > 0 && !failed.used;
+                self.body = failed.unsent.flatten();
+                match rejection(&failed.failure) {
+                    why @ Rejection::UpstreamClosed if safe && !fresh_failed_before => Try::Again(why),
+                    why => Try::Failed(why),
+                }
+            }
+        }
+    }
+
+    /// Sorts out how opening a connection went.
+    fn connected<T>(&self, lease: &Lease, outcome: Result<T, ConnectError>) -> Result<T, Try> {
+        match outcome {
+            Ok(connection) => {
+                lease.note_connect(Connected::Yes);
+                self.thread.metrics.backend_connected(&self.backend.metrics);
+                Ok(connection)
+            }
+            Err(error) => {
+                lease.note_connect(Connected::No);
+                tracing::debug!(backend = %self.backend.id, %error, "can't connect to an endpoint");
+                let timed_out = matches!(error, ConnectError::Timeout);
+                if timed_out && self.is_over() {
+                    return Err(Try::Failed(Rejection::RequestTimeout));
+                }
+                Err(Try::Unreachable(match timed_out {
+                    true => Rejection::ConnectTimeout,
+                    false => Rejection::ConnectFailed,
+                }))
+            }
+        }
+    }
+
+    /// Whether the rule's `request` timeout has passed.
+    fn is_over(&self) -> bool {
+        self.times.request <= self.thread.wheel.after(Duration::ZERO)
+    }
+
+    fn connect_deadline(&mut self, others: bool) -> Deadline {
+        let (wheel, limits) = (&self.thread.wheel, &self.thread.limits);
+        let until = *self.connect_until.get_or_insert_with(|| wheel.after(limits.connect));
+        let until = until.min(self.times.request);
+        if others { until.min(wheel.after(limits.connect_one)) } else { until }
+    }
+
+    fn bounds(&self) -> Bounds {
+        let limits = &self.thread.limits;
+        Bounds {
+            request: self.times.request,
+            attempt: self.times.attempt.map_or(Deadline::NEVER, |bound| self.thread.wheel.after(bound)),
+            head: limits.answer,
+            body: limits.body,
+            stream: limits.stream,
+        }
+    }
+}
+
+/// What a failure is to the client.
+fn rejection(failure: &Failure) -> Rejection {
+    match failure {
+        Failure::Closed(_) => Rejection::UpstreamClosed,
+        Failure::Malformed(_) => Rejection::UpstreamProtocol,
+        Failure::Client(_) => Rejection::Malformed(Malformed::Body),
+        Failure::ClientStalled => Rejection::BodyTimeout,
+        Failure::Timeout => Rejection::UpstreamTimeout,
+        Failure::RequestTimeout => Rejection::RequestTimeout,
+    }
+}
+
+/// The head as HTTP/2 has it: Host becomes `:authority` (RFC 9113 §8.3.1).
+fn http2_request(head: &RequestHead<'_>) -> Option<Request<()>> {
+    let mut headers = head.headers.clone();
+    let host = headers.remove(http::header::HOST)?;
+    headers.remove(http::header::TRANSFER_ENCODING);
+    let uri = Uri::builder().scheme("http").authority(host.as_bytes()).path_and_query(head.target);
+    let mut request = Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = uri.build().ok()?;
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.headers_mut() = headers;
+    Some(request)
+}

@@ -1,0 +1,243 @@
+//! Response heads, read strictly (security.md §3): from bytes to status, fields and the framing of the body.
+//!
+//! What can be read in two ways is an error, never repaired: both length fields, several lengths, a length that isn't
+//! plain digits, a transfer coding that isn't `chunked` alone. Does no I/O.
+
+use bytes::BytesMut;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{Method, StatusCode};
+use std::mem::MaybeUninit;
+
+/// Bytes of a response head (security.md §3, §8).
+pub(super) const MAX_HEAD: usize = 64 * 1024;
+/// Fields of a response head (security.md §8).
+const MAX_FIELDS: usize = 100;
+
+/// How a response body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none.
+    None,
+    /// After that many bytes.
+    Length(u64),
+    /// With the last chunk.
+    Chunked,
+    /// With the connection.
+    Close,
+}
+
+/// A response head.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    /// Without framing fields and `Connection`'s own meaning taken out: fields as they came but `Transfer-Encoding`.
+    pub(super) headers: HeaderMap,
+    pub(super) framing: Framing,
+    /// Whether the connection may carry another exchange after this one.
+    pub(super) keep_alive: bool,
+}
+
+/// What is wrong with a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Malformed {
+    /// Status line or fields can't be parsed.
+    #[error("malformed response head")]
+    Head,
+    /// More than 64 KiB or 100 fields.
+    #[error("response head is too large")]
+    HeadTooLarge,
+    /// Lengths are repeated, malformed, or contradict each other.
+    #[error("contradictory or malformed lengths")]
+    Framing,
+    /// A chunk can't be parsed.
+    #[error("malformed chunk")]
+    Chunk,
+    /// Too many interim answers.
+    #[error("more than 16 interim answers")]
+    Interim,
+    /// A 101 that nobody asked for.
+    #[error("switched protocols unasked")]
+    Upgrade,
+}
+
+/// Takes a head off the front of `bytes`, if all of it is there. `method` is the request's.
+pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
+    let mut places = [const { (0, 0, 0, 0) }; MAX_FIELDS];
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        bytes,
+        &mut fields,
+    );
+    let length = match parsed {
+        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed::HeadTooLarge),
+        Err(_) => return Err(Malformed::Head),
+    };
+    let (Some(version), Some(code)) = (response.version, response.code) else { return Err(Malformed::Head) };
+    let status = StatusCode::from_u16(code).map_err(|_| Malformed::Head)?;
+    let count = response.headers.len();
+    let base = bytes.as_ptr() as usize;
+    for (place, field) in places.iter_mut().zip(response.headers.iter()) {
+        let (name, value) = (field.name.as_ptr() as usize - base, field.value.as_ptr() as usize - base);
+        *place = (name, name + field.name.len(), value, value + field.value.len());
+    }
+    let head = bytes.split_to(length).freeze();
+    let mut headers = HeaderMap::with_capacity(count + 2);
+    let mut lengths = Lengths::default();
+    let mut keep_alive = version == 1;
+    for &(name, name_end, value, value_end) in &places[..count] {
+        let name = HeaderName::from_bytes(&head[name..name_end]).map_err(|_| Malformed::Head)?;
+        let value =
+            HeaderValue::from_maybe_shared(head.slice(value..value_end)).map_err(|_| Malformed::Head)?;
+        if name == CONTENT_LENGTH {
+            lengths.content_length(&value)?;
+        } else if name == TRANSFER_ENCODING {
+            lengths.transfer_encoding(&value)?;
+            continue;
+        } else if name == CONNECTION && closes(&value) {
+            keep_alive = false;
+        }
+        headers.append(name, value);
+    }
+    let framing = lengths.framing(status, method, version)?;
+    if framing == Framing::Close {
+        keep_alive = false;
+    }
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(CONTENT_LENGTH);
+    }
+    Ok(Some(Head { status, headers, framing, keep_alive }))
+}
+
+/// Whether a `Connection` field asks to close.
+fn closes(value: &HeaderValue) -> bool {
+    value.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+#[derive(Default)]
+struct Lengths {
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl Lengths {
+    fn content_length(&mut self, value: &HeaderValue) -> Result<(), Malformed> {
+        let digits = value.as_bytes();
+        // 18 digits are below 2^63 (security.md §1) and far beyond any body.
+        if self.length.is_some() || digits.is_empty() || digits.len() > 18 {
+            return Err(Malformed::Framing);
+        }
+        let mut length = 0;
+        for digit in digits {
+            if !digit.is_ascii_digit() {
+                return Err(Malformed::Framing);
+            }
+            length = length * 10 + u64::from(digit - b'0');
+        }
+        self.length = Some(length);
+        Ok(())
+    }
+
+    fn transfer_encoding(&mut self, value: &HeaderValue) -> Result<(), Malformed> {
+        if self.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Malformed::Framing);
+        }
+        self.chunked = true;
+        Ok(())
+    }
+
+    /// RFC 9112 §6.3, without its lenient branches.
+    fn framing(&self, status: StatusCode, method: &Method, version: u8) -> Result<Framing, Malformed> {
+        if self.chunked && (self.length.is_some() || version == 0) {
+            return Err(Malformed::Framing);
+        }
+        let bodiless = status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED
+            || *method == Method::HEAD;
+        Ok(match self.length {
+            _ if bodiless => Framing::None,
+            _ if self.chunked => Framing::Chunked,
+            Some(0) => Framing::None,
+            Some(length) => Framing::Length(length),
+            None => Framing::Close,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, method: Method) -> Result<Option<Head>, Malformed> {
+        parse(&mut BytesMut::from(text), &method)
+    }
+
+    #[test]
+    fn framing_follows_rfc_9112() {
+        for (text, method, framing, keep_alive) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Method::GET, Framing::Length(5), true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Method::GET, Framing::None, true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", Method::GET, Framing::Chunked, true),
+            ("HTTP/1.1 200\r\n\r\n", Method::GET, Framing::Close, false),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", Method::GET, Framing::Length(5), false),
+            (
+                "HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 5\r\n\r\n",
+                Method::GET,
+                Framing::Length(5),
+                false,
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Method::HEAD, Framing::None, true),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Method::GET, Framing::None, true),
+            ("HTTP/1.1 204 No Content\r\n\r\n", Method::GET, Framing::None, true),
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", Method::GET, Framing::None, true),
+        ] {
+            let head = read(text, method).unwrap().unwrap();
+            assert_eq!((head.framing, head.keep_alive), (framing, keep_alive), "{text}");
+            assert!(!head.headers.contains_key(TRANSFER_ENCODING));
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        for (text, error) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", Malformed::Framing),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", Malformed::Framing),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n", Malformed::Framing),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n", Malformed::Framing),
+            ("HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n", Malformed::Framing),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9999999999999999999\r\n\r\n", Malformed::Framing),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Malformed::Framing),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Malformed::Framing,
+            ),
+            ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Malformed::Framing),
+            ("HTTP/2 200 OK\r\n\r\n", Malformed::Head),
+            ("HTTP/1.1 20 OK\r\n\r\n", Malformed::Head),
+            ("HTTP/1.1 099 OK\r\n\r\n", Malformed::Head),
+            ("SSH-2.0-OpenSSH\r\n\r\n", Malformed::Head),
+            ("HTTP/1.1 200 OK\r\nName : x\r\n\r\n", Malformed::Head),
+            ("HTTP/1.1 200 OK\r\nName: x\r\n folded\r\n\r\n", Malformed::Head),
+            ("HTTP/1.1 200 OK\r\nNa me: x\r\n\r\n", Malformed::Head),
+            ("HTTP/1.1 200 OK\r\nName: \0\r\n\r\n", Malformed::Head),
+        ] {
+            assert_eq!(read(text, Method::GET).map(|_| ()), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn heads_have_bounds_and_arrive_in_parts() {
+        assert!(read("HTTP/1.1 200 OK\r\nA: b\r\n", Method::GET).unwrap().is_none());
+        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(MAX_HEAD));
+        assert_eq!(read(&long, Method::GET).map(|_| ()), Err(Malformed::HeadTooLarge));
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(MAX_FIELDS + 1));
+        assert_eq!(read(&many, Method::GET).map(|_| ()), Err(Malformed::HeadTooLarge));
+        let mut two = BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP");
+        parse(&mut two, &Method::GET).unwrap().unwrap();
+        assert_eq!(&two[..], b"xHTTP");
+    }
+}

@@ -1,0 +1,10 @@
+//! A whole gateway in this process: real sockets on loopback, real threads, backends written in the tests.
+//!
+//! Clients and misbehaving backends speak in bytes, so that a test says exactly what is on the wire. Ports are the
+//! system's choice, and nothing waits by sleeping.
+
+mod bad_backends;
+mod harness;
+mod http1;
+mod timeouts;
+mod websocket;
