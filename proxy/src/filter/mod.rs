@@ -28,9 +28,12 @@ pub struct Outgoing<'a> {
     pub prefix_len: usize,
 }
 
-/// Compiled filters of a rule or of one of its backends.
+/// Compiled filters of a rule or of one of its backends. Most have none: that is one empty pointer.
 #[derive(Debug, Default)]
-pub struct Filters {
+pub struct Filters(Option<Box<Steps>>);
+
+#[derive(Debug)]
+struct Steps {
     /// Those that act before the backend, in order.
     request: Box<[RequestStep]>,
     /// Those that act after it, in order.
@@ -46,6 +49,9 @@ enum RequestStep {
 impl Filters {
     /// Compiles a list. The error is for the author of the route.
     pub(crate) fn compile(from: &[model::Filter]) -> Result<Self, String> {
+        if from.is_empty() {
+            return Ok(Self(None));
+        }
         let (mut request, mut response) = (Vec::new(), Vec::new());
         for filter in from {
             match filter {
@@ -58,12 +64,12 @@ impl Filters {
                 }
             }
         }
-        Ok(Self { request: request.into(), response: response.into() })
+        Ok(Self(Some(Box::new(Steps { request: request.into(), response: response.into() }))))
     }
 
     /// Changes a request before it goes to the backend.
     pub fn apply_to_request(&self, request: &mut Outgoing<'_>) {
-        for step in &self.request {
+        for step in self.0.iter().flat_map(|steps| &steps.request) {
             match step {
                 RequestStep::Headers(edits) => edits.apply(request.headers),
                 RequestStep::Rewrite(rewrite) => rewrite.apply(request),
@@ -73,7 +79,7 @@ impl Filters {
 
     /// Changes a response before it goes to the client.
     pub fn apply_to_response(&self, headers: &mut HeaderMap) {
-        for edits in &self.response {
+        for edits in self.0.iter().flat_map(|steps| &steps.response) {
             edits.apply(headers);
         }
     }

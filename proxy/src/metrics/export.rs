@@ -174,7 +174,7 @@ impl Metrics {
         ] {
             counters(encoder, name, help)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
         }
-        let help = "Models published since the process started";
+        let help = "Grows with every published change of the model";
         encoder
             .encode_descriptor("headgate_model_generation", help, None, MetricType::Gauge)?
             .encode_gauge(&self.generation.load(Ordering::Relaxed))?;

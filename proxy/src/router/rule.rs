@@ -60,7 +60,7 @@ pub enum Action {
     /// Forward to a backend.
     Forward(Split),
     /// Answer with a redirect.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// Answer with an error.
     Fail(Rejection),
 }
@@ -150,8 +150,8 @@ pub(crate) struct CompiledRoute {
     /// What it was compiled from.
     pub(crate) source: Arc<model::Route>,
     /// Each once.
-    pub(crate) hostnames: Vec<HostPattern>,
-    pub(crate) candidates: Vec<Arc<Candidate>>,
+    pub(crate) hostnames: Box<[HostPattern]>,
+    pub(crate) candidates: Box<[Arc<Candidate>]>,
 }
 
 impl CompiledRoute {
@@ -164,7 +164,7 @@ impl CompiledRoute {
         for (index, rule) in (0..).zip(&source.rules) {
             compile_rule(source, index, rule, &seniority, context, &mut candidates);
         }
-        Self { source: source.clone(), hostnames, candidates }
+        Self { source: source.clone(), hostnames: hostnames.into(), candidates: candidates.into() }
     }
 }
 
@@ -226,7 +226,7 @@ fn compile_steps(
     let action = match &from.action {
         model::Action::Forward(backends) => Action::Forward(Split::compile(backends, context)),
         model::Action::Redirect(redirect) => match Redirect::compile(redirect) {
-            Ok(redirect) => Action::Redirect(redirect),
+            Ok(redirect) => Action::Redirect(Box::new(redirect)),
             Err(error) => {
                 tracing::error!(rule = %id, %error, "a redirect can't be compiled: the rule answers 500");
                 Action::Fail(Rejection::Config(Failure::InvalidFilter))
