@@ -21,12 +21,19 @@ pub(crate) struct Inbound {
     body: Incoming,
     client: Rc<Client>,
     received: Rc<Cell<u64>>,
+    /// Whether all of it was read: a chunked body doesn't know by itself.
+    ended: bool,
 }
 
 impl Inbound {
     /// The body of a request, or `None` when it has none.
     pub(crate) fn new(body: Incoming, client: &Rc<Client>) -> Option<Self> {
-        (!body.is_end_stream()).then(|| Self { body, client: client.clone(), received: Rc::default() })
+        (!body.is_end_stream()).then(|| Self {
+            body,
+            client: client.clone(),
+            received: Rc::default(),
+            ended: false,
+        })
     }
 
     /// How many bytes have come; goes on counting.
@@ -42,6 +49,11 @@ impl Body for Inbound {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        this.ended = match &frame {
+            None => true,
+            Some(Ok(frame)) => frame.is_trailers(),
+            Some(Err(_)) => false,
+        };
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
@@ -61,7 +73,7 @@ impl Body for Inbound {
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        if !self.body.is_end_stream() {
+        if !self.ended && !self.body.is_end_stream() {
             self.client.left_unread();
         }
     }

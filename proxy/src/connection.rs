@@ -43,8 +43,7 @@ use tokio::net::TcpStream;
 const LINGER_BYTES: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 /// The answer to a head that doesn't arrive in time; hyper has no request that it could answer.
-const HEAD_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// What requests share with their connection.
 pub(crate) struct Client {
@@ -78,7 +77,13 @@ pub(crate) struct Switched {
 }
 
 impl Client {
-    fn new(thread: Rc<Thread>, peer: SocketAddr, table: Arc<PortTable>, stay: Stay, ready: (Version, Option<Tls>)) -> Self {
+    fn new(
+        thread: Rc<Thread>,
+        peer: SocketAddr,
+        table: Arc<PortTable>,
+        stay: Stay,
+        ready: (Version, Option<Tls>),
+    ) -> Self {
         let (version, tls) = ready;
         let scheme = match table.protocol() {
             PortProtocol::Http => Scheme::Http,
@@ -142,6 +147,11 @@ impl Client {
     /// A body was dropped before its end.
     pub(crate) fn left_unread(&self) {
         self.unread.set(true);
+    }
+
+    /// Whether a body was dropped before its end: the connection can't be kept.
+    pub(crate) fn has_left_unread(&self) -> bool {
+        self.unread.get()
     }
 
     /// The connection is to change its protocol once the 101 is written.
@@ -380,14 +390,8 @@ async fn carry(client: &Client, io: Transport, read: Bytes, switched: Switched, 
     let (backend, from_backend, backend_timer) = backend.into_parts();
     drop(backend_timer);
     let silence = client.thread.limits.stream;
-    let mut carrying = std::pin::pin!(upgrade::carry(
-        io,
-        BytesMut::from(read),
-        backend,
-        from_backend,
-        &timer,
-        silence
-    ));
+    let mut carrying =
+        std::pin::pin!(upgrade::carry(io, BytesMut::from(read), backend, from_backend, &timer, silence));
     // While draining it goes on until the drain's end: there is no polite word for it that we could say.
     let (carried, outcome) = carrying.as_mut().await;
     if let Err(error) = outcome {

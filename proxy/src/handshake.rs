@@ -81,7 +81,9 @@ pub(crate) async fn tls(socket: TcpStream, table: &PortTable) -> io::Result<Opti
     // RFC 6066 §3: compared without case; a final dot isn't allowed, but harmless.
     let sni: Option<Box<str>> =
         hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
-    let Some(certificate) = table.certificate(sni.as_deref(), hello.signature_schemes()) else { return Ok(None) };
+    let Some(certificate) = table.certificate(sni.as_deref(), hello.signature_schemes()) else {
+        return Ok(None);
+    };
     let mut config = BASE.clone();
     config.cert_resolver = Arc::new(Chosen(certificate.clone()));
     let stream = start.into_stream(Arc::new(config)).await?;

@@ -101,7 +101,10 @@ impl Ports for Arc<Listeners> {
             }
             let taken = open.iter().find(|(_, open)| open.wanted == *address && address.port() != 0);
             if let Some((other, _)) = taken {
-                failed.push((port.clone(), format!("{address} is already in use by Gateway {}", other.gateway)));
+                failed.push((
+                    port.clone(),
+                    format!("{address} is already in use by Gateway {}", other.gateway),
+                ));
                 continue;
             }
             match self.open_port(port, *address) {

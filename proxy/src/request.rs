@@ -44,13 +44,17 @@ use std::time::{Instant, SystemTime};
 const CLIENT_LEFT: u16 = 499;
 
 /// Answers one request.
-pub(crate) async fn answer(client: &Rc<Client>, request: Request<hyper::body::Incoming>) -> Response<Outbound> {
+pub(crate) async fn answer(
+    client: &Rc<Client>,
+    request: Request<hyper::body::Incoming>,
+) -> Response<Outbound> {
     let (mut parts, body) = request.into_parts();
     let mut finish = Finish::new(client, &parts);
     let mut body = Inbound::new(body, client);
     finish.received = body.as_ref().map(Inbound::counter);
     let waits = body.is_some() && parts.headers.contains_key(header::EXPECT);
-    let served = AssertUnwindSafe(serve(client, &mut parts, &mut body, waits, &mut finish)).catch_unwind().await;
+    let served =
+        AssertUnwindSafe(serve(client, &mut parts, &mut body, waits, &mut finish)).catch_unwind().await;
     let outcome = served.unwrap_or_else(|_| {
         tracing::error!(peer = %client.peer, "a request panicked: it was answered 500");
         Err(Rejection::Internal)
@@ -92,7 +96,8 @@ fn refuse(rejection: Rejection, method: &Method) -> Reply {
 fn respond(client: &Rc<Client>, reply: Reply, mut finish: Finish) -> Response<Outbound> {
     finish.status = Some(reply.status);
     let mut headers = reply.headers;
-    if client.version == Version::Http1 && (reply.close || client.is_unwanted()) && reply.switched.is_none() {
+    let close = reply.close || client.is_unwanted() || client.has_left_unread();
+    if client.version == Version::Http1 && close && reply.switched.is_none() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let finish = match reply.switched {
@@ -155,7 +160,7 @@ async fn serve(
         expecting: waits,
         websocket: upgrade == Upgrade::WebSocket,
     };
-    let answer = forward_to(client, &rule, share, &head, body.take(), finish).await?;
+    let answer = forward_to(client, &rule, share, &head, body, finish).await?;
     Ok(reply(answer, &rule, share, upgrade))
 }
 
@@ -172,7 +177,8 @@ fn check(parts: &request::Parts) -> Result<(), Rejection> {
     }
     let asterisk = uri.path() == "*" && *method != Method::OPTIONS;
     let scheme = uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https");
-    let authority = uri.scheme().is_none() && uri.authority().is_some() && parts.version < http::Version::HTTP_2;
+    let authority =
+        uri.scheme().is_none() && uri.authority().is_some() && parts.version < http::Version::HTTP_2;
     match asterisk || scheme || authority {
         true => Err(Rejection::Malformed(Malformed::Target)),
         false => Ok(()),
@@ -223,7 +229,7 @@ async fn forward_to(
     rule: &Rule,
     share: &SplitBackend,
     head: &RequestHead<'_>,
-    body: Option<Inbound>,
+    body: &mut Option<Inbound>,
     finish: &mut Finish,
 ) -> Result<Answer, Rejection> {
     let backend = share.target.as_ref().map_err(|rejection| *rejection)?;
@@ -295,10 +301,12 @@ async fn drain(client: &Rc<Client>, body: Option<Inbound>, waits: bool) -> Drain
             match std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
                 None => return Drained::Yes,
                 Some(Err(_)) => return Drained::No,
-                Some(Ok(frame)) => match left.checked_sub(frame.data_ref().map_or(0, |data| data.len() as u64)) {
-                    Some(less) => left = less,
-                    None => return Drained::No,
-                },
+                Some(Ok(frame)) => {
+                    match left.checked_sub(frame.data_ref().map_or(0, |data| data.len() as u64)) {
+                        Some(less) => left = less,
+                        None => return Drained::No,
+                    }
+                }
             }
         }
     };

@@ -70,24 +70,16 @@ enum Try {
     Failed(Rejection),
 }
 
-/// Forwards a request.
+/// Forwards a request. A body of which nothing was used stays where it is.
 pub(crate) async fn forward(
     thread: &Rc<Thread>,
     backend: &BackendState,
     head: &RequestHead<'_>,
-    body: Option<Inbound>,
+    body: &mut Option<Inbound>,
     times: Times,
 ) -> Result<Answer, Rejection> {
-    let mut forwarding = Forwarding {
-        thread,
-        backend,
-        head,
-        body,
-        times,
-        connect_until: None,
-        tried: Vec::new(),
-        resent: 0,
-    };
+    let mut forwarding =
+        Forwarding { thread, backend, head, body, times, connect_until: None, tried: Vec::new(), resent: 0 };
     let mut last = Rejection::NoEndpoints;
     while let Some(picked) = forwarding.pick() {
         let slot = picked.slot;
@@ -124,7 +116,7 @@ struct Forwarding<'a> {
     backend: &'a BackendState,
     head: &'a RequestHead<'a>,
     /// Taken by a try; back here when the try didn't use it.
-    body: Option<Inbound>,
+    body: &'a mut Option<Inbound>,
     times: Times,
     /// Set with the first connection that is opened.
     connect_until: Option<Deadline>,
@@ -189,7 +181,7 @@ impl Forwarding<'_> {
                 tracing::debug!(endpoint = %socket, error = %failed.failure, "a try on an endpoint failed");
                 let safe = !failed.body_taken && !failed.answered && (!failed.sent || idempotent);
                 let fresh_failed_before = self.resent > 0 && !failed.used;
-                self.body = failed.body;
+                *self.body = failed.body;
                 match rejection(&failed.failure) {
                     why @ Rejection::UpstreamClosed if safe && !fresh_failed_before => Try::Again(why),
                     why => Try::Failed(why),
@@ -224,7 +216,9 @@ impl Forwarding<'_> {
                 }
             }
         };
-        let Some(request) = http2_request(self.head) else { return Try::Failed(Rejection::Malformed(Malformed::Target)) };
+        let Some(request) = http2_request(self.head) else {
+            return Try::Failed(Rejection::Malformed(Malformed::Target));
+        };
         let had_body = self.body.is_some();
         match h2::exchange(stream, request, self.body.take(), self.bounds(), timer, lease).await {
             Ok(h2::Answer { status, headers, body }) => {
@@ -235,7 +229,7 @@ impl Forwarding<'_> {
                 tracing::debug!(endpoint = %socket, error = %failed.failure, "a try on an endpoint failed");
                 let safe = failed.unsent.is_some() || !had_body && self.head.method.is_idempotent();
                 let fresh_failed_before = self.resent > 0 && !failed.used;
-                self.body = failed.unsent.flatten();
+                *self.body = failed.unsent.flatten();
                 match rejection(&failed.failure) {
                     why @ Rejection::UpstreamClosed if safe && !fresh_failed_before => Try::Again(why),
                     why => Try::Failed(why),

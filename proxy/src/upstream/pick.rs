@@ -84,7 +84,9 @@ mod tests {
         let ailing = |outcome| pools.lease(&members[0].address).note_connect(outcome);
         ailing(Connected::No);
         let count = |pools: &Pools| {
-            randoms().filter(|random| pick(&members, pools, *random, &[]).unwrap().address.slot() == 0).count()
+            randoms()
+                .filter(|random| pick(&members, pools, *random, &[]).unwrap().address.slot() == 0)
+                .count()
         };
         assert_eq!(count(&pools), 0);
         ailing(Connected::Yes);

@@ -124,7 +124,8 @@ mod tests {
         let (mut client, client_side) = duplex(100);
         let (mut backend, backend_side) = duplex(100);
         let before = BytesMut::from("early ");
-        let carrying = carry(client_side, before, backend_side, BytesMut::new(), &timer, Duration::from_secs(60));
+        let carrying =
+            carry(client_side, before, backend_side, BytesMut::new(), &timer, Duration::from_secs(60));
         let talking = async {
             let mut seen = Vec::new();
             let big = vec![7; 10_000];

@@ -2,8 +2,8 @@
 
 use headgate_proxy::model::{
     Action, Backend as ModelBackend, BackendId, BackendKind, BackendProtocol, Endpoint, EndpointSet, Filter,
-    HostPattern, Listener, ListenerId, Match, Model, ObjectName, PathMatch, Port, PortId, PortProtocol, Route,
-    RouteId, RouteKind, Rule, Target, Timeouts, Tls, WeightedBackend,
+    HostPattern, Listener, ListenerId, Match, Model, ObjectName, PathMatch, Port, PortId, PortProtocol,
+    Route, RouteId, RouteKind, Rule, Target, Timeouts, Tls, WeightedBackend,
 };
 use headgate_proxy::{Limits, Options, Proxy, start};
 use std::future::Future;
@@ -163,11 +163,11 @@ impl Gateway {
         self.client().await.get(path).await
     }
 
-    /// What `/metrics` says of a series, labels included in its name.
+    /// What `/metrics` says of the first series that begins like this.
     pub async fn metric(&self, series: &str) -> f64 {
         let mut client = Client::connect(self.proxy.admin_address()).await;
         let text = client.get("/metrics").await.text();
-        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.rsplit(' ').next());
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 }
@@ -283,7 +283,11 @@ async fn exactly<T: AsyncRead + Unpin>(io: &mut T, read: &mut Vec<u8>, length: u
 }
 
 /// Reads a request or a response; `None` when the connection ends before its end.
-async fn read_message<T: AsyncRead + Unpin>(io: &mut T, read: &mut Vec<u8>, bodiless: bool) -> Option<Response> {
+async fn read_message<T: AsyncRead + Unpin>(
+    io: &mut T,
+    read: &mut Vec<u8>,
+    bodiless: bool,
+) -> Option<Response> {
     let mut message = Response { start: line(io, read).await?, ..Response::default() };
     loop {
         let field = line(io, read).await?;

@@ -165,7 +165,10 @@ async fn an_echo_that_answers_while_it_reads_gets_through() {
         while !head.ends_with(b"\r\n\r\n") {
             head.push(read.read_u8().await.unwrap());
         }
-        write.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes()).await.unwrap();
+        write
+            .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         tokio::io::copy(&mut read, &mut write).await.unwrap();
     })
     .await;
@@ -312,7 +315,8 @@ async fn heads_and_targets_have_bounds() {
 async fn our_own_answers_leave_the_connection_usable() {
     let backend = Backend::named("a").await;
     let mut setup = Setup::only(&[backend.address]);
-    let status = |status| Redirect { scheme: Some(Scheme::Https), hostname: None, port: None, path: None, status };
+    let status =
+        |status| Redirect { scheme: Some(Scheme::Https), hostname: None, port: None, path: None, status };
     setup.route("broken", "/broken", Action::Fail(Failure::BackendNotFound));
     setup.route("redirect", "/old", Action::Redirect(status(301)));
     setup.backend("none", BackendProtocol::Http1, &[]).route("none", "/none", to("none"));

@@ -14,7 +14,10 @@ async fn websocket() -> Backend {
             head.push(stream.read_u8().await.unwrap());
         }
         let head = String::from_utf8(head).unwrap();
-        assert!(head.contains("\r\nconnection: upgrade\r\n") && head.contains("\r\nupgrade: websocket\r\n"), "{head}");
+        assert!(
+            head.contains("\r\nconnection: upgrade\r\n") && head.contains("\r\nupgrade: websocket\r\n"),
+            "{head}"
+        );
         let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                       Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nhello";
         stream.write_all(answer.as_bytes()).await.unwrap();
@@ -44,7 +47,8 @@ async fn bytes_go_both_ways_after_the_101() {
     let big = vec![9; 1 << 20];
     let (mut read, mut write) = io.split();
     let mut back = vec![0; big.len()];
-    let (sent, received) = soon(async { tokio::join!(write.write_all(&big), read.read_exact(&mut back)) }).await;
+    let (sent, received) =
+        soon(async { tokio::join!(write.write_all(&big), read.read_exact(&mut back)) }).await;
     sent.unwrap();
     received.unwrap();
     assert!(back == big);

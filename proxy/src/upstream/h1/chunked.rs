@@ -191,7 +191,8 @@ mod tests {
 
     #[test]
     fn bodies_are_read_whatever_the_pieces() {
-        let text = b"5\r\nhello\r\n00A;name=\"x\"\r\n, headgate\r\n0\r\nX-Sum: 7\r\nContent-Length: 3\r\n\r\nHTTP";
+        let text =
+            b"5\r\nhello\r\n00A;name=\"x\"\r\n, headgate\r\n0\r\nX-Sum: 7\r\nContent-Length: 3\r\n\r\nHTTP";
         for step in 1..text.len() {
             let (body, trailers, left) = decode(text, step).unwrap();
             assert_eq!(body, b"hello, headgate");

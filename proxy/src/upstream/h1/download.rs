@@ -105,7 +105,10 @@ impl<H: Home> Download<H> {
     }
 
     /// The next piece. After an error, or the end, `None` for ever.
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
         let Some((connection, upload, _)) = &mut self.parts else { return Poll::Ready(None) };
         // What goes wrong in sending shows in what is read; only the client's doing ends the exchange.
         if let Poll::Ready(Err(SendError::Client(error))) = upload.poll(cx, &mut connection.io) {

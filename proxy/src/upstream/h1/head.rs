@@ -114,7 +114,10 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
 
 /// Whether a `Connection` field asks to close.
 fn closes(value: &HeaderValue) -> bool {
-    value.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+    value
+        .as_bytes()
+        .split(|&byte| byte == b',')
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 #[derive(Default)]
@@ -204,7 +207,10 @@ mod tests {
     #[test]
     fn what_can_be_read_in_two_ways_is_refused() {
         for (text, error) in [
-            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", Malformed::Framing),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Malformed::Framing,
+            ),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", Malformed::Framing),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n", Malformed::Framing),
             ("HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n", Malformed::Framing),

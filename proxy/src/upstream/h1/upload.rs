@@ -5,10 +5,10 @@
 
 use super::chunked::may_trail;
 use super::encode::{self, Framing};
+use crate::body::Inbound;
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::Body;
-use crate::body::Inbound;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -73,7 +73,18 @@ impl Upload {
             (Some(_), Framing::Length(_) | Framing::Chunked) => State::Streaming,
         };
         let framing = head.framing;
-        Self { state, body, framing, out, written: 0, chunk: Bytes::new(), tail: b"", begun: false, taken: false, moved: false }
+        Self {
+            state,
+            body,
+            framing,
+            out,
+            written: 0,
+            chunk: Bytes::new(),
+            tail: b"",
+            begun: false,
+            taken: false,
+            moved: false,
+        }
     }
 
     /// Whether everything has been sent.
@@ -90,7 +101,9 @@ impl Upload {
     pub(super) fn awaits_client(&self) -> bool {
         match self.state {
             State::Gathering => true,
-            State::Streaming => self.written == self.out.len() && self.chunk.is_empty() && self.tail.is_empty(),
+            State::Streaming => {
+                self.written == self.out.len() && self.chunk.is_empty() && self.tail.is_empty()
+            }
             State::Expecting | State::Flushing | State::Done => false,
         }
     }
@@ -266,7 +279,9 @@ mod tests {
 
     #[test]
     fn sizes_are_bare_hex() {
-        for (number, text) in [(0, "0\r\n"), (10, "a\r\n"), (0x1f40, "1f40\r\n"), (usize::MAX, "ffffffffffffffff\r\n")] {
+        for (number, text) in
+            [(0, "0\r\n"), (10, "a\r\n"), (0x1f40, "1f40\r\n"), (usize::MAX, "ffffffffffffffff\r\n")]
+        {
             assert_eq!(format_hex(number).trim_ascii_start(), text.as_bytes());
         }
     }
