@@ -6,5 +6,7 @@
 mod bad_backends;
 mod harness;
 mod http1;
+mod http2;
 mod timeouts;
+mod tls;
 mod websocket;

@@ -1,0 +1,248 @@
+//! TLS: which certificate, which protocol, whose requests; and certificates that change while clients are there.
+
+use crate::harness::{Backend, Client, Gateway, Response, Setup, soon, to};
+use crate::http2;
+use headgate_proxy::Limits;
+use headgate_proxy::model::{
+    BackendProtocol, Certificate, HostPattern, ObjectName, PortProtocol, Redacted, Timeouts, Tls,
+};
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// A certificate for some names, as a Secret holds it.
+fn certificate(names: &[&str]) -> Arc<Certificate> {
+    let names = names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    Arc::new(Certificate {
+        secret: ObjectName::new("test", "secret"),
+        chain: made.cert.pem().as_str().into(),
+        key: Redacted::new(made.signing_key.serialize_pem()),
+    })
+}
+
+fn der(certificate: &Certificate) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(certificate.chain.as_bytes()).unwrap()
+}
+
+/// What a client trusts and offers.
+fn trust(certificates: &[&Certificate], protocols: &[&str]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    certificates.iter().for_each(|certificate| roots.add(der(certificate)).unwrap());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.resumption = Resumption::disabled();
+    config
+}
+
+async fn handshake(gateway: &Gateway, name: &str, config: &Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+    let socket = soon(TcpStream::connect(gateway.address(443))).await?;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    soon(TlsConnector::from(config.clone()).connect(name, socket)).await
+}
+
+async fn ask(stream: TlsStream<TcpStream>, host: &str) -> (Client<TlsStream<TcpStream>>, Response) {
+    let mut client = Client::new(stream);
+    client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+    let response = client.response().await;
+    (client, response)
+}
+
+/// Listeners on port 443: name, hostname, certificates; each has a route to a backend that answers its name.
+fn setup(listeners: &[(&'static str, &str, &[&Arc<Certificate>])], backends: &[&Backend]) -> Setup {
+    let mut setup = Setup::default();
+    let tls = |certificates: &[&Arc<Certificate>]| {
+        Some(Tls { certificates: certificates.iter().map(|one| (*one).clone()).collect() })
+    };
+    let of = |(name, hostname, certificates): &(&'static str, &str, &[&Arc<Certificate>])| {
+        (*name, HostPattern::parse(hostname), tls(certificates))
+    };
+    setup.port(443, PortProtocol::Https, listeners.iter().map(of).collect());
+    for ((name, _, _), backend) in listeners.iter().zip(backends) {
+        setup.backend(name, BackendProtocol::Http1, &[backend.address]);
+        setup.rule(name, name, "/", to(name), vec![], Timeouts::default());
+    }
+    setup
+}
+
+#[tokio::test]
+async fn the_server_name_chooses_certificate_and_listener() {
+    let (exact, wildcard) = (certificate(&["a.example.com"]), certificate(&["*.example.com"]));
+    let (one, two) = (Backend::named("exact").await, Backend::named("wildcard").await);
+    let listeners: [(_, _, &[_]); 2] = [("a", "a.example.com", &[&exact]), ("w", "*.example.com", &[&wildcard])];
+    let gateway = setup(&listeners, &[&one, &two]).start();
+    let config = Arc::new(trust(&[&exact, &wildcard], &["http/1.1"]));
+    for (name, shown, body) in
+        [("a.example.com", &exact, "exact"), ("b.example.com", &wildcard, "wildcard"), ("A.Example.COM", &exact, "exact")]
+    {
+        let stream = handshake(&gateway, name, &config).await.unwrap();
+        assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], der(shown), "{name}");
+        let (_, response) = ask(stream, name).await;
+        assert_eq!((response.status(), response.text()), (200, body.into()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_serves_is_closed_without_a_word() {
+    let shown = certificate(&["a.example.com"]);
+    let backend = Backend::named("a").await;
+    let gateway = setup(&[("a", "a.example.com", &[&shown])], &[&backend]).start();
+    let config = Arc::new(trust(&[&shown], &[]));
+    for name in ["b.example.com", "example.com", "127.0.0.1"] {
+        let error = handshake(&gateway, name, &config).await.unwrap_err();
+        // An alert would be another kind of error.
+        let closed = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+        assert!(closed.contains(&error.kind()), "{name}: {error:?}");
+    }
+    assert!(gateway.proxy.address(&crate::harness::port_id(443)).is_some());
+}
+
+#[tokio::test]
+async fn a_request_for_another_listener_is_misdirected() {
+    let (a, b) = (certificate(&["a.example.com"]), certificate(&["*.b.example.com"]));
+    let (one, two) = (Backend::named("a").await, Backend::named("b").await);
+    let listeners: [(_, _, &[_]); 2] = [("a", "a.example.com", &[&a]), ("b", "*.b.example.com", &[&b])];
+    let gateway = setup(&listeners, &[&one, &two]).start();
+    let config = Arc::new(trust(&[&a, &b], &[]));
+    let (mut client, response) = ask(handshake(&gateway, "x.b.example.com", &config).await.unwrap(), "y.b.example.com").await;
+    assert_eq!(response.text(), "b");
+    for (host, status) in [("a.example.com", 421), ("elsewhere", 404), ("z.b.example.com:443", 200)] {
+        client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(client.response().await.status(), status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn the_protocol_is_negotiated() {
+    let shown = certificate(&["a.example.com"]);
+    let backend = Backend::echo().await;
+    let gateway = setup(&[("a", "*", &[&shown])], &[&backend]).start();
+    for (offered, chosen) in [
+        (&["h2", "http/1.1"][..], Some(&b"h2"[..])),
+        (&["http/1.1", "h2"], Some(b"h2")),
+        (&["http/1.1"], Some(b"http/1.1")),
+        (&[], None),
+    ] {
+        let config = Arc::new(trust(&[&shown], offered));
+        let stream = handshake(&gateway, "a.example.com", &config).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), chosen);
+        let seen = if chosen == Some(b"h2") {
+            let mut client = http2::client(stream).await;
+            let response = soon(client.send_request(http2::get("https://a.example.com/"))).await.unwrap();
+            http2::whole(response).await.0
+        } else {
+            ask(stream, "a.example.com").await.1.text()
+        };
+        let seen = seen.to_lowercase();
+        assert!(seen.contains("\nx-forwarded-proto: https\n") && seen.contains("\nhost: a.example.com\n"), "{seen}");
+    }
+    // Neither of ours: an alert, as RFC 7301 §3.2 wants.
+    let config = Arc::new(trust(&[&shown], &["spdy/3"]));
+    handshake(&gateway, "a.example.com", &config).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn both_versions_of_tls_are_served() {
+    let shown = certificate(&["a.example.com"]);
+    let backend = Backend::named("a").await;
+    let gateway = setup(&[("a", "*", &[&shown])], &[&backend]).start();
+    for (version, number) in
+        [(&rustls::version::TLS12, ProtocolVersion::TLSv1_2), (&rustls::version::TLS13, ProtocolVersion::TLSv1_3)]
+    {
+        let mut roots = RootCertStore::empty();
+        roots.add(der(&shown)).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+        let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let stream = handshake(&gateway, "a.example.com", &config).await.unwrap();
+            let session = stream.get_ref().1;
+            assert_eq!(session.protocol_version(), Some(number));
+            // Any thread resumes what another one began.
+            let seen = session.handshake_kind();
+            let like = |kind| seen == Some(kind) || kind == HandshakeKind::Full && seen == Some(HandshakeKind::FullWithHelloRetryRequest);
+            assert!(like(kind), "{seen:?} of {number:?}");
+            let (mut client, response) = ask(stream, "a.example.com").await;
+            assert_eq!(response.text(), "a");
+            // The end of the connection is said, not only done.
+            client.send("GET / HTTP/1.1\r\nHost: a.example.com\r\nConnection: close\r\n\r\n").await;
+            assert_eq!(client.response().await.text(), "a");
+            assert_eq!(soon(client.io.read(&mut [0; 16])).await.unwrap(), 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_certificate_is_for_the_next_handshake_and_breaks_nothing() {
+    let (old, new) = (certificate(&["a.example.com"]), certificate(&["a.example.com"]));
+    let backend = Backend::named("a").await;
+    let gateway = setup(&[("a", "a.example.com", &[&old])], &[&backend]).start();
+    let config = Arc::new(trust(&[&old, &new], &[]));
+    let stream = handshake(&gateway, "a.example.com", &config).await.unwrap();
+    let (mut client, _) = ask(stream, "a.example.com").await;
+    for round in 0..20 {
+        let now = if round % 2 == 0 { &new } else { &old };
+        gateway.publish(&setup(&[("a", "a.example.com", &[now])], &[&backend]));
+        let stream = handshake(&gateway, "a.example.com", &config).await.unwrap();
+        assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], der(now));
+        assert_eq!(ask(stream, "a.example.com").await.1.status(), 200);
+        client.send("GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n").await;
+        assert_eq!(client.response().await.text(), "a");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_key_is_for_clients_that_need_it() {
+    let ecdsa = certificate(&["a.example.com"]);
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let made = rcgen::CertificateParams::new(["a.example.com".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let ed25519 = Arc::new(Certificate {
+        secret: ObjectName::new("test", "other"),
+        chain: made.pem().as_str().into(),
+        key: Redacted::new(key.serialize_pem()),
+    });
+    let backend = Backend::named("a").await;
+    let gateway = setup(&[("a", "*", &[&ecdsa, &ed25519])], &[&backend]).start();
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = trust(&[&ecdsa, &ed25519], &[]);
+    let stream = handshake(&gateway, "a.example.com", &Arc::new(config)).await.unwrap();
+    assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], der(&ecdsa));
+    // This client verifies Ed25519 alone.
+    let algorithms = provider.signature_verification_algorithms.mapping;
+    let only = algorithms.iter().find(|(scheme, _)| *scheme == rustls::SignatureScheme::ED25519).unwrap();
+    provider.signature_verification_algorithms.mapping = Box::leak(Box::new([*only]));
+    provider.signature_verification_algorithms.all = only.1;
+    let mut roots = RootCertStore::empty();
+    roots.add(der(&ed25519)).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_root_certificates(roots).with_no_client_auth();
+    let stream = handshake(&gateway, "a.example.com", &Arc::new(config)).await.unwrap();
+    assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], der(&ed25519));
+}
+
+#[tokio::test]
+async fn what_is_no_handshake_ends() {
+    let shown = certificate(&["a.example.com"]);
+    let backend = Backend::named("a").await;
+    let limits = Limits { head: Duration::from_millis(200), ..Limits::default() };
+    let gateway = setup(&[("a", "*", &[&shown])], &[&backend]).start_with(limits, 1);
+    for bytes in [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], b"\x16\x03\x01", b"", &[0; 600]] {
+        let mut stream = soon(TcpStream::connect(gateway.address(443))).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut seen = Vec::new();
+        let _ = soon(stream.read_to_end(&mut seen)).await;
+        assert!(seen.len() < 10, "{seen:?}");
+    }
+    let config = Arc::new(trust(&[&shown], &[]));
+    assert_eq!(ask(handshake(&gateway, "a.example.com", &config).await.unwrap(), "x").await.1.status(), 200);
+}
