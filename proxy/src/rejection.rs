@@ -238,6 +238,37 @@ impl Rejection {
         }
     }
 
+    /// Whether the client's connection ends with the answer (HTTP/1.1): after what can't be read, or can be read in two
+    /// ways, nobody knows where the next request begins (security.md, rule 1).
+    pub fn ends_connection(self) -> bool {
+        match self {
+            Self::Malformed(_)
+            | Self::HeadTooLarge
+            | Self::TargetTooLong
+            | Self::BodyTooLarge
+            | Self::HeadTimeout
+            | Self::BodyTimeout
+            | Self::MethodUnsupported
+            | Self::TransferCoding
+            | Self::Version
+            | Self::Expectation => true,
+            Self::MethodNotAllowed
+            | Self::Misdirected
+            | Self::NoListener
+            | Self::NoRoute
+            | Self::Config(_)
+            | Self::Overloaded
+            | Self::Internal
+            | Self::NoEndpoints
+            | Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::UpstreamProtocol
+            | Self::UpstreamClosed
+            | Self::UpstreamTimeout
+            | Self::RequestTimeout => false,
+        }
+    }
+
     /// Whose doing it is.
     pub fn source(self) -> Source {
         match self {

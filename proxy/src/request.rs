@@ -64,7 +64,7 @@ pub(crate) async fn answer(
         Err(rejection) => {
             finish.reject(rejection);
             let mut reply = refuse(rejection, &parts.method);
-            reply.close |= drain(client, body, waits).await == Drained::No;
+            reply.close = rejection.ends_connection() || drain(client, body, waits).await == Drained::No;
             respond(client, reply, finish)
         }
     }

@@ -275,6 +275,8 @@ async fn what_can_be_read_in_two_ways_is_refused() {
         ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na", 400),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na", 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\na", 400),
+        ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
         ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501),
         ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
@@ -285,6 +287,12 @@ async fn what_can_be_read_in_two_ways_is_refused() {
         client.send(request).await;
         let response = client.response().await;
         assert_eq!(response.status(), status, "{request:?}");
+        // Nothing that follows is a request any more.
+        let goes_on = status == 405;
+        assert_eq!(response.header("connection") != Some("close"), goes_on, "{request:?}");
+        if !goes_on {
+            assert!(client.rest().await.is_empty(), "{request:?}");
+        }
     }
     assert_eq!(backend.connections(), 0);
 }

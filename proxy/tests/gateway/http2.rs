@@ -125,7 +125,8 @@ async fn http2_echo() -> Backend {
         let text = [text.as_bytes(), b"\n", &body.to_bytes()].concat();
         let mut frames = vec![data(text)];
         frames.extend(trailers.map(Frame::trailers));
-        Response::new(Frames::of(frames))
+        // An HTTP/1.1 client gets the trailers that were announced.
+        Response::builder().header("trailer", "x-sum").body(Frames::of(frames)).unwrap()
     })
     .await
 }
@@ -249,7 +250,8 @@ async fn grpc_talks_both_ways_and_ends_with_trailers() {
         tokio::spawn(async move {
             let mut incoming = request.into_body();
             while let Some(Ok(frame)) = incoming.frame().await {
-                if let Ok(message) = frame.into_data() {
+                // The end of the stream may come as an empty frame.
+                if let Some(message) = frame.into_data().ok().filter(|message| !message.is_empty()) {
                     sender.send(data([b"re: ", &*message].concat())).await.unwrap();
                 }
             }
