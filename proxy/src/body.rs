@@ -80,6 +80,10 @@ impl Drop for Inbound {
 }
 
 /// Where the bytes of a response come from.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one; a box would be an allocation per request"
+)]
 pub(crate) enum Source {
     /// Nowhere: there is no body.
     Empty,

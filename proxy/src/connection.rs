@@ -238,9 +238,12 @@ pub(crate) async fn serve(
     let ready = match protocol {
         PortProtocol::Http => {
             let mut first = std::pin::pin!(timer.bound(deadline, handshake::clear(socket)));
-            std::future::poll_fn(|cx| match first.as_mut().poll(cx) {
-                Poll::Pending if stay.guest().is_leaving(cx) => Poll::Ready(None),
-                other => other,
+            std::future::poll_fn(|cx| {
+                let outcome = first.as_mut().poll(cx);
+                match outcome.is_pending() && stay.guest().is_leaving(cx) {
+                    true => Poll::Ready(None),
+                    false => outcome,
+                }
             })
             .await
         }

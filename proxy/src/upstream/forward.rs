@@ -46,6 +46,10 @@ pub(crate) struct Answer {
 }
 
 /// What follows the head of an answer.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one; a box would be an allocation per request"
+)]
 pub(crate) enum Body {
     /// A body.
     Plain(Source),
@@ -61,6 +65,10 @@ struct Picked {
 }
 
 /// What came of one try.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one; a box would be an allocation per request"
+)]
 enum Try {
     Answered(Answer),
     /// The endpoint couldn't be reached.
@@ -109,6 +117,14 @@ pub(crate) async fn forward(
         }
     }
     Err(last)
+}
+
+/// What comes of a try without a connection: while the request has time, another endpoint may be there.
+fn unconnected(why: Rejection) -> Try {
+    match why == Rejection::RequestTimeout {
+        true => Try::Failed(why),
+        false => Try::Unreachable(why),
+    }
 }
 
 struct Forwarding<'a> {
@@ -161,7 +177,7 @@ impl Forwarding<'_> {
                         lease.equip(&mut connection);
                         connection
                     }
-                    Err(outcome) => return outcome,
+                    Err(why) => return unconnected(why),
                 }
             }
         };
@@ -182,9 +198,10 @@ impl Forwarding<'_> {
                 let safe = !failed.body_taken && !failed.answered && (!failed.sent || idempotent);
                 let fresh_failed_before = self.resent > 0 && !failed.used;
                 *self.body = failed.body;
-                match rejection(&failed.failure) {
-                    why @ Rejection::UpstreamClosed if safe && !fresh_failed_before => Try::Again(why),
-                    why => Try::Failed(why),
+                let why = rejection(&failed.failure);
+                match why == Rejection::UpstreamClosed && safe && !fresh_failed_before {
+                    true => Try::Again(why),
+                    false => Try::Failed(why),
                 }
             }
         }
@@ -212,7 +229,7 @@ impl Forwarding<'_> {
                 let opened = opened.await;
                 match self.connected(&lease, opened) {
                     Ok(stream) => stream,
-                    Err(outcome) => return outcome,
+                    Err(why) => return unconnected(why),
                 }
             }
         };
@@ -230,16 +247,17 @@ impl Forwarding<'_> {
                 let safe = failed.unsent.is_some() || !had_body && self.head.method.is_idempotent();
                 let fresh_failed_before = self.resent > 0 && !failed.used;
                 *self.body = failed.unsent.flatten();
-                match rejection(&failed.failure) {
-                    why @ Rejection::UpstreamClosed if safe && !fresh_failed_before => Try::Again(why),
-                    why => Try::Failed(why),
+                let why = rejection(&failed.failure);
+                match why == Rejection::UpstreamClosed && safe && !fresh_failed_before {
+                    true => Try::Again(why),
+                    false => Try::Failed(why),
                 }
             }
         }
     }
 
     /// Sorts out how opening a connection went.
-    fn connected<T>(&self, lease: &Lease, outcome: Result<T, ConnectError>) -> Result<T, Try> {
+    fn connected<T>(&self, lease: &Lease, outcome: Result<T, ConnectError>) -> Result<T, Rejection> {
         match outcome {
             Ok(connection) => {
                 lease.note_connect(Connected::Yes);
@@ -250,13 +268,11 @@ impl Forwarding<'_> {
                 lease.note_connect(Connected::No);
                 tracing::debug!(backend = %self.backend.id, %error, "can't connect to an endpoint");
                 let timed_out = matches!(error, ConnectError::Timeout);
-                if timed_out && self.is_over() {
-                    return Err(Try::Failed(Rejection::RequestTimeout));
-                }
-                Err(Try::Unreachable(match timed_out {
+                Err(match timed_out {
+                    true if self.is_over() => Rejection::RequestTimeout,
                     true => Rejection::ConnectTimeout,
                     false => Rejection::ConnectFailed,
-                }))
+                })
             }
         }
     }

@@ -44,7 +44,10 @@ impl Body for Frames {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.0.poll_recv(cx).map(|frame| frame.map(Ok))
     }
 
@@ -177,7 +180,10 @@ async fn many_streams_share_a_connection() {
             let body = Frames::of([data(format!("body of {n}"))]);
             let asked = request(Method::POST, &format!("http://example.com/{n}"), body);
             let (seen, _) = whole(soon(client.send_request(asked)).await.unwrap()).await;
-            assert!(seen.starts_with(&format!("POST /{n} ")) && seen.ends_with(&format!("\n\nbody of {n}")), "{seen}");
+            assert!(
+                seen.starts_with(&format!("POST /{n} ")) && seen.ends_with(&format!("\n\nbody of {n}")),
+                "{seen}"
+            );
         }
     });
     futures_util::future::join_all(streams).await;
@@ -212,7 +218,13 @@ async fn big_bodies_stream_through_both_versions() {
         let response = soon(client.send_request(request(Method::POST, "http://a/", body))).await.unwrap();
         let seen = soon(response.into_body().collect()).await.unwrap().to_bytes();
         soon(feeding).await.unwrap();
-        assert!(seen.len() == PIECES << 16 && seen.chunks(1 << 16).enumerate().all(|(n, piece)| piece.iter().all(|byte| *byte == n as u8)));
+        assert!(
+            seen.len() == PIECES << 16
+                && seen
+                    .chunks(1 << 16)
+                    .enumerate()
+                    .all(|(n, piece)| piece.iter().all(|byte| *byte == n as u8))
+        );
     }
 }
 
@@ -231,7 +243,10 @@ async fn an_http1_client_reaches_an_http2_backend() {
         .send("POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 2\r\n\r\n")
         .await;
     let response = client.response().await;
-    assert!(response.text().ends_with("\n\nhi") && response.text().contains("\nte: trailers\n"), "{response:?}");
+    assert!(
+        response.text().ends_with("\n\nhi") && response.text().contains("\nte: trailers\n"),
+        "{response:?}"
+    );
     assert_eq!(response.trailers.to_lowercase(), "x-sum: 2\n");
     // All of it on one connection of the thread that has the client.
     assert_eq!(backend.connections(), 1);
@@ -333,7 +348,9 @@ async fn our_own_answers_are_good_http2() {
     setup.backend("none", BackendProtocol::Http1, &[]).route("none", "/none", to("none"));
     let gateway = setup.start();
     let mut client = connect(gateway.address(80)).await;
-    for (uri, status) in [("http://a/none", 503), ("http://a/%00", 400), ("http://a/%zz", 400), ("http://a/", 200)] {
+    for (uri, status) in
+        [("http://a/none", 503), ("http://a/%00", 400), ("http://a/%zz", 400), ("http://a/", 200)]
+    {
         // A body nobody reads doesn't hurt the other streams.
         let asked = request(Method::POST, uri, Frames::of([data(vec![7; 100_000])]));
         let response = soon(client.send_request(asked)).await.unwrap();
@@ -406,7 +423,11 @@ async fn an_answer_that_an_http2_backend_resets_is_cut() {
     let mut client = gateway.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let seen = String::from_utf8(client.rest().await).unwrap();
-    assert!(seen.is_empty() || seen.starts_with("HTTP/1.1 200") && seen.len() < 1000 && !seen.ends_with("half\r\n"), "{seen}");
+    assert!(
+        seen.is_empty()
+            || seen.starts_with("HTTP/1.1 200") && seen.len() < 1000 && !seen.ends_with("half\r\n"),
+        "{seen}"
+    );
     let mut client = connect(gateway.address(80)).await;
     match soon(client.send_request(get("http://a/"))).await {
         Ok(response) => assert!(soon(response.into_body().collect()).await.is_err()),

@@ -3,6 +3,8 @@
 //! Clients and misbehaving backends speak in bytes, so that a test says exactly what is on the wire. Ports are the
 //! system's choice, and nothing waits by sleeping.
 
+#![allow(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 mod bad_backends;
 mod harness;
 mod http1;

@@ -38,14 +38,19 @@ fn trust(certificates: &[&Certificate], protocols: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     certificates.iter().for_each(|certificate| roots.add(der(certificate)).unwrap());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     config.resumption = Resumption::disabled();
     config
 }
 
-async fn handshake(gateway: &Gateway, name: &str, config: &Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+async fn handshake(
+    gateway: &Gateway,
+    name: &str,
+    config: &Arc<ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
     let socket = soon(TcpStream::connect(gateway.address(443))).await?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
     soon(TlsConnector::from(config.clone()).connect(name, socket)).await
@@ -79,12 +84,15 @@ fn setup(listeners: &[(&'static str, &str, &[&Arc<Certificate>])], backends: &[&
 async fn the_server_name_chooses_certificate_and_listener() {
     let (exact, wildcard) = (certificate(&["a.example.com"]), certificate(&["*.example.com"]));
     let (one, two) = (Backend::named("exact").await, Backend::named("wildcard").await);
-    let listeners: [(_, _, &[_]); 2] = [("a", "a.example.com", &[&exact]), ("w", "*.example.com", &[&wildcard])];
+    let listeners: [(_, _, &[_]); 2] =
+        [("a", "a.example.com", &[&exact]), ("w", "*.example.com", &[&wildcard])];
     let gateway = setup(&listeners, &[&one, &two]).start();
     let config = Arc::new(trust(&[&exact, &wildcard], &["http/1.1"]));
-    for (name, shown, body) in
-        [("a.example.com", &exact, "exact"), ("b.example.com", &wildcard, "wildcard"), ("A.Example.COM", &exact, "exact")]
-    {
+    for (name, shown, body) in [
+        ("a.example.com", &exact, "exact"),
+        ("b.example.com", &wildcard, "wildcard"),
+        ("A.Example.COM", &exact, "exact"),
+    ] {
         let stream = handshake(&gateway, name, &config).await.unwrap();
         assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], der(shown), "{name}");
         let (_, response) = ask(stream, name).await;
@@ -114,7 +122,8 @@ async fn a_request_for_another_listener_is_misdirected() {
     let listeners: [(_, _, &[_]); 2] = [("a", "a.example.com", &[&a]), ("b", "*.b.example.com", &[&b])];
     let gateway = setup(&listeners, &[&one, &two]).start();
     let config = Arc::new(trust(&[&a, &b], &[]));
-    let (mut client, response) = ask(handshake(&gateway, "x.b.example.com", &config).await.unwrap(), "y.b.example.com").await;
+    let (mut client, response) =
+        ask(handshake(&gateway, "x.b.example.com", &config).await.unwrap(), "y.b.example.com").await;
     assert_eq!(response.text(), "b");
     for (host, status) in [("a.example.com", 421), ("elsewhere", 404), ("z.b.example.com:443", 200)] {
         client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
@@ -144,7 +153,10 @@ async fn the_protocol_is_negotiated() {
             ask(stream, "a.example.com").await.1.text()
         };
         let seen = seen.to_lowercase();
-        assert!(seen.contains("\nx-forwarded-proto: https\n") && seen.contains("\nhost: a.example.com\n"), "{seen}");
+        assert!(
+            seen.contains("\nx-forwarded-proto: https\n") && seen.contains("\nhost: a.example.com\n"),
+            "{seen}"
+        );
     }
     // Neither of ours: an alert, as RFC 7301 §3.2 wants.
     let config = Arc::new(trust(&[&shown], &["spdy/3"]));
@@ -156,13 +168,15 @@ async fn both_versions_of_tls_are_served() {
     let shown = certificate(&["a.example.com"]);
     let backend = Backend::named("a").await;
     let gateway = setup(&[("a", "*", &[&shown])], &[&backend]).start();
-    for (version, number) in
-        [(&rustls::version::TLS12, ProtocolVersion::TLSv1_2), (&rustls::version::TLS13, ProtocolVersion::TLSv1_3)]
-    {
+    for (version, number) in [
+        (&rustls::version::TLS12, ProtocolVersion::TLSv1_2),
+        (&rustls::version::TLS13, ProtocolVersion::TLSv1_3),
+    ] {
         let mut roots = RootCertStore::empty();
         roots.add(der(&shown)).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
         let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
         for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
             let stream = handshake(&gateway, "a.example.com", &config).await.unwrap();
@@ -170,7 +184,10 @@ async fn both_versions_of_tls_are_served() {
             assert_eq!(session.protocol_version(), Some(number));
             // Any thread resumes what another one began.
             let seen = session.handshake_kind();
-            let like = |kind| seen == Some(kind) || kind == HandshakeKind::Full && seen == Some(HandshakeKind::FullWithHelloRetryRequest);
+            let like = |kind| {
+                seen == Some(kind)
+                    || kind == HandshakeKind::Full && seen == Some(HandshakeKind::FullWithHelloRetryRequest)
+            };
             assert!(like(kind), "{seen:?} of {number:?}");
             let (mut client, response) = ask(stream, "a.example.com").await;
             assert_eq!(response.text(), "a");
@@ -205,7 +222,8 @@ async fn a_rotated_certificate_is_for_the_next_handshake_and_breaks_nothing() {
 async fn a_certificate_of_another_key_is_for_clients_that_need_it() {
     let ecdsa = certificate(&["a.example.com"]);
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let made = rcgen::CertificateParams::new(["a.example.com".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let made =
+        rcgen::CertificateParams::new(["a.example.com".to_owned()]).unwrap().self_signed(&key).unwrap();
     let ed25519 = Arc::new(Certificate {
         secret: ObjectName::new("test", "other"),
         chain: made.pem().as_str().into(),
@@ -224,7 +242,9 @@ async fn a_certificate_of_another_key_is_for_clients_that_need_it() {
     provider.signature_verification_algorithms.all = only.1;
     let mut roots = RootCertStore::empty();
     roots.add(der(&ed25519)).unwrap();
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions().unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let config = builder.with_root_certificates(roots).with_no_client_auth();
     let stream = handshake(&gateway, "a.example.com", &Arc::new(config)).await.unwrap();
     assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], der(&ed25519));

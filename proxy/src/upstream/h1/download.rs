@@ -15,6 +15,10 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 /// What follows the head of an answer.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one; a box would be an allocation per request"
+)]
 pub(crate) enum Body<H: Home> {
     /// Nothing.
     Empty,
