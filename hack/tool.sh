@@ -8,6 +8,7 @@ set -euo pipefail
 
 HELM=v4.3.1
 CARGO_DENY=0.20.2
+KOPIUM=0.24.1
 
 bin=${HEADGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/headgate}/bin
 
@@ -39,14 +40,16 @@ helm() {
     (cd / && GOBIN=$new GOTOOLCHAIN=auto GOFLAGS='' CGO_ENABLED=0 go install -ldflags='-s -w' "helm.sh/helm/v4/cmd/helm@$HELM")
 }
 
-cargo_deny() {
+# cargo_tool NAME VERSION
+cargo_tool() {
     need cargo "install Rust (https://rustup.rs)"
-    (cd / && cargo install --quiet --locked --version "$CARGO_DENY" --root "$new" --target-dir "$new/target" cargo-deny)
-    mv "$new/bin/cargo-deny" "$new/cargo-deny"
+    (cd / && cargo install --quiet --locked --version "$2" --root "$new" --target-dir "$new/target" "$1")
+    mv "$new/bin/$1" "$new/$1"
 }
 
 case ${1:-} in
     helm) install helm "$bin/helm-$HELM" helm ;;
-    cargo-deny) install cargo-deny "$bin/cargo-deny-$CARGO_DENY" cargo_deny ;;
-    *) echo "usage: hack/tool.sh helm|cargo-deny" >&2; exit 2 ;;
+    cargo-deny) install cargo-deny "$bin/cargo-deny-$CARGO_DENY" cargo_tool cargo-deny "$CARGO_DENY" ;;
+    kopium) install kopium "$bin/kopium-$KOPIUM" cargo_tool kopium "$KOPIUM" ;;
+    *) echo "usage: hack/tool.sh helm|cargo-deny|kopium" >&2; exit 2 ;;
 esac

@@ -1,0 +1,168 @@
+//! What exists: every object that matters, as a source last reported it.
+//!
+//! Owned by one task, so there is no lock. [`Cluster::apply`] takes a [`Change`] and tells by its [`Effect`] what has to be
+//! done about it, which for most changes (heartbeats, our own status writes) is nothing. Objects are behind `Arc`s that
+//! change only when the object does: translation tells by pointer what it has seen before.
+
+mod object;
+mod trim;
+
+pub use object::{Kind, Object, Watched};
+
+use crate::api::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
+use headgate_crds::GatewayParameters;
+use headgate_proxy::model::ObjectName;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+/// The label by which an EndpointSlice names its Service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Objects of one kind. Those without a namespace have an empty one.
+pub type Store<K> = BTreeMap<ObjectName, Arc<K>>;
+
+/// What a source reports.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// An object is new or different.
+    Upsert(Object),
+    /// An object is gone.
+    Delete(Kind, ObjectName),
+    /// All objects of a kind, and those that can't be read with the reason why: others are gone. The first of these
+    /// completes the kind (see [`Cluster::is_complete`]).
+    Replace {
+        /// The kind.
+        kind: Kind,
+        /// Its objects.
+        objects: Vec<Object>,
+        /// What can't be read: the last version that could stays.
+        undecodable: Vec<(ObjectName, String)>,
+    },
+    /// An object is new or different, and can't be read: the last version that could stays.
+    Undecodable(Kind, ObjectName, String),
+}
+
+/// What has to be done about changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// The model or a status may be different: translate.
+    pub routing: bool,
+    /// Services whose endpoints may be different.
+    pub endpoints: BTreeSet<ObjectName>,
+    /// Only the status of these is different: see that it still is what we say.
+    pub status: BTreeSet<(Kind, ObjectName)>,
+    /// Our own pods, or where they run, are different.
+    pub infrastructure: bool,
+}
+
+impl Effect {
+    /// Adds another change's effect.
+    pub fn merge(&mut self, other: Self) {
+        self.routing |= other.routing;
+        self.infrastructure |= other.infrastructure;
+        self.endpoints.extend(other.endpoints);
+        self.status.extend(other.status);
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What exists.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "one store per kind, named like it")]
+pub struct Cluster {
+    pub gateway_classes: Store<GatewayClass>,
+    pub gateways: Store<Gateway>,
+    pub http_routes: Store<HttpRoute>,
+    pub reference_grants: Store<ReferenceGrant>,
+    pub namespaces: Store<Namespace>,
+    pub services: Store<Service>,
+    pub endpoint_slices: Store<EndpointSlice>,
+    pub secrets: Store<Secret>,
+    pub config_maps: Store<ConfigMap>,
+    pub gateway_parameters: Store<GatewayParameters>,
+    /// Headgate's own pods.
+    pub pods: Store<Pod>,
+    pub nodes: Store<Node>,
+    /// Objects whose newest version can't be read, and why.
+    pub undecodable: BTreeMap<(Kind, ObjectName), String>,
+    slices_by_service: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    complete: HashSet<Kind>,
+}
+
+impl Cluster {
+    /// Takes note of a change.
+    pub fn apply(&mut self, change: Change) -> Effect {
+        match change {
+            Change::Upsert(object) => self.upsert(object),
+            Change::Delete(kind, name) => self.delete(kind, &name),
+            Change::Undecodable(kind, name, why) => self.note_undecodable(kind, name, why),
+            Change::Replace { kind, objects, undecodable } => {
+                let mut gone: BTreeSet<ObjectName> = self.names(kind).collect();
+                gone.extend(
+                    self.undecodable.keys().filter(|(k, _)| *k == kind).map(|(_, name)| name.clone()),
+                );
+                let mut effect = Effect { routing: self.complete.insert(kind), ..Effect::default() };
+                for object in objects {
+                    gone.remove(&object.name());
+                    effect.merge(self.upsert(object));
+                }
+                for (name, why) in undecodable {
+                    gone.remove(&name);
+                    effect.merge(self.note_undecodable(kind, name, why));
+                }
+                for name in gone {
+                    effect.merge(self.delete(kind, &name));
+                }
+                effect
+            }
+        }
+    }
+
+    /// Whether every one of these kinds has been reported in full once. Before that, what is missing may only be late.
+    pub fn is_complete(&self, kinds: &[Kind]) -> bool {
+        kinds.iter().all(|kind| self.complete.contains(kind))
+    }
+
+    /// The EndpointSlices of a Service.
+    pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        let names = self.slices_by_service.get(service).into_iter().flatten();
+        names.filter_map(|name| self.endpoint_slices.get(name))
+    }
+
+    fn note_undecodable(&mut self, kind: Kind, name: ObjectName, why: String) -> Effect {
+        let known = self.undecodable.insert((kind, name), why.clone());
+        Effect { routing: known.as_ref() != Some(&why), ..Effect::default() }
+    }
+
+    fn unlink_slice(&mut self, slice: &EndpointSlice) {
+        if let Some(service) = service_of(slice)
+            && let Some(slices) = self.slices_by_service.get_mut(&service)
+        {
+            slices.remove(&object::name_of(slice));
+            if slices.is_empty() {
+                self.slices_by_service.remove(&service);
+            }
+        }
+    }
+
+    fn link_slice(&mut self, slice: &EndpointSlice) {
+        if let Some(service) = service_of(slice) {
+            self.slices_by_service.entry(service).or_default().insert(object::name_of(slice));
+        }
+    }
+}
+
+/// The Service that an EndpointSlice belongs to.
+pub fn service_of(slice: &EndpointSlice) -> Option<ObjectName> {
+    let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+    Some(ObjectName::new(slice.metadata.namespace.as_deref().unwrap_or_default(), service.as_str()))
+}
+
+#[cfg(test)]
+mod tests;

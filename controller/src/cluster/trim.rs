@@ -1,0 +1,84 @@
+//! What isn't kept of objects, because nobody reads it: most of a cluster's bytes, and all of its other secrets.
+
+use crate::api::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
+use headgate_crds::GatewayParameters;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, PodSpec, PodStatus, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+/// What `kubectl apply` notes down: the whole object once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Entries of Secrets that are read.
+const SECRET_ENTRIES: [&str; 2] = ["tls.crt", "tls.key"];
+
+/// Drops what isn't read of any kind.
+pub(super) fn metadata(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove(LAST_APPLIED);
+        if annotations.is_empty() {
+            meta.annotations = None;
+        }
+    }
+}
+
+/// Drops what isn't read of one kind.
+pub(super) trait Trim {
+    fn trim(&mut self) {}
+}
+
+impl Trim for GatewayClass {}
+impl Trim for Gateway {}
+impl Trim for HttpRoute {}
+impl Trim for ReferenceGrant {}
+impl Trim for GatewayParameters {}
+impl Trim for EndpointSlice {}
+impl Trim for Service {}
+
+impl Trim for Namespace {
+    fn trim(&mut self) {
+        self.spec = None;
+        self.status = None;
+        self.metadata.annotations = None;
+    }
+}
+
+impl Trim for Secret {
+    fn trim(&mut self) {
+        self.string_data = None;
+        if let Some(data) = &mut self.data {
+            data.retain(|name, _| SECRET_ENTRIES.contains(&name.as_str()));
+        }
+    }
+}
+
+impl Trim for ConfigMap {
+    // Nothing reads them yet; that they exist is enough.
+    fn trim(&mut self) {
+        self.data = None;
+        self.binary_data = None;
+    }
+}
+
+impl Trim for Pod {
+    fn trim(&mut self) {
+        self.spec = self.spec.take().map(|spec| PodSpec { node_name: spec.node_name, ..PodSpec::default() });
+        self.status = self.status.take().map(|status| {
+            let mut conditions = status.conditions;
+            if let Some(conditions) = &mut conditions {
+                conditions.retain(|condition| condition.type_ == "Ready");
+            }
+            let PodStatus { pod_ip, pod_ips, phase, .. } = status;
+            PodStatus { pod_ip, pod_ips, phase, conditions, ..PodStatus::default() }
+        });
+    }
+}
+
+impl Trim for Node {
+    fn trim(&mut self) {
+        // A node's status beats every few seconds.
+        self.spec = None;
+        self.status = None;
+        self.metadata.annotations = None;
+    }
+}

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Writes what is generated from the CRDs of the Gateway API anew: Rust types, and schemas for file mode. With --check,
+# fails where the files aren't what it would write.
+#
+# The CRDs are those of the Go module that the conformance suite is built from, so that there is one version of them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Kinds whose types the gateway-api crate doesn't have in full at this version; `make gen` writes them.
+TYPES=(gateways httproutes)
+# Kinds that files may hold.
+SCHEMAS=(gatewayclasses gateways httproutes referencegrants)
+
+out=.
+if [ "${1:-}" = --check ]; then
+    out=$(mktemp -d)
+    trap 'rm -rf "$out"' EXIT
+fi
+types=controller/src/api/generated
+schemas=controller/src/source/schema
+mkdir -p "$out/$types" "$out/$schemas"
+
+module=$(cd e2e/conformance && GOTOOLCHAIN=auto go mod download -json sigs.k8s.io/gateway-api | jq -r .Dir)
+crd() { echo "$module/config/crd/experimental/gateway.networking.k8s.io_$1.yaml"; }
+kopium=$(hack/tool.sh kopium)
+for plural in "${TYPES[@]}"; do
+    "$kopium" --schema=derived --derive=Default --derive=PartialEq --smart-derive-elision -f - \
+        < "$(crd "$plural")" > "$out/$types/$plural.rs"
+done
+cargo build --quiet --locked -p headgate-crds --example trim_schema
+for plural in "${SCHEMAS[@]}"; do
+    "${CARGO_TARGET_DIR:-target}/debug/examples/trim_schema" < "$(crd "$plural")" > "$out/$schemas/$plural.json"
+done
+
+if [ "$out" != . ]; then
+    for folder in "$types" "$schemas"; do
+        # Only what is generated: mod.rs and the like are written by hand.
+        for file in "$out/$folder"/*; do
+            diff -u "$folder/${file##*/}" "$file" || { echo "gen.sh: $folder/${file##*/} is out of date: run \`make gen\`" >&2; exit 1; }
+        done
+    done
+fi
