@@ -128,9 +128,9 @@ impl Proxy {
     /// most `at_most`.
     pub async fn drain(self, unready_for: Duration, at_most: Duration) {
         self.publisher.drain();
-        self.tell(|| Command::Unready).await;
+        tell(&self.threads, || Command::Unready).await;
         tokio::time::sleep(unready_for).await;
-        self.tell(|| Command::Drain { at_most }).await;
+        tell(&self.threads, || Command::Drain { at_most }).await;
         for end in self.ends {
             if tokio::time::timeout(at_most + LAST_TURN, end).await.is_err() {
                 tracing::warn!("a worker thread doesn't end");
@@ -138,11 +138,11 @@ impl Proxy {
         }
         self.writer.finish(LAST_LINES);
     }
+}
 
-    async fn tell(&self, command: impl Fn() -> Command) {
-        for thread in &self.threads {
-            // A thread that has ended needs no telling.
-            let _ = thread.send(command()).await;
-        }
+async fn tell(threads: &[mpsc::Sender<Command>], command: impl Fn() -> Command) {
+    for thread in threads {
+        // A thread that has ended needs no telling.
+        let _ = thread.send(command()).await;
     }
 }

@@ -163,12 +163,13 @@ impl Gateway {
         self.client().await.get(path).await
     }
 
-    /// What `/metrics` says of the first series that begins like this.
+    /// What `/metrics` says of the series that begin like this, all together.
     pub async fn metric(&self, series: &str) -> f64 {
         let mut client = Client::connect(self.proxy.admin_address()).await;
         let text = client.get("/metrics").await.text();
-        let value = text.lines().find_map(|line| line.strip_prefix(series)?.rsplit(' ').next());
-        value.map_or(0.0, |value| value.parse().unwrap())
+        let values =
+            text.lines().filter(|line| line.starts_with(series)).filter_map(|line| line.rsplit(' ').next());
+        values.map(|value| value.parse::<f64>().unwrap()).sum()
     }
 }
 

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 mod bad_backends;
+mod configuration;
+mod drain;
 mod harness;
 mod http1;
 mod http2;
