@@ -1,0 +1,216 @@
+//! The cluster's API as the scenarios use it: YAML in, JSON out, and waiting by looking. It knows no Kubernetes type
+//! and none of Headgate's: what a user with kubectl sees is what is tested.
+
+use anyhow::{Context, Result, anyhow, bail};
+use kube::Client;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::discovery::{Discovery, Scope};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Between two looks. Short beside every limit, long enough that looking costs the cluster little.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// For what a controller does at once: a status, an address.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// For pods that start or end, and for namespaces that go with all that is in them.
+pub const PODS: Duration = Duration::from_secs(120);
+
+/// The API groups that the scenarios use; discovering all would cost a second each run.
+const GROUPS: [&str; 4] = ["", "apps", "coordination.k8s.io", "gateway.networking.k8s.io"];
+
+/// A connection to the API server, and the two names that the chart was installed with.
+pub struct Cluster {
+    client: Client,
+    kinds: HashMap<String, (ApiResource, Scope)>,
+    /// Where Headgate is installed.
+    pub installation: String,
+    /// The class of the scenarios' Gateways.
+    pub gateway_class: String,
+}
+
+impl Cluster {
+    /// Connects as KUBECONFIG says, and learns the kinds there are.
+    pub async fn connect(installation: String, gateway_class: String) -> Result<Self> {
+        let client = Client::try_default().await?;
+        let discovery = Discovery::new(client.clone()).filter(&GROUPS).run().await?;
+        let kinds = discovery
+            .groups()
+            .flat_map(|group| group.recommended_resources())
+            .map(|(resource, capabilities)| (resource.kind.clone(), (resource, capabilities.scope)))
+            .collect();
+        Ok(Self { client, kinds, installation, gateway_class })
+    }
+
+    fn api(&self, kind: &str, namespace: &str) -> Result<Api<DynamicObject>> {
+        let (resource, scope) =
+            self.kinds.get(kind).with_context(|| format!("the cluster knows no {kind}"))?;
+        Ok(match scope {
+            Scope::Cluster => Api::all_with(self.client.clone(), resource),
+            Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, resource),
+        })
+    }
+
+    /// Applies every document, as `kubectl apply --server-side --force-conflicts` does.
+    pub async fn apply(&self, namespace: &str, yaml: &str) -> Result<()> {
+        for document in serde_yaml_ng::Deserializer::from_str(yaml) {
+            let object = Value::deserialize(document).with_context(|| format!("not YAML: {yaml}"))?;
+            let kind = object["kind"].as_str().unwrap_or_default();
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            self.api(kind, namespace)?
+                .patch(name, &PatchParams::apply("headgate-e2e").force(), &Patch::Apply(&object))
+                .await
+                .with_context(|| format!("apply {kind} {namespace}/{name}"))?;
+        }
+        Ok(())
+    }
+
+    /// A JSON merge patch.
+    pub async fn patch(&self, kind: &str, namespace: &str, name: &str, patch: &Value) -> Result<()> {
+        self.api(kind, namespace)?
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .with_context(|| format!("patch {kind} {namespace}/{name}"))?;
+        Ok(())
+    }
+
+    /// Deletes it, and doesn't wait until it is gone.
+    pub async fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<()> {
+        match self.api(kind, namespace)?.delete(name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("delete {kind} {namespace}/{name}")),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// The object, or null.
+    pub async fn get(&self, kind: &str, namespace: &str, name: &str) -> Result<Value> {
+        let found = self.api(kind, namespace)?.get_opt(name).await;
+        let found = found.with_context(|| format!("get {kind} {namespace}/{name}"))?;
+        Ok(found.map(serde_json::to_value).transpose()?.unwrap_or_default())
+    }
+
+    /// The objects with the labels.
+    pub async fn list(&self, kind: &str, namespace: &str, labels: &str) -> Result<Vec<Value>> {
+        let list = self.api(kind, namespace)?.list(&ListParams::default().labels(labels)).await;
+        let list = list.with_context(|| format!("list {kind} in {namespace}"))?;
+        list.items.into_iter().map(|object| Ok(serde_json::to_value(object)?)).collect()
+    }
+
+    /// Looks until `see` returns something; its last error is told when `limit` is over before.
+    pub async fn wait<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut see: impl AsyncFnMut() -> Result<T>,
+    ) -> Result<T> {
+        let start = Instant::now();
+        loop {
+            match see().await {
+                Ok(seen) => return Ok(seen),
+                Err(error) if start.elapsed() > limit => {
+                    return Err(error.context(format!("{what}: not within {} s", limit.as_secs())));
+                }
+                Err(_) => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// An empty namespace, without what an earlier run left in it.
+    pub async fn fresh_namespace(&self, name: &str) -> Result<()> {
+        self.delete("Namespace", "", name).await?;
+        self.wait(&format!("namespace {name} of an earlier run goes"), PODS, async || {
+            match self.get("Namespace", "", name).await?.is_null() {
+                true => Ok(()),
+                false => bail!("it is still there"),
+            }
+        })
+        .await?;
+        self.apply("", &format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}")).await
+    }
+
+    /// Waits until the Gateway is programmed, and returns its address.
+    pub async fn address(&self, namespace: &str, gateway: &str) -> Result<IpAddr> {
+        self.wait(&format!("Gateway {namespace}/{gateway} gets an address"), SOON, async || {
+            let object = self.get("Gateway", namespace, gateway).await?;
+            let programmed = Condition::find(&object["status"]["conditions"], "Programmed")?;
+            if programmed.status != "True" {
+                bail!("{programmed:?}");
+            }
+            let address = object["status"]["addresses"][0]["value"].as_str().context("no address")?;
+            Ok(address.parse()?)
+        })
+        .await
+    }
+
+    /// Waits until every pod of a Deployment is of its present template, and available.
+    pub async fn rolled_out(&self, namespace: &str, deployment: &str) -> Result<()> {
+        self.wait(&format!("Deployment {namespace}/{deployment} rolls out"), PODS, async || {
+            let object = self.get("Deployment", namespace, deployment).await?;
+            let (wanted, status) = (&object["spec"]["replicas"], &object["status"]);
+            let current = status["observedGeneration"] == object["metadata"]["generation"];
+            match ["replicas", "updatedReplicas", "availableReplicas"].iter().all(|n| &status[*n] == wanted)
+                && current
+            {
+                true => Ok(()),
+                false => bail!("{status}"),
+            }
+        })
+        .await
+    }
+
+    /// `kubectl rollout restart`, to its end: no pod of before is left, not even one that is ending.
+    pub async fn restart(&self, namespace: &str, deployment: &str, labels: &str) -> Result<()> {
+        let before = self.uids(namespace, labels).await?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos().to_string();
+        let template = serde_json::json!({"metadata": {"annotations": {"headgate.dev/restarted": now}}});
+        self.patch("Deployment", namespace, deployment, &serde_json::json!({"spec": {"template": template}}))
+            .await?;
+        self.rolled_out(namespace, deployment).await?;
+        self.wait(&format!("the old pods of {deployment} end"), PODS, async || {
+            let left =
+                self.uids(namespace, labels).await?.into_iter().filter(|uid| before.contains(uid)).count();
+            match left {
+                0 => Ok(()),
+                left => bail!("{left} are left"),
+            }
+        })
+        .await
+    }
+
+    async fn uids(&self, namespace: &str, labels: &str) -> Result<Vec<String>> {
+        let pods = self.list("Pod", namespace, labels).await?;
+        Ok(pods.iter().filter_map(|pod| Some(pod["metadata"]["uid"].as_str()?.to_owned())).collect())
+    }
+}
+
+/// One entry of a `conditions` list.
+#[derive(Debug, Deserialize)]
+pub struct Condition {
+    /// What it is about.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// A word of the specification.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl Condition {
+    /// All entries of a `conditions` list.
+    pub fn all(conditions: &Value) -> Result<Vec<Self>> {
+        Vec::<Self>::deserialize(conditions).map_err(|_| anyhow!("no conditions yet: {conditions}"))
+    }
+
+    /// The entry of a type.
+    pub fn find(conditions: &Value, kind: &str) -> Result<Self> {
+        let found = Self::all(conditions)?.into_iter().find(|condition| condition.kind == kind);
+        found.with_context(|| format!("no {kind} among {conditions}"))
+    }
+}
