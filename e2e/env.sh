@@ -25,7 +25,8 @@ ROOT=$(dirname "$E2E")
 OUT=$ROOT/target/e2e
 CACHE=${HEADGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/headgate}
 RUN=$CACHE/run # the running cluster: everything that ends with it
-NETNS=$CLUSTER
+# One per cache, as the engine in it: checkouts with caches of their own run beside each other.
+NETNS=$CLUSTER-$(cksum <<< "$CACHE" | cut -d" " -f1)
 export KUBECONFIG=$RUN/kubeconfig
 export PATH=$RUN/bin:$PATH
 export CGO_ENABLED=0 GOTOOLCHAIN=auto GOFLAGS=${GOFLAGS:--buildvcs=false}
