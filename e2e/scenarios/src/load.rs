@@ -179,3 +179,88 @@ impl Worker {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"pod\": \"web\"}";
+    const LAST: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 14\r\n\r\n{\"pod\": \"web\"}";
+
+    /// Answers the n-th request of all with `answer(n)`, and closes the connection after whatever isn't [`GOOD`].
+    async fn serve(listener: TcpListener, answer: fn(u64) -> &'static str) {
+        let count = Arc::new(AtomicU64::new(0));
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            connections.spawn(converse(stream, count.clone(), answer));
+        }
+    }
+
+    async fn converse(mut stream: TcpStream, count: Arc<AtomicU64>, answer: fn(u64) -> &'static str) {
+        let mut head = Vec::new();
+        while let Ok(byte) = stream.read_u8().await {
+            head.push(byte);
+            if !head.ends_with(b"\r\n\r\n") {
+                continue;
+            }
+            head.clear();
+            let answer = answer(count.fetch_add(1, Ordering::Relaxed));
+            if stream.write_all(answer.as_bytes()).await.is_err() || answer != GOOD {
+                return;
+            }
+        }
+    }
+
+    /// What one worker counts in about so many requests.
+    async fn count(answer: fn(u64) -> &'static str, connections: Connections, requests: u64) -> Tally {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("bound");
+        let mut server = JoinSet::new();
+        server.spawn(serve(listener, answer));
+        let target = Target::http(address.ip(), address.port(), "web");
+        let load = Load::new().add(1, connections, Duration::from_micros(1), &target);
+        while load.requests() < requests {
+            tokio::task::yield_now().await;
+        }
+        Tally::sum(&load.stop().await.expect("no worker panics"))
+    }
+
+    #[tokio::test]
+    async fn kept_connections_are_kept() {
+        let tally = count(|_| GOOD, Connections::Kept, 50).await;
+        tally.flawless().expect("all are good");
+        assert_eq!(tally.connections, 1);
+        assert_eq!(tally.pods.iter().collect::<Vec<_>>(), ["web"]);
+    }
+
+    #[tokio::test]
+    async fn fresh_connections_are_not() {
+        let tally = count(|_| GOOD, Connections::Fresh, 50).await;
+        tally.flawless().expect("all are good");
+        assert_eq!(tally.connections, tally.requests);
+    }
+
+    #[tokio::test]
+    async fn an_announced_end_of_a_connection_is_no_failure() {
+        let tally = count(|n| if n % 10 == 9 { LAST } else { GOOD }, Connections::Kept, 50).await;
+        tally.flawless().expect("all are good");
+        assert!(tally.connections >= 5, "{}", tally.connections);
+    }
+
+    #[tokio::test]
+    async fn every_other_end_is_one() {
+        let bad: [fn(u64) -> &'static str; 4] = [
+            |n| if n == 7 { "" } else { GOOD },
+            |n| if n == 7 { "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{" } else { GOOD },
+            |n| if n == 7 { "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n" } else { GOOD },
+            |n| if n == 7 { "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" } else { GOOD },
+        ];
+        for answer in bad {
+            let tally = count(answer, Connections::Kept, 20).await;
+            assert_eq!((tally.failures, tally.words.len()), (1, 1), "{:?}", tally.words);
+            assert!(tally.flawless().is_err() && tally.failed.is_some());
+        }
+    }
+}
