@@ -5,3 +5,7 @@
 
 pub mod api;
 pub mod cluster;
+pub mod naming;
+pub mod settings;
+pub mod status;
+pub mod translate;

@@ -23,6 +23,7 @@ pub mod gateway {
         GatewayListenersAllowedRoutesNamespaces as RouteNamespaces,
         GatewayListenersAllowedRoutesNamespacesFrom as NamespacesFrom,
         GatewayListenersAllowedRoutesNamespacesSelector as NamespaceSelector,
+        GatewayListenersAllowedRoutesNamespacesSelectorMatchExpressions as SelectorExpression,
         GatewayListenersTls as ListenerTls, GatewayListenersTlsCertificateRefs as CertificateRef,
         GatewayListenersTlsMode as TlsMode, GatewaySpec, GatewayStatus,
         GatewayStatusAddresses as StatusAddress, GatewayStatusListeners as ListenerStatus,

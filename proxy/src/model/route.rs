@@ -26,7 +26,7 @@ pub struct Rule {
     /// Its name, if it has one (`sectionName` of policies).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Text>,
-    /// Alternatives, never empty.
+    /// Alternatives. Empty: the rule takes no request, because nobody knows which ones were meant.
     pub matches: Vec<Match>,
     /// Steps for every request that the rule takes.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -1,6 +1,6 @@
 //! Types that `hack/gen.sh` wrote. Nothing but [`super`] uses them by these names.
 #![expect(missing_docs, reason = "generated: `kubectl explain` has the documentation")]
-#![expect(dead_code, reason = "generated: integers that are enums in the CRD")]
+#![allow(dead_code, reason = "generated: integers that are enums in the CRD")]
 #![expect(clippy::allow_attributes_without_reason, reason = "generated")]
 
 #[rustfmt::skip]

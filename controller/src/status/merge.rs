@@ -1,0 +1,102 @@
+//! A draft over the status that is there.
+//!
+//! Each function returns the whole new status, or `None` when the present one says it all already, so that nothing needs to
+//! be written. Pure: the time is given.
+
+use super::{ClassDraft, ConditionType, Draft, GatewayDraft, RouteDraft};
+use crate::api::gateway::{GatewayStatus, ListenerStatus};
+use crate::api::gateway_class::{GatewayClassStatus, SupportedFeature};
+use crate::api::http_route::{HttpRouteStatus, ParentStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// Status of a GatewayClass.
+pub fn gateway_class(
+    present: Option<&GatewayClassStatus>,
+    draft: &ClassDraft,
+    now: &Time,
+) -> Option<GatewayClassStatus> {
+    let old = present.and_then(|present| present.conditions.as_deref()).unwrap_or_default();
+    let features = draft.features.iter().map(|name| SupportedFeature { name: name.clone() }).collect();
+    let status = GatewayClassStatus {
+        conditions: Some(conditions(old, &draft.conditions, draft.generation, now)),
+        supported_features: Some(features),
+    };
+    (present != Some(&status)).then_some(status)
+}
+
+/// Status of a Gateway.
+pub fn gateway(present: Option<&GatewayStatus>, draft: &GatewayDraft, now: &Time) -> Option<GatewayStatus> {
+    let old = present.and_then(|present| present.conditions.as_deref()).unwrap_or_default();
+    let old_listeners = present.and_then(|present| present.listeners.as_deref()).unwrap_or_default();
+    let listener = |draft_listener: &super::ListenerDraft| {
+        let old = old_listeners.iter().find(|old| old.name == draft_listener.name);
+        let old = old.map(|old| &*old.conditions).unwrap_or_default();
+        ListenerStatus {
+            name: draft_listener.name.clone(),
+            supported_kinds: Some(draft_listener.supported_kinds.clone()),
+            attached_routes: draft_listener.attached_routes,
+            conditions: conditions(old, &draft_listener.conditions, draft.generation, now),
+        }
+    };
+    let status = GatewayStatus {
+        addresses: (!draft.addresses.is_empty()).then(|| draft.addresses.clone()),
+        attached_listener_sets: present.and_then(|present| present.attached_listener_sets),
+        conditions: Some(conditions(old, &draft.conditions, draft.generation, now)),
+        listeners: Some(draft.listeners.iter().map(listener).collect()),
+    };
+    (present != Some(&status)).then_some(status)
+}
+
+/// Status of an HTTPRoute. Entries of other controllers stay where they are.
+pub fn http_route(
+    present: Option<&HttpRouteStatus>,
+    draft: &RouteDraft,
+    controller_name: &str,
+    now: &Time,
+) -> Option<HttpRouteStatus> {
+    let old = present.map(|present| &*present.parents).unwrap_or_default();
+    let mut left: Vec<_> = draft.parents.iter().collect();
+    let mut parents = Vec::with_capacity(old.len());
+    for entry in old {
+        if entry.controller_name != controller_name {
+            parents.push(entry.clone());
+        } else if let Some(at) = left.iter().position(|parent| parent.parent == entry.parent_ref) {
+            let parent = left.remove(at);
+            let conditions = conditions(&entry.conditions, &parent.conditions, draft.generation, now);
+            parents.push(ParentStatus { conditions, ..entry.clone() });
+        }
+    }
+    parents.extend(left.into_iter().map(|parent| ParentStatus {
+        conditions: conditions(&[], &parent.conditions, draft.generation, now),
+        controller_name: controller_name.to_owned(),
+        parent_ref: parent.parent.clone(),
+    }));
+    (parents != old).then_some(HttpRouteStatus { parents })
+}
+
+fn conditions(present: &[Condition], drafts: &[Draft], generation: i64, now: &Time) -> Vec<Condition> {
+    let ours =
+        |condition: &&Condition| ConditionType::ALL.iter().any(|kind| kind.as_str() == condition.type_);
+    let foreign = present.iter().filter(|condition| !ours(condition)).cloned();
+    let of_draft = |draft: &Draft| {
+        let status = if draft.status { "True" } else { "False" };
+        let before = present.iter().find(|condition| condition.type_ == draft.kind.as_str());
+        let since =
+            before.filter(|before| before.status == status).map(|before| &before.last_transition_time);
+        Condition {
+            type_: draft.kind.as_str().to_owned(),
+            status: status.to_owned(),
+            reason: draft.reason.as_str().to_owned(),
+            message: draft.message.clone(),
+            observed_generation: Some(generation),
+            last_transition_time: since.unwrap_or(now).clone(),
+        }
+    };
+    // As they lie in the object, where they do: another order is no reason to write.
+    let mut merged: Vec<Condition> = drafts.iter().map(of_draft).chain(foreign).collect();
+    let place = |condition: &Condition| {
+        present.iter().position(|before| before.type_ == condition.type_).unwrap_or(usize::MAX)
+    };
+    merged.sort_by_key(place);
+    merged
+}

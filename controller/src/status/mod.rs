@@ -1,0 +1,102 @@
+//! What objects are told about themselves.
+//!
+//! Translation says it as drafts: conditions without times, and without what others wrote. [`merge`] puts a draft over the
+//! status that is there, so that entries and condition types of others stay as they are, and times change only with the
+//! condition. The words are those of the Gateway API.
+
+pub mod merge;
+mod words;
+
+pub use words::{ConditionType, Reason};
+
+use crate::api::gateway::{StatusAddress, SupportedKind};
+use crate::api::http_route::StatusParentRef;
+use headgate_proxy::model::ObjectName;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A condition without times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// Its type.
+    pub kind: ConditionType,
+    /// `True` or `False`.
+    pub status: bool,
+    /// A word of the specification.
+    pub reason: Reason,
+    /// For people: what is wrong, in which field, and the cure.
+    pub message: String,
+}
+
+impl Draft {
+    /// A condition.
+    pub fn new(kind: ConditionType, status: bool, reason: Reason, message: impl Into<String>) -> Self {
+        Self { kind, status, reason, message: message.into() }
+    }
+}
+
+/// What all objects of ours are told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Statuses {
+    /// GatewayClasses that are ours.
+    pub gateway_classes: BTreeMap<ObjectName, Arc<ClassDraft>>,
+    /// Gateways of those.
+    pub gateways: BTreeMap<ObjectName, Arc<GatewayDraft>>,
+    /// All HTTPRoutes: one that left us has no parents of ours, and an old status that says so.
+    pub http_routes: BTreeMap<ObjectName, Arc<RouteDraft>>,
+}
+
+/// Status of a GatewayClass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassDraft {
+    /// The generation that it describes.
+    pub generation: i64,
+    /// Its conditions.
+    pub conditions: Vec<Draft>,
+    /// Sorted.
+    pub features: Vec<String>,
+}
+
+/// Status of a Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewayDraft {
+    /// The generation that it describes.
+    pub generation: i64,
+    /// Its conditions.
+    pub conditions: Vec<Draft>,
+    /// Where clients reach it.
+    pub addresses: Vec<StatusAddress>,
+    /// In the order of the specification.
+    pub listeners: Vec<ListenerDraft>,
+}
+
+/// Status of a listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerDraft {
+    /// Its name.
+    pub name: String,
+    /// Kinds of route that may attach.
+    pub supported_kinds: Vec<SupportedKind>,
+    /// Routes that did.
+    pub attached_routes: i32,
+    /// Its conditions.
+    pub conditions: Vec<Draft>,
+}
+
+/// Status of a route: one entry per `parentRef` that names a Gateway of ours.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RouteDraft {
+    /// The generation that it describes.
+    pub generation: i64,
+    /// Entries of ours.
+    pub parents: Vec<ParentDraft>,
+}
+
+/// What a route is told about one parent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParentDraft {
+    /// As the route has it.
+    pub parent: StatusParentRef,
+    /// Its conditions.
+    pub conditions: Vec<Draft>,
+}

@@ -1,0 +1,84 @@
+//! References to backends: to a Service's port, or to the reason why not.
+
+use super::grants::Reference;
+use super::lookup::Lookup;
+use crate::api::http_route::BackendRef;
+use crate::status::Reason;
+use headgate_proxy::model::{Backend, BackendId, BackendKind, BackendProtocol, Failure, ObjectName};
+
+/// A reference that can't be followed.
+pub(super) struct Refused {
+    pub(super) failure: Failure,
+    pub(super) reason: Reason,
+    /// With the field relative to the reference.
+    pub(super) why: String,
+}
+
+/// The backend that a reference of a route in `namespace` names.
+pub(super) fn resolve(
+    lookup: &mut Lookup<'_>,
+    from_kind: &str,
+    namespace: &str,
+    reference: &BackendRef,
+) -> Result<Backend, Refused> {
+    let refuse = |failure, reason, why: String| Err(Refused { failure, reason, why });
+    let group = reference.group.as_deref().unwrap_or_default();
+    let kind = reference.kind.as_deref().unwrap_or("Service");
+    if !group.is_empty() || kind != "Service" {
+        let why = format!("{group}/{kind} is not a kind of backend; name a Service");
+        return refuse(Failure::BackendKind, Reason::InvalidKind, why);
+    }
+    let name = ObjectName::new(reference.namespace.as_deref().unwrap_or(namespace), reference.name.as_str());
+    let to = Reference { from_kind, from_namespace: namespace, to_group: "", to_kind: "Service", to: &name };
+    if !lookup.permit(&to) {
+        let why = format!(
+            "Service {name} is in another namespace, and no ReferenceGrant there lets {from_kind}s of {namespace} use it"
+        );
+        return refuse(Failure::RefNotPermitted, Reason::RefNotPermitted, why);
+    }
+    let Some(service) = lookup.service(&name) else {
+        return refuse(
+            Failure::BackendNotFound,
+            Reason::BackendNotFound,
+            format!("Service {name} doesn't exist"),
+        );
+    };
+    let Some(number) = reference.port else {
+        let why = "port is missing; a Service needs one".to_owned();
+        return refuse(Failure::BackendNotFound, Reason::BackendNotFound, why);
+    };
+    let spec = service.spec.as_ref();
+    if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
+        let why =
+            format!("Service {name} is of type ExternalName, which could point anywhere and is not followed");
+        return refuse(Failure::UnsupportedBackend, Reason::UnsupportedProtocol, why);
+    }
+    let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    let is_tcp = |protocol: Option<&str>| protocol.unwrap_or("TCP") == "TCP";
+    let found = ports.iter().find(|port| port.port == number && is_tcp(port.protocol.as_deref()));
+    let (Some(port), Ok(number)) = (found, u16::try_from(number)) else {
+        let known: Vec<_> = ports.iter().map(|port| port.port.to_string()).collect();
+        let why = format!("Service {name} has no TCP port {number}; it has {}", known.join(", "));
+        return refuse(Failure::BackendNotFound, Reason::BackendNotFound, why);
+    };
+    let app = port.app_protocol.as_deref().unwrap_or_default();
+    match protocol(app) {
+        Some(protocol) => {
+            Ok(Backend { id: BackendId { kind: BackendKind::Service, name, port: number }, protocol })
+        }
+        None => {
+            let why =
+                format!("port {number} of Service {name} has appProtocol {app}, which is not supported");
+            refuse(Failure::UnsupportedBackend, Reason::UnsupportedProtocol, why)
+        }
+    }
+}
+
+/// What an `appProtocol` says (KEP-3726, and the words that other gateways read). Unknown words are somebody else's.
+fn protocol(app: &str) -> Option<BackendProtocol> {
+    match app.to_ascii_lowercase().as_str() {
+        "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => Some(BackendProtocol::H2c),
+        "kubernetes.io/wss" | "https" | "tls" | "wss" => None,
+        _ => Some(BackendProtocol::Http1),
+    }
+}

@@ -1,0 +1,80 @@
+//! Certificates of listeners: from Secrets of type `kubernetes.io/tls`, checked as the proxy will read them.
+
+use super::gateway::Context;
+use super::grants::Reference;
+use crate::api::gateway::CertificateRef;
+use crate::status::Reason;
+use headgate_proxy::model::{Certificate, ObjectName, Redacted};
+use headgate_proxy::tls::check_certificate;
+use k8s_openapi::api::core::v1::Secret;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What came of a Secret: checking costs more than remembering.
+type Checked = (Arc<Secret>, Result<Arc<Certificate>, String>);
+
+/// Secrets that were checked, until they change.
+#[derive(Debug, Default)]
+pub struct Certificates(BTreeMap<ObjectName, Checked>);
+
+impl Certificates {
+    fn get(&mut self, name: &ObjectName, secret: &Arc<Secret>) -> Result<Arc<Certificate>, String> {
+        match self.0.get(name) {
+            Some((known, checked)) if Arc::ptr_eq(known, secret) => checked.clone(),
+            _ => {
+                let checked = read(name, secret).map(Arc::new);
+                self.0.insert(name.clone(), (secret.clone(), checked.clone()));
+                checked
+            }
+        }
+    }
+
+    /// Forgets Secrets that are gone.
+    pub fn retain(&mut self, exists: impl Fn(&ObjectName) -> bool) {
+        self.0.retain(|name, _| exists(name));
+    }
+}
+
+/// The certificate that a reference of a Gateway in `namespace` names, or why it can't be had.
+pub(super) fn resolve(
+    context: &mut Context<'_>,
+    namespace: &str,
+    reference: &CertificateRef,
+) -> Result<Arc<Certificate>, (Reason, String)> {
+    let group = reference.group.as_deref().unwrap_or_default();
+    let kind = reference.kind.as_deref().unwrap_or("Secret");
+    if !group.is_empty() || kind != "Secret" {
+        let what = format!("{group}/{kind} is not supported; name a Secret of type kubernetes.io/tls");
+        return Err((Reason::InvalidCertificateRef, what));
+    }
+    let name = ObjectName::new(reference.namespace.as_deref().unwrap_or(namespace), reference.name.as_str());
+    let to = Reference {
+        from_kind: "Gateway",
+        from_namespace: namespace,
+        to_group: "",
+        to_kind: "Secret",
+        to: &name,
+    };
+    if !context.grants.permit(&to) {
+        let what = format!(
+            "Secret {name} is in another namespace, and no ReferenceGrant there lets Gateways of {namespace} use it"
+        );
+        return Err((Reason::RefNotPermitted, what));
+    }
+    let Some(secret) = context.cluster.secrets.get(&name) else {
+        return Err((Reason::InvalidCertificateRef, format!("Secret {name} doesn't exist")));
+    };
+    let checked = context.certificates.get(&name, secret);
+    checked.map_err(|why| (Reason::InvalidCertificateRef, format!("Secret {name}: {why}")))
+}
+
+fn read(name: &ObjectName, secret: &Secret) -> Result<Certificate, String> {
+    let entry = |key: &str| {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+        let bytes = bytes.ok_or_else(|| format!("{key} is missing"))?;
+        std::str::from_utf8(&bytes.0).map_err(|_| format!("{key} is not PEM"))
+    };
+    let (chain, key) = (entry("tls.crt")?, entry("tls.key")?);
+    check_certificate(chain, key).map_err(|error| error.to_string())?;
+    Ok(Certificate { secret: name.clone(), chain: chain.into(), key: Redacted::new(key.to_owned()) })
+}

@@ -1,0 +1,149 @@
+//! Filters of an HTTPRoute, on a rule or on one of its backends.
+//!
+//! A filter that isn't supported, or is incomplete, makes its rule answer 500: a request must never pass as if the filter
+//! weren't there (API documentation of `HTTPRouteFilter`).
+
+use crate::api::http_route::{
+    BackendFilter, Filter as ApiFilter, FilterType, RedirectPathType, RedirectScheme, RequestHeaderModifier,
+    RequestRedirect, ResponseHeaderModifier, RewritePathType, UrlRewrite,
+};
+use crate::status::Reason;
+use headgate_proxy::filter::{check, check_redirect};
+use headgate_proxy::model::{Filter, HeaderEdits, PathRewrite, Redirect, Rewrite, Scheme};
+
+/// What a list of filters says.
+#[derive(Debug, Default)]
+pub(super) struct Filters {
+    /// Steps on the way to a backend and back.
+    pub(super) steps: Vec<Filter>,
+    /// Answers instead of forwarding.
+    pub(super) redirect: Option<Redirect>,
+}
+
+/// Why filters can't be honoured: for the condition, with the field relative to the rule.
+pub(super) type Refused = (Reason, String);
+
+/// Translates a list. `prefixes_only`: whether all matches of the rule are path prefixes.
+pub(super) fn translate(from: &[ApiFilter], prefixes_only: bool) -> Result<Filters, Refused> {
+    let mut filters = Filters::default();
+    for (n, filter) in from.iter().enumerate() {
+        let unsupported = |why: String| (Reason::UnsupportedValue, format!("filters[{n}]: {why}"));
+        match one(filter).map_err(unsupported)? {
+            One::Step(step) => filters.steps.push(step),
+            One::Redirect(redirect) => filters.redirect = Some(redirect),
+        }
+    }
+    let rewrite = filters.steps.iter().find_map(|step| match step {
+        Filter::Rewrite(rewrite) => Some(rewrite),
+        Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) => None,
+    });
+    let incompatible = |why: &str| (Reason::IncompatibleFilters, format!("filters: {why}"));
+    if rewrite.is_some() && filters.redirect.is_some() {
+        return Err(incompatible("URLRewrite and RequestRedirect can't be used together: remove one"));
+    }
+    let path = filters.redirect.as_ref().map_or(rewrite.and_then(|r| r.path.as_ref()), |r| r.path.as_ref());
+    if matches!(path, Some(PathRewrite::Prefix(_))) && !prefixes_only {
+        return Err(incompatible(
+            "ReplacePrefixMatch needs all matches of the rule to be of type PathPrefix",
+        ));
+    }
+    Ok(filters)
+}
+
+/// Filters of a backend: of the same form as a rule's.
+pub(super) fn of_backend(from: &[BackendFilter]) -> Result<Vec<ApiFilter>, Refused> {
+    let same = from.iter().map(|filter| serde_json::to_value(filter).and_then(serde_json::from_value));
+    same.collect::<Result<_, _>>().map_err(|error| (Reason::UnsupportedValue, format!("filters: {error}")))
+}
+
+enum One {
+    Step(Filter),
+    Redirect(Redirect),
+}
+
+fn one(from: &ApiFilter) -> Result<One, String> {
+    let step = match from.r#type {
+        FilterType::RequestHeaderModifier => Filter::RequestHeaders(request_edits(part(
+            from.request_header_modifier.as_ref(),
+            "requestHeaderModifier",
+        )?)),
+        FilterType::ResponseHeaderModifier => Filter::ResponseHeaders(response_edits(part(
+            from.response_header_modifier.as_ref(),
+            "responseHeaderModifier",
+        )?)),
+        FilterType::UrlRewrite => Filter::Rewrite(rewrite(part(from.url_rewrite.as_ref(), "urlRewrite")?)?),
+        FilterType::RequestRedirect => {
+            let redirect = redirect(part(from.request_redirect.as_ref(), "requestRedirect")?)?;
+            check_redirect(&redirect)?;
+            return Ok(One::Redirect(redirect));
+        }
+        FilterType::RequestMirror => return Err(not_yet("RequestMirror")),
+        FilterType::ExtensionRef => return Err(not_yet("ExtensionRef")),
+        FilterType::Cors => return Err(not_yet("CORS")),
+        FilterType::ExternalAuth => return Err(not_yet("ExternalAuth")),
+    };
+    check(&step)?;
+    Ok(One::Step(step))
+}
+
+fn not_yet(kind: &str) -> String {
+    format!(
+        "type {kind} is not supported; requests that the rule matches are answered 500 until it is removed"
+    )
+}
+
+fn part<'a, T>(part: Option<&'a T>, name: &str) -> Result<&'a T, String> {
+    part.ok_or_else(|| format!("{name} is missing; the filter's type needs it"))
+}
+
+macro_rules! edits {
+    ($name:ident: $type:ty) => {
+        fn $name(from: &$type) -> HeaderEdits {
+            let lower = |name: &String| name.to_ascii_lowercase().into();
+            let set =
+                from.set.iter().flatten().map(|field| (lower(&field.name), field.value.as_str().into()));
+            let add =
+                from.add.iter().flatten().map(|field| (lower(&field.name), field.value.as_str().into()));
+            let remove = from.remove.iter().flatten().map(lower);
+            HeaderEdits { set: set.collect(), add: add.collect(), remove: remove.collect() }
+        }
+    };
+}
+
+edits!(request_edits: RequestHeaderModifier);
+edits!(response_edits: ResponseHeaderModifier);
+
+fn rewrite(from: &UrlRewrite) -> Result<Rewrite, String> {
+    let path = from.path.as_ref().map(|path| match path.r#type {
+        RewritePathType::ReplaceFullPath => full(path.replace_full_path.as_ref()),
+        RewritePathType::ReplacePrefixMatch => prefix(path.replace_prefix_match.as_ref()),
+    });
+    Ok(Rewrite { hostname: from.hostname.as_deref().map(Into::into), path: path.transpose()? })
+}
+
+fn redirect(from: &RequestRedirect) -> Result<Redirect, String> {
+    let path = from.path.as_ref().map(|path| match path.r#type {
+        RedirectPathType::ReplaceFullPath => full(path.replace_full_path.as_ref()),
+        RedirectPathType::ReplacePrefixMatch => prefix(path.replace_prefix_match.as_ref()),
+    });
+    let port = from.port.map(|port| u16::try_from(port).map_err(|_| format!("port {port} is not a port")));
+    let status = from.status_code.unwrap_or(302);
+    Ok(Redirect {
+        scheme: from.scheme.as_ref().map(|scheme| match scheme {
+            RedirectScheme::Http => Scheme::Http,
+            RedirectScheme::Https => Scheme::Https,
+        }),
+        hostname: from.hostname.as_deref().map(Into::into),
+        port: port.transpose()?,
+        path: path.transpose()?,
+        status: u16::try_from(status).map_err(|_| format!("statusCode {status} is not a redirect"))?,
+    })
+}
+
+fn full(value: Option<&String>) -> Result<PathRewrite, String> {
+    part(value, "path.replaceFullPath").map(|value| PathRewrite::Full(value.as_str().into()))
+}
+
+fn prefix(value: Option<&String>) -> Result<PathRewrite, String> {
+    part(value, "path.replacePrefixMatch").map(|value| PathRewrite::Prefix(value.as_str().into()))
+}

@@ -1,0 +1,271 @@
+//! Gateways: their listeners, ports and addresses.
+//!
+//! [`evaluate`] judges one Gateway without looking at routes; [`Evaluated::view`] is what routes may see of it, and
+//! [`Evaluated::draft`] its status, once it is known how many routes each listener has.
+
+use super::certificate::Certificates;
+use super::class;
+use super::grants::Grants;
+use super::listener::{self, Evaluated as Listener};
+use crate::api::Gateway;
+use crate::api::gateway::{Address, StatusAddress};
+use crate::cluster::Cluster;
+use crate::naming;
+use crate::settings::{Mode, Settings};
+use crate::status::{ConditionType, Draft, GatewayDraft, ListenerDraft, Reason};
+use headgate_proxy::model::{self, ListenerId, ObjectName, Port, PortId};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// The type of address that is supported, and the default one.
+const IP_ADDRESS: &str = "IPAddress";
+
+/// What judging a Gateway needs.
+pub(super) struct Context<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) settings: &'a Settings,
+    pub(super) grants: &'a Grants,
+    pub(super) certificates: &'a mut Certificates,
+    /// Ports that could not be bound, and why.
+    pub(super) failed_ports: &'a BTreeMap<PortId, String>,
+}
+
+/// What routes may see of a Gateway: what decides whether they attach.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct View {
+    /// Its listeners, in order.
+    pub(super) listeners: Vec<listener::View>,
+}
+
+/// A Gateway that was judged.
+pub(super) struct Evaluated {
+    generation: i64,
+    conditions: Vec<Draft>,
+    addresses: Vec<StatusAddress>,
+    listeners: Vec<Listener>,
+    /// What the proxy is to open.
+    pub(super) ports: Vec<Port>,
+}
+
+impl Evaluated {
+    pub(super) fn view(&self) -> View {
+        View { listeners: self.listeners.iter().map(|listener| listener.view.clone()).collect() }
+    }
+
+    /// The status, given how many routes are attached to each listener.
+    pub(super) fn draft(self, attached: &BTreeMap<ListenerId, i32>) -> GatewayDraft {
+        let listeners = self.listeners.into_iter().map(|listener| ListenerDraft {
+            name: listener.view.id.name.to_string(),
+            attached_routes: attached.get(&listener.view.id).copied().unwrap_or_default(),
+            supported_kinds: listener.supported_kinds,
+            conditions: listener.conditions,
+        });
+        GatewayDraft {
+            generation: self.generation,
+            conditions: self.conditions,
+            addresses: self.addresses,
+            listeners: listeners.collect(),
+        }
+    }
+}
+
+/// The Service of a Gateway, when it is there and the Gateway's own.
+pub(crate) fn service_of<'a>(
+    cluster: &'a Cluster,
+    name: &ObjectName,
+    gateway: &Gateway,
+) -> Option<&'a Arc<Service>> {
+    let service =
+        cluster.services.get(&ObjectName::new(name.namespace.clone(), naming::service(&name.name)))?;
+    let mut owners = service.metadata.owner_references.iter().flatten();
+    owners.any(|owner| Some(&owner.uid) == gateway.metadata.uid.as_ref()).then_some(service)
+}
+
+/// The port on Headgate's pods that a Gateway's Service notes down for one of its ports.
+pub(crate) fn pod_port(service: &Service, port: u16) -> Option<u16> {
+    let mut ports = service.spec.as_ref()?.ports.iter().flatten();
+    match ports.find(|candidate| candidate.port == i32::from(port))?.target_port.as_ref()? {
+        IntOrString::Int(number) => u16::try_from(*number).ok(),
+        IntOrString::String(_) => None,
+    }
+}
+
+/// Judges a Gateway.
+pub(super) fn evaluate(context: &mut Context<'_>, name: &ObjectName, gateway: &Gateway) -> Evaluated {
+    let mut listeners = listener::evaluate_all(context, name, gateway);
+    let refused = refuse(context.cluster, name, gateway);
+    let service = match context.settings.mode {
+        Mode::Cluster { .. } => service_of(context.cluster, name, gateway),
+        Mode::Files => None,
+    };
+    let mut ports = Vec::new();
+    let numbers: BTreeSet<u16> = listeners.iter().map(|listener| listener.view.port).collect();
+    for number in numbers.into_iter().filter(|_| refused.is_none()) {
+        let id = PortId { gateway: name.clone(), port: number };
+        let bind = bind(context.settings.mode, gateway, service, number);
+        ports.extend(bind.and_then(|bind| port(id.clone(), bind, &listeners)));
+        let state = match (context.failed_ports.get(&id), bind) {
+            (Some(why), _) => listener::PortState::Failed(why),
+            (None, Some(_)) => listener::PortState::Open,
+            (None, None) => listener::PortState::Awaited,
+        };
+        for listener in listeners.iter_mut().filter(|listener| listener.view.port == number) {
+            listener.conclude(&state);
+        }
+    }
+    if refused.is_some() {
+        for listener in &mut listeners {
+            listener.conclude(&listener::PortState::Refused);
+        }
+    }
+    let valid = listeners.iter().filter(|listener| listener.is_valid()).count();
+    let accepted = match refused {
+        Some((reason, why)) => Draft::new(ConditionType::Accepted, false, reason, why),
+        None if valid == listeners.len() => {
+            Draft::new(ConditionType::Accepted, true, Reason::Accepted, "Headgate serves this Gateway")
+        }
+        None => {
+            let names: Vec<_> =
+                listeners.iter().filter(|l| !l.is_valid()).map(|l| &*l.view.id.name).collect();
+            let why = format!("not valid: {}; see the conditions of these listeners", names.join(", "));
+            Draft::new(ConditionType::Accepted, valid > 0, Reason::ListenersNotValid, why)
+        }
+    };
+    let (addresses, unassigned) = addresses(context.settings.mode, gateway, service);
+    let programmed = programmed(&accepted, &listeners, unassigned);
+    let mut conditions = vec![accepted, programmed];
+    conditions.extend(client_certificate(gateway));
+    let generation = gateway.metadata.generation.unwrap_or_default();
+    Evaluated { generation, conditions, addresses, listeners, ports }
+}
+
+fn programmed(accepted: &Draft, listeners: &[Listener], unassigned: Option<(Reason, String)>) -> Draft {
+    let no = |reason, why: String| Draft::new(ConditionType::Programmed, false, reason, why);
+    if !accepted.status {
+        return no(Reason::Invalid, "the Gateway is not accepted".to_owned());
+    }
+    if let Some((reason, why)) = unassigned {
+        return no(reason, why);
+    }
+    match listeners.iter().any(Listener::is_programmed) {
+        true => {
+            Draft::new(ConditionType::Programmed, true, Reason::Programmed, "at least one listener is served")
+        }
+        false => no(Reason::Pending, "no listener is served yet; see their conditions".to_owned()),
+    }
+}
+
+/// Reasons to serve nothing of a Gateway.
+fn refuse(cluster: &Cluster, name: &ObjectName, gateway: &Gateway) -> Option<(Reason, String)> {
+    let infrastructure = gateway.spec.infrastructure.as_ref();
+    if let Some(reference) = infrastructure.and_then(|infrastructure| infrastructure.parameters_ref.as_ref())
+        && let Err(why) =
+            class::named(cluster, &reference.group, &reference.kind, &name.namespace, &reference.name)
+    {
+        return Some((Reason::InvalidParameters, format!("spec.infrastructure.parametersRef: {why}")));
+    }
+    let mut addresses = gateway.spec.addresses.iter().flatten().enumerate();
+    addresses.find_map(|(n, address)| {
+        let kind = address.r#type.as_deref().unwrap_or(IP_ADDRESS);
+        let unsupported =
+            |why: String| Some((Reason::UnsupportedAddress, format!("spec.addresses[{n}]: {why}")));
+        match address.value.as_deref().map(str::parse::<IpAddr>) {
+            _ if kind != IP_ADDRESS => unsupported(format!("type {kind} is not supported; use {IP_ADDRESS}")),
+            Some(Err(_)) => unsupported("value is not an IP address".to_owned()),
+            Some(Ok(_)) | None => None,
+        }
+    })
+}
+
+/// A certificate for our connections to backends: nothing uses one yet, and the status says so.
+fn client_certificate(gateway: &Gateway) -> Option<Draft> {
+    let backend = gateway.spec.tls.as_ref()?.backend.as_ref()?;
+    backend.client_certificate_ref.as_ref()?;
+    let why = "spec.tls.backend.clientCertificateRef is not supported; backends are reached in clear text";
+    Some(Draft::new(ConditionType::ResolvedRefs, false, Reason::InvalidClientCertificateRef, why))
+}
+
+fn asked(gateway: &Gateway) -> impl Iterator<Item = &str> {
+    let given = |address: &'_ Address| address.value.as_deref().is_some_and(|value| !value.is_empty());
+    let addresses = gateway.spec.addresses.iter().flatten().filter(move |address| given(address));
+    addresses.filter_map(|address| address.value.as_deref())
+}
+
+fn bind(mode: Mode, gateway: &Gateway, service: Option<&Arc<Service>>, port: u16) -> Option<SocketAddr> {
+    match mode {
+        Mode::Cluster { bind } => Some(SocketAddr::new(bind, pod_port(service?, port)?)),
+        Mode::Files => {
+            let address = asked(gateway).find_map(|value| value.parse().ok());
+            Some(SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port))
+        }
+    }
+}
+
+/// The port with those of its listeners that can be served.
+fn port(id: PortId, bind: SocketAddr, listeners: &[Listener]) -> Option<Port> {
+    let valid: Vec<&Listener> =
+        listeners.iter().filter(|listener| listener.view.port == id.port && listener.is_valid()).collect();
+    let protocol = valid.first()?.protocol?;
+    let listeners = valid
+        .into_iter()
+        .map(|listener| model::Listener {
+            id: listener.view.id.clone(),
+            hostname: listener.view.hostname.clone(),
+            tls: listener.tls.clone(),
+        })
+        .collect();
+    Some(Port { id, bind, protocol, listeners })
+}
+
+/// Where clients reach a Gateway, and why they don't.
+fn addresses(
+    mode: Mode,
+    gateway: &Gateway,
+    service: Option<&Arc<Service>>,
+) -> (Vec<StatusAddress>, Option<(Reason, String)>) {
+    let of_type = |kind: &str, value: &str| StatusAddress {
+        r#type: Some(kind.to_owned()),
+        value: value.to_owned(),
+        ..StatusAddress::default()
+    };
+    if mode == Mode::Files {
+        let bound = bind(mode, gateway, None, 0).map(|bound| of_type(IP_ADDRESS, &bound.ip().to_string()));
+        return (bound.into_iter().collect(), None);
+    }
+    let given = service.map(|service| given(service)).unwrap_or_default();
+    let missing: Vec<_> =
+        asked(gateway).filter(|asked| !given.iter().any(|(_, value)| value == asked)).collect();
+    let problem = if !missing.is_empty() {
+        let why = format!(
+            "spec.addresses: {} not given by the load balancer of the Gateway's Service",
+            missing.join(", ")
+        );
+        Some((Reason::AddressNotUsable, why))
+    } else if given.is_empty() {
+        Some((Reason::AddressNotAssigned, "the Gateway's Service has no address yet".to_owned()))
+    } else {
+        None
+    };
+    // Asked for: one status address per entry; the load balancer may give others besides.
+    let wanted: Vec<_> = asked(gateway).collect();
+    let shown = given.iter().filter(|(_, value)| wanted.is_empty() || wanted.contains(&value.as_str()));
+    (shown.map(|(kind, value)| of_type(kind, value)).collect(), problem)
+}
+
+fn given(service: &Service) -> Vec<(&'static str, String)> {
+    let spec = service.spec.as_ref();
+    if spec.and_then(|spec| spec.type_.as_deref()) != Some("LoadBalancer") {
+        let ips = spec.and_then(|spec| spec.cluster_ips.as_deref()).unwrap_or_default();
+        return ips.iter().filter(|ip| *ip != "None").map(|ip| (IP_ADDRESS, ip.clone())).collect();
+    }
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
+    let address = |ingress: &k8s_openapi::api::core::v1::LoadBalancerIngress| {
+        let ip = ingress.ip.clone().map(|ip| (IP_ADDRESS, ip));
+        ip.or_else(|| ingress.hostname.clone().map(|hostname| ("Hostname", hostname)))
+    };
+    ingress.iter().filter_map(address).collect()
+}

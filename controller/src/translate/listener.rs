@@ -1,0 +1,318 @@
+//! Listeners of a Gateway: each judged by itself, then against the others of its port.
+
+use super::certificate;
+use super::gateway::Context;
+use crate::api::gateway::{Listener, NamespacesFrom, SupportedKind, TlsMode};
+use crate::api::{GROUP, Gateway};
+use crate::status::{ConditionType, Draft, Reason};
+use headgate_proxy::model::{HostPattern, ListenerId, ObjectName, PortProtocol, Tls};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use kube::core::Selector;
+
+/// Kinds of route that HTTP and HTTPS listeners take.
+const HTTP_KINDS: [&str; 1] = ["HTTPRoute"];
+
+/// What routes may see of a listener.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct View {
+    pub(super) id: ListenerId,
+    pub(super) port: u16,
+    pub(super) hostname: HostPattern,
+    /// Kinds of route that may attach; empty when its protocol isn't supported.
+    pub(super) kinds: Vec<&'static str>,
+    pub(super) namespaces: Namespaces,
+}
+
+/// From which namespaces routes may attach.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Namespaces {
+    All,
+    Same,
+    Selector(LabelSelector),
+    /// The selector is broken.
+    None,
+}
+
+/// A listener that was judged.
+pub(super) struct Evaluated {
+    pub(super) view: View,
+    /// `None`: not supported.
+    pub(super) protocol: Option<PortProtocol>,
+    pub(super) tls: Option<Tls>,
+    pub(super) supported_kinds: Vec<SupportedKind>,
+    pub(super) conditions: Vec<Draft>,
+    /// Why it isn't served, if it isn't.
+    refused: Option<(Reason, String)>,
+    conflict: Option<(Reason, String)>,
+    resolved: Result<(), (Reason, String)>,
+    programmed: bool,
+}
+
+/// What became of a listener's port.
+pub(super) enum PortState<'a> {
+    Open,
+    /// The Gateway's Service doesn't name a port on our pods yet.
+    Awaited,
+    Failed(&'a str),
+    /// The Gateway isn't accepted.
+    Refused,
+}
+
+impl Evaluated {
+    /// Whether it can be served.
+    pub(super) fn is_valid(&self) -> bool {
+        self.refused.is_none()
+            && self.conflict.is_none()
+            && (self.protocol != Some(PortProtocol::Https) || self.tls.is_some())
+    }
+
+    pub(super) fn is_programmed(&self) -> bool {
+        self.programmed
+    }
+
+    /// Writes the conditions, now that it is known what became of the port.
+    pub(super) fn conclude(&mut self, port: &PortState<'_>) {
+        let failed = match port {
+            PortState::Failed(why) => {
+                Some((Reason::PortUnavailable, format!("port {}: {why}", self.view.port)))
+            }
+            PortState::Open | PortState::Awaited | PortState::Refused => None,
+        };
+        let problem = self.refused.clone().or_else(|| self.conflict.clone()).or(failed);
+        let accepted = match &problem {
+            Some((reason, why)) => Draft::new(ConditionType::Accepted, false, *reason, why),
+            None => Draft::new(ConditionType::Accepted, true, Reason::Accepted, "the listener is valid"),
+        };
+        let conflicted = match &self.conflict {
+            Some((reason, why)) => Draft::new(ConditionType::Conflicted, true, *reason, why),
+            None => Draft::new(
+                ConditionType::Conflicted,
+                false,
+                Reason::NoConflicts,
+                "no other listener is in its way",
+            ),
+        };
+        let resolved = match &self.resolved {
+            Ok(()) => Draft::new(
+                ConditionType::ResolvedRefs,
+                true,
+                Reason::ResolvedRefs,
+                "all references are resolved",
+            ),
+            Err((reason, why)) => Draft::new(ConditionType::ResolvedRefs, false, *reason, why),
+        };
+        let no = |reason, why: &str| Draft::new(ConditionType::Programmed, false, reason, why);
+        let programmed = match port {
+            PortState::Refused => no(Reason::Invalid, "the Gateway is not accepted"),
+            _ if problem.is_some() => no(Reason::Invalid, "the listener is not accepted"),
+            _ if !self.is_valid() => no(Reason::Invalid, "no certificate can be served"),
+            PortState::Awaited => no(Reason::Pending, "the Gateway's Service doesn't carry the port yet"),
+            PortState::Open | PortState::Failed(_) => {
+                Draft::new(ConditionType::Programmed, true, Reason::Programmed, "the listener is served")
+            }
+        };
+        self.programmed = programmed.status;
+        self.conditions = vec![accepted, conflicted, resolved, programmed];
+    }
+}
+
+/// Judges all listeners of a Gateway.
+pub(super) fn evaluate_all(
+    context: &mut Context<'_>,
+    name: &ObjectName,
+    gateway: &Gateway,
+) -> Vec<Evaluated> {
+    let mut listeners = Vec::<Evaluated>::with_capacity(gateway.spec.listeners.len());
+    for listener in &gateway.spec.listeners {
+        let mut evaluated = evaluate(context, name, gateway, listener);
+        // The earlier one keeps the place (conformance: the loser is Conflicted).
+        let holders = listeners.iter().filter(|holder| {
+            holder.view.port == evaluated.view.port && holder.protocol.is_some() && holder.conflict.is_none()
+        });
+        evaluated.conflict =
+            evaluated.protocol.and_then(|protocol| conflict(protocol, &evaluated.view, holders));
+        listeners.push(evaluated);
+    }
+    listeners
+}
+
+fn conflict<'a>(
+    protocol: PortProtocol,
+    view: &View,
+    mut holders: impl Iterator<Item = &'a Evaluated>,
+) -> Option<(Reason, String)> {
+    holders.find_map(|holder| {
+        let (name, port) = (&holder.view.id.name, view.port);
+        if holder.protocol != Some(protocol) {
+            let why = format!("protocol: listener {name} speaks another protocol on port {port}");
+            return Some((Reason::ProtocolConflict, why));
+        }
+        (holder.view.hostname == view.hostname).then(|| {
+            let why = format!(
+                "hostname: listener {name} on port {port} has the hostname {} already",
+                view.hostname
+            );
+            (Reason::HostnameConflict, why)
+        })
+    })
+}
+
+fn evaluate(
+    context: &mut Context<'_>,
+    name: &ObjectName,
+    gateway: &Gateway,
+    listener: &Listener,
+) -> Evaluated {
+    let protocol = match listener.protocol.as_str() {
+        "HTTP" => Some(PortProtocol::Http),
+        "HTTPS" => Some(PortProtocol::Https),
+        _ => None,
+    };
+    let (kinds, unknown_kinds) = kinds(protocol, listener);
+    let (namespaces, bad_selector) = namespaces(listener);
+    let unsupported = || {
+        let why = format!("protocol {} is not supported; use HTTP or HTTPS", listener.protocol);
+        (Reason::UnsupportedProtocol, why)
+    };
+    let refused = protocol
+        .is_none()
+        .then(unsupported)
+        .or_else(|| bad_selector.map(|why| (Reason::Invalid, why)))
+        .or_else(|| unsupported_fields(gateway, listener, protocol));
+    let (tls, certificates) = match protocol {
+        Some(PortProtocol::Https) => certificates(context, name, listener),
+        Some(PortProtocol::Http) | None => (None, Ok(())),
+    };
+    let resolved = match unknown_kinds {
+        Some(why) => Err((Reason::InvalidRouteKinds, why)),
+        None => certificates,
+    };
+    let supported_kind =
+        |kind: &&str| SupportedKind { group: Some(GROUP.to_owned()), kind: (*kind).to_owned() };
+    let id = ListenerId { gateway: name.clone(), listener_set: None, name: listener.name.as_str().into() };
+    let hostname = HostPattern::parse(listener.hostname.as_deref().unwrap_or_default());
+    let supported_kinds = kinds.iter().map(supported_kind).collect();
+    let port = u16::try_from(listener.port).unwrap_or_default();
+    let view = View { id, port, hostname, kinds, namespaces };
+    Evaluated {
+        view,
+        protocol,
+        tls,
+        supported_kinds,
+        conditions: Vec::new(),
+        refused,
+        conflict: None,
+        resolved,
+        programmed: false,
+    }
+}
+
+/// What would make the listener less safe than it says if we passed over it.
+fn unsupported_fields(
+    gateway: &Gateway,
+    listener: &Listener,
+    protocol: Option<PortProtocol>,
+) -> Option<(Reason, String)> {
+    let frontend = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref());
+    let validates = frontend.is_some_and(|frontend| {
+        frontend.default.validation.is_some()
+            || frontend
+                .per_port
+                .iter()
+                .flatten()
+                .any(|port| port.port == listener.port && port.tls.validation.is_some())
+    });
+    let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_ref());
+    let why = if protocol == Some(PortProtocol::Https) && validates {
+        "spec.tls.frontend: validation of client certificates is not supported"
+    } else if protocol == Some(PortProtocol::Https) && mode == Some(&TlsMode::Passthrough) {
+        "tls.mode: an HTTPS listener terminates TLS; use Terminate"
+    } else if listener.filters.is_some() {
+        "filters: filters of listeners are not supported"
+    } else {
+        return None;
+    };
+    Some((Reason::Invalid, why.to_owned()))
+}
+
+fn kinds(protocol: Option<PortProtocol>, listener: &Listener) -> (Vec<&'static str>, Option<String>) {
+    if protocol.is_none() {
+        return (Vec::new(), None);
+    }
+    let named =
+        listener.allowed_routes.as_ref().and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
+    if named.is_empty() {
+        return (HTTP_KINDS.to_vec(), None);
+    }
+    let (mut kinds, mut unknown) = (Vec::new(), None);
+    for (n, named) in named.iter().enumerate() {
+        let group = named.group.as_deref().unwrap_or(GROUP);
+        match HTTP_KINDS.iter().find(|kind| group == GROUP && **kind == named.kind) {
+            Some(kind) => kinds.push(*kind),
+            None => {
+                let why = format!(
+                    "allowedRoutes.kinds[{n}]: {group}/{} can't attach to {}",
+                    named.kind, listener.protocol
+                );
+                unknown.get_or_insert(why);
+            }
+        }
+    }
+    (kinds, unknown)
+}
+
+fn namespaces(listener: &Listener) -> (Namespaces, Option<String>) {
+    let allowed = listener.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+    let Some(allowed) = allowed else { return (Namespaces::Same, None) };
+    match allowed.from.as_ref().unwrap_or(&NamespacesFrom::Same) {
+        NamespacesFrom::All => (Namespaces::All, None),
+        NamespacesFrom::Same => (Namespaces::Same, None),
+        NamespacesFrom::Selector => {
+            let Some(selector) = &allowed.selector else {
+                return (Namespaces::None, Some("allowedRoutes.namespaces.selector is missing".to_owned()));
+            };
+            let requirement = |expression: &_| {
+                let crate::api::gateway::SelectorExpression { key, operator, values } = expression;
+                LabelSelectorRequirement {
+                    key: key.clone(),
+                    operator: operator.clone(),
+                    values: values.clone(),
+                }
+            };
+            let expressions = selector.match_expressions.as_deref().unwrap_or_default();
+            let selector = LabelSelector {
+                match_labels: selector.match_labels.clone(),
+                match_expressions: Some(expressions.iter().map(requirement).collect()),
+            };
+            match Selector::try_from(selector.clone()) {
+                Ok(_) => (Namespaces::Selector(selector), None),
+                Err(error) => (Namespaces::None, Some(format!("allowedRoutes.namespaces.selector: {error}"))),
+            }
+        }
+    }
+}
+
+/// The certificates that can be served, and what is wrong with the first that can't.
+fn certificates(
+    context: &mut Context<'_>,
+    gateway: &ObjectName,
+    listener: &Listener,
+) -> (Option<Tls>, Result<(), (Reason, String)>) {
+    let references =
+        listener.tls.as_ref().and_then(|tls| tls.certificate_refs.as_deref()).unwrap_or_default();
+    let (mut certificates, mut resolved) = (Vec::with_capacity(references.len()), Ok(()));
+    if references.is_empty() {
+        let why = "tls.certificateRefs is empty; name a Secret of type kubernetes.io/tls".to_owned();
+        resolved = Err((Reason::InvalidCertificateRef, why));
+    }
+    for (n, reference) in references.iter().enumerate() {
+        match certificate::resolve(context, &gateway.namespace, reference) {
+            Ok(certificate) => certificates.push(certificate),
+            Err((reason, why)) if resolved.is_ok() => {
+                resolved = Err((reason, format!("tls.certificateRefs[{n}]: {why}")));
+            }
+            Err(_) => {}
+        }
+    }
+    ((!certificates.is_empty()).then_some(Tls { certificates }), resolved)
+}

@@ -1,0 +1,190 @@
+//! From what exists to what is served and said: a pure function of [`Cluster`], without clock, I/O or lock.
+//!
+//! [`Translator::translate`] goes top down: classes, Gateways with their listeners, routes with their backends, then
+//! statuses. What it did before it remembers by the identity of what it looked at ([`lookup`]), so that an edit costs what
+//! it touches. A new kind of route is a module like [`http_route`] and a loop like its own.
+
+mod attach;
+mod backend_ref;
+mod certificate;
+mod class;
+mod endpoints;
+mod filters;
+mod gateway;
+mod grants;
+mod http_route;
+mod listener;
+mod lookup;
+mod matches;
+
+pub(crate) use class::{named as named_parameters, parameters as class_parameters};
+pub(crate) use gateway::{pod_port, service_of};
+
+use crate::api::HttpRoute;
+use crate::cluster::Cluster;
+use crate::settings::Settings;
+use crate::status::Statuses;
+use certificate::Certificates;
+use class::Classes;
+use endpoints::Endpoints;
+use gateway::{Context, Evaluated};
+use grants::Grants;
+use headgate_proxy::model::{
+    Backend, BackendId, EndpointSet, ListenerId, Model, ObjectName, Port, PortId, RouteId, RouteKind,
+};
+use http_route::Translated;
+use lookup::{Inputs, Lookup, Views};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What objects come to.
+#[derive(Clone, Debug, Default)]
+pub struct Translation {
+    /// What the proxy is to serve.
+    pub model: Model,
+    /// What objects are to be told.
+    pub statuses: Statuses,
+}
+
+/// Translates, and remembers.
+#[derive(Debug)]
+pub struct Translator {
+    settings: Settings,
+    grants: Arc<Grants>,
+    certificates: Certificates,
+    views: Views,
+    routes: BTreeMap<ObjectName, Remembered>,
+    endpoints: Endpoints,
+    ports: BTreeMap<PortId, Arc<Port>>,
+    backends: BTreeMap<BackendId, Arc<Backend>>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    route: Arc<HttpRoute>,
+    inputs: Inputs,
+    translated: Arc<Translated>,
+}
+
+impl Translator {
+    /// One that remembers nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            grants: Arc::default(),
+            certificates: Certificates::default(),
+            views: Views::new(),
+            routes: BTreeMap::new(),
+            endpoints: Endpoints::default(),
+            ports: BTreeMap::new(),
+            backends: BTreeMap::new(),
+        }
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Translates everything. `failed_ports`: what the proxy could not bind when it was last told to, and why.
+    pub fn translate(&mut self, cluster: &Cluster, failed_ports: &BTreeMap<PortId, String>) -> Translation {
+        self.grants = Grants::of(cluster, &self.grants);
+        let classes = Classes::of(cluster, &self.settings);
+        let gateways = self.gateways(cluster, &classes, failed_ports);
+        let routes = self.routes(cluster);
+
+        let (mut model, mut statuses) = (Model::default(), Statuses::default());
+        let mut attached = BTreeMap::<ListenerId, i32>::new();
+        for (name, translated) in routes {
+            for listener in &translated.attached {
+                *attached.entry(listener.clone()).or_default() += 1;
+            }
+            statuses.http_routes.insert(name.clone(), translated.draft.clone());
+            let Some(route) = &translated.route else { continue };
+            model.routes.insert(RouteId { kind: RouteKind::Http, name }, route.clone());
+            for backend in &translated.backends {
+                model
+                    .backends
+                    .entry(backend.id.clone())
+                    .or_insert_with(|| reuse(&self.backends, &backend.id, backend.clone()));
+            }
+        }
+        for (name, gateway) in gateways {
+            for port in &gateway.ports {
+                model.ports.insert(port.id.clone(), reuse(&self.ports, &port.id, Arc::new(port.clone())));
+            }
+            statuses.gateways.insert(name, Arc::new(gateway.draft(&attached)));
+        }
+        statuses.gateway_classes = classes.drafts;
+        for id in model.backends.keys() {
+            model.endpoints.insert(id.clone(), self.endpoints.get(cluster, self.settings.mode, id));
+        }
+        self.endpoints.retain(|id| model.backends.contains_key(id));
+        self.certificates.retain(|name| cluster.secrets.contains_key(name));
+        self.ports.clone_from(&model.ports);
+        self.backends.clone_from(&model.backends);
+        Translation { model, statuses }
+    }
+
+    /// The endpoints of Services, when only their EndpointSlices changed: the same as a whole translation would have them.
+    pub fn endpoints(
+        &mut self,
+        cluster: &Cluster,
+        services: &BTreeSet<ObjectName>,
+    ) -> Vec<(BackendId, Arc<EndpointSet>)> {
+        let ids: Vec<_> = services.iter().flat_map(|service| self.endpoints.of_service(service)).collect();
+        let mode = self.settings.mode;
+        ids.into_iter().map(|id| (id.clone(), self.endpoints.get(cluster, mode, &id))).collect()
+    }
+
+    fn gateways(
+        &mut self,
+        cluster: &Cluster,
+        classes: &Classes,
+        failed_ports: &BTreeMap<PortId, String>,
+    ) -> Vec<(ObjectName, Evaluated)> {
+        let mut context = Context {
+            cluster,
+            settings: &self.settings,
+            grants: &self.grants,
+            certificates: &mut self.certificates,
+            failed_ports,
+        };
+        let ours =
+            cluster.gateways.iter().filter(|(_, gateway)| classes.serve(&gateway.spec.gateway_class_name));
+        let evaluated: Vec<_> = ours
+            .map(|(name, gateway)| (name.clone(), gateway::evaluate(&mut context, name, gateway)))
+            .collect();
+        let mut views = Views::new();
+        for (name, gateway) in &evaluated {
+            views.insert(name.clone(), reuse(&self.views, name, Arc::new(gateway.view())));
+        }
+        self.views = views;
+        evaluated
+    }
+
+    fn routes(&mut self, cluster: &Cluster) -> Vec<(ObjectName, Arc<Translated>)> {
+        let mut before = std::mem::take(&mut self.routes);
+        for (name, route) in &cluster.http_routes {
+            let known = before.remove(name).filter(|known| {
+                Arc::ptr_eq(&known.route, route)
+                    && known.inputs.are_current(cluster, &self.views, &self.grants)
+            });
+            let remembered = known.unwrap_or_else(|| {
+                let mut lookup = Lookup::new(cluster, &self.views, &self.grants);
+                let translated = Arc::new(http_route::translate(&mut lookup, name, route));
+                Remembered { route: route.clone(), inputs: lookup.into_inputs(), translated }
+            });
+            self.routes.insert(name.clone(), remembered);
+        }
+        self.routes.iter().map(|(name, route)| (name.clone(), route.translated.clone())).collect()
+    }
+}
+
+/// The part that was there before, when it says the same: so that who compares by pointer sees that nothing changed.
+fn reuse<K: Ord, V: PartialEq>(before: &BTreeMap<K, Arc<V>>, key: &K, new: Arc<V>) -> Arc<V> {
+    match before.get(key) {
+        Some(before) if *before == new => before.clone(),
+        _ => new,
+    }
+}
