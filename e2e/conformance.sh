@@ -17,6 +17,8 @@ fi
 report=$OUT/report.yaml
 rm -f "$report"
 
+# What a run that was killed has left behind.
+k delete namespace --selector gateway-conformance --timeout=180s > /dev/null 2>&1
 say "running the conformance suite"
 # Both addresses are for GatewayStaticAddresses: one that the load-balancer loop gives only who asks for it, and one that it refuses.
 set +e
