@@ -3,7 +3,10 @@
 # machine's own; else a dockerd in a network namespace of its own, so that the machine's iptables and routes stay as they were.
 
 choose_engine() {
-  [ "$(engine)" = none ] || return 0
+  case $(engine) in
+    own) return ;;
+    host) ! docker info > /dev/null 2>&1 || return 0 ;; # the machine's Docker is gone, and the cluster with it
+  esac
   if docker info > /dev/null 2>&1 \
     && { docker image inspect "$STOCK_NODE_IMAGE" > /dev/null 2>&1 || docker pull --quiet "$STOCK_NODE_IMAGE" > /dev/null; }; then
     echo host > "$RUN/engine"
