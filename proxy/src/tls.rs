@@ -91,6 +91,16 @@ mod tests {
         check_certificate(&format!("{chain}\n{}", certificate().0), &key).unwrap();
     }
 
+    /// The conformance suite's certificates name a URI that is no name at all; clients that check names decide.
+    #[test]
+    fn odd_names_are_the_clients_to_judge() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut wanted = rcgen::CertificateParams::new(["example.com".to_owned()]).unwrap();
+        wanted.subject_alt_names.push(rcgen::SanType::URI("*".try_into().unwrap()));
+        let made = wanted.self_signed(&key).unwrap();
+        check_certificate(&made.pem(), &key.serialize_pem()).unwrap();
+    }
+
     #[test]
     fn each_defect_has_its_own_error() {
         let (chain, key) = certificate();

@@ -99,7 +99,7 @@ impl Pools {
                 }
                 continue;
             }
-            pool.idle.retain_mut(|idle| now - idle.since < IDLE_SWEEPS && idle.connection.is_quiet());
+            pool.idle.retain(|idle| now - idle.since < IDLE_SWEEPS && idle.connection.is_quiet());
             pool.multiplexed.retain_mut(|connection| connection.survives_sweep(IDLE_SWEEPS));
         }
     }

@@ -61,10 +61,11 @@ impl Connection {
     }
 
     /// Whether nothing was heard on it since it went idle: neither bytes, which nobody asked for, nor its end. Costs
-    /// no system call while the runtime has seen nothing.
-    pub(crate) fn is_quiet(&mut self) -> bool {
+    /// no system call while the runtime has seen nothing, and no buffer.
+    pub(crate) fn is_quiet(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.read.is_empty() && self.poll_fill(&mut cx).is_pending()
+        // Readiness may be left over from a read that took the last byte: then the kernel knows.
+        self.read.is_empty() && (self.io.poll_read_ready(&mut cx).is_pending() || self.is_quiet_now())
     }
 
     /// [`Connection::is_quiet`], asking the kernel: for requests that can't be sent twice.
