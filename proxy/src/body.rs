@@ -80,19 +80,15 @@ impl Drop for Inbound {
 }
 
 /// Where the bytes of a response come from.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the usual one; a box would be an allocation per request"
-)]
 pub(crate) enum Source {
     /// Nowhere: there is no body.
     Empty,
     /// All of it is here.
     Whole(Bytes),
-    /// An HTTP/1.1 backend.
-    Http1(Download<Lease>),
+    /// An HTTP/1.1 backend. In a box: most answers come whole, and what they are in is moved a dozen times.
+    Http1(Box<Download<Lease>>),
     /// An HTTP/2 backend.
-    Http2(h2::Download),
+    Http2(Box<h2::Download>),
 }
 
 /// The body of a response.

@@ -22,6 +22,9 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
+/// Fields that [`write_ours`] adds, Host among them.
+const OURS: usize = 8;
+
 /// The field that carries a request's id to the backend and the access log.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -300,6 +303,14 @@ fn upgrade_of(headers: &HeaderMap, method: &Method, seen: &Seen) -> Result<Upgra
 }
 
 fn doom_named(headers: &HeaderMap, doomed: &mut Vec<HeaderName>) {
+    let usual = |value: &HeaderValue| {
+        [&b"keep-alive"[..], b"close", b"upgrade"]
+            .iter()
+            .any(|usual| value.as_bytes().eq_ignore_ascii_case(usual))
+    };
+    if headers.get_all(header::CONNECTION).iter().all(usual) {
+        return;
+    }
     doomed.extend(
         members(headers, &header::CONNECTION)
             .filter(|name| connection_may_name(name))
@@ -347,6 +358,8 @@ fn set_connection(headers: &mut HeaderMap, upgrade: Upgrade, had: bool) {
 fn write_ours(headers: &mut HeaderMap, incoming: &Incoming<'_>) {
     let forwarding = incoming.forwarding;
     let host = incoming.host.as_str();
+    // Grown once, not twice.
+    headers.reserve(OURS);
     let host = match headers.get(header::HOST) {
         Some(value) if value == host => value.clone(),
         Some(_) | None => {

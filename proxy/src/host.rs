@@ -4,7 +4,7 @@
 //! name or an address with a port is refused (security.md §1, 4). Does not know listeners.
 
 use crate::rejection::{Malformed, Rejection};
-use http::{HeaderMap, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Uri, Version, header};
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
@@ -30,6 +30,9 @@ impl<'a> Host<'a> {
     /// Reads `host[:port]`. A host is a DNS name (underscores are let through, for they are used), an IPv4 address, or
     /// an IPv6 address in brackets.
     pub fn parse(text: &'a str) -> Result<Self, Rejection> {
+        if let Some(name) = normal_name(text) {
+            return Ok(Self { text: Cow::Borrowed(text), name });
+        }
         let (name, port) = split_port(text).ok_or(BAD)?;
         let name = match name.strip_prefix('[') {
             Some(address) => {
@@ -73,13 +76,15 @@ impl<'a> Host<'a> {
 
     /// The host of a request as its client means it. An absolute target replaces the Host field (RFC 9112 §3.2.2);
     /// HTTP/1.1 must have one Host all the same; in HTTP/2 `:authority` and Host must agree (RFC 9113 §8.3.1).
-    pub fn of_request(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -> Result<Self, Rejection> {
-        let mut fields = headers.get_all(header::HOST).iter();
-        let field = match (fields.next(), fields.next()) {
-            (Some(one), None) => Some(Self::parse(one.to_str().map_err(|_| BAD)?)?),
-            (None, _) => None,
-            (Some(_), Some(_)) => return Err(BAD),
-        };
+    ///
+    /// `field` is what [`Host::field`] found.
+    pub fn of_request(
+        uri: &'a Uri,
+        field: Option<&'a HeaderValue>,
+        version: Version,
+    ) -> Result<Self, Rejection> {
+        let text = |field: &'a HeaderValue| field.to_str().map_err(|_| BAD);
+        let field = field.map(|field| Self::parse(text(field)?)).transpose()?;
         let authority = uri.authority().map(|authority| Self::parse(authority.as_str())).transpose()?;
         match (version, authority, field) {
             (Version::HTTP_2 | Version::HTTP_3, Some(authority), Some(field)) if authority != field => {
@@ -92,9 +97,13 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// The same host, without its request: fields can change then.
-    pub fn into_owned(self) -> Host<'static> {
-        Host { text: Cow::Owned(self.text.into_owned()), name: self.name }
+    /// The one Host field, if there is one. A copy that shares its bytes, so that the fields can change.
+    pub fn field(headers: &HeaderMap) -> Result<Option<HeaderValue>, Rejection> {
+        let mut fields = headers.get_all(header::HOST).iter();
+        match (fields.next(), fields.next()) {
+            (one, None) => Ok(one.cloned()),
+            (_, Some(_)) => Err(BAD),
+        }
     }
 
     /// The name in lower case, without port and final dot. An IPv6 address keeps its brackets.
@@ -106,6 +115,26 @@ impl<'a> Host<'a> {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+}
+
+/// Where the name ends in a text that is a DNS name, perhaps with a port, in normal form already: most are.
+fn normal_name(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut before = b'.';
+    for (end, &byte) in bytes.iter().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
+            b'.' if before != b'.' => {}
+            b':' if before != b'.' && end <= MAX_NAME => {
+                let digits = &text[end + 1..];
+                let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+                return (plain && digits.parse::<u16>().is_ok()).then_some(end);
+            }
+            _ => return None,
+        }
+        before = byte;
+    }
+    (before != b'.' && bytes.len() <= MAX_NAME).then_some(bytes.len())
 }
 
 /// Cuts at the colon of the port; colons of an IPv6 address are inside its brackets.
@@ -202,7 +231,9 @@ mod tests {
         for host in hosts {
             headers.append(header::HOST, http::HeaderValue::from_static(host));
         }
-        Host::of_request(&uri.parse().unwrap(), &headers, version).map(|host| host.as_str().to_owned())
+        let field = Host::field(&headers)?;
+        let uri = uri.parse().unwrap();
+        Host::of_request(&uri, field.as_ref(), version).map(|host| host.as_str().to_owned())
     }
 
     #[test]

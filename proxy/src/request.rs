@@ -122,7 +122,8 @@ async fn serve(
     finish: &mut Finish,
 ) -> Result<Reply, Rejection> {
     check(parts)?;
-    let host = Host::of_request(&parts.uri, &parts.headers, parts.version)?.into_owned();
+    let field = Host::field(&parts.headers)?;
+    let host = Host::of_request(&parts.uri, field.as_ref(), parts.version)?;
     let path = match parts.uri.path() {
         // Of the server as a whole (RFC 9110 §9.3.7): routed like its root.
         "*" => Cow::Borrowed("/"),

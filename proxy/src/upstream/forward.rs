@@ -46,10 +46,6 @@ pub(crate) struct Answer {
 }
 
 /// What follows the head of an answer.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the usual one; a box would be an allocation per request"
-)]
 pub(crate) enum Body {
     /// A body.
     Plain(Source),
@@ -65,10 +61,6 @@ struct Picked {
 }
 
 /// What came of one try.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the usual one; a box would be an allocation per request"
-)]
 enum Try {
     Answered(Answer),
     /// The endpoint couldn't be reached.
@@ -239,7 +231,7 @@ impl Forwarding<'_> {
         let had_body = self.body.is_some();
         match h2::exchange(stream, request, self.body.take(), self.bounds(), timer, lease).await {
             Ok(h2::Answer { status, headers, body }) => {
-                let body = Body::Plain(Source::Http2(body));
+                let body = Body::Plain(Source::Http2(Box::new(body)));
                 Try::Answered(Answer { status, headers, body, endpoint: socket })
             }
             Err(failed) => {

@@ -15,17 +15,13 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 /// What follows the head of an answer.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the usual one; a box would be an allocation per request"
-)]
 pub(crate) enum Body<H: Home> {
     /// Nothing.
     Empty,
     /// All of it came with the head; the connection is already home.
     Whole(Bytes),
     /// It is read on demand.
-    Streamed(Download<H>),
+    Streamed(Box<Download<H>>),
     /// Another protocol: the answer was 101 to a request for a WebSocket.
     Switched(Box<Connection>, H),
 }

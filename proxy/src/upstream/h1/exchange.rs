@@ -161,7 +161,7 @@ impl<H: Home> Exchange<H> {
         }
         let download =
             Download::new(self.connection, self.upload, framing, keep_alive, self.bounds, self.home);
-        Ok(Answer { status, headers, body: Body::Streamed(download) })
+        Ok(Answer { status, headers, body: Body::Streamed(Box::new(download)) })
     }
 
     /// The whole body, when it arrived with the head.
