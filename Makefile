@@ -67,6 +67,10 @@ image: binary ## The container image, as an archive in target/image/headgate.tar
 	cp "$(CARGO_TARGET_DIR)/$(TARGET)/$(PROFILE)/headgate" target/image/context/headgate
 	hack/image.sh $(IMAGE) Dockerfile target/image/context $(ARCHIVE)
 
+e2e: ## Scenarios and conformance in a kind cluster, which is left running
+	$(MAKE) image PROFILE=fast
+	e2e/test.sh
+
 e2e-up: ## Start a kind cluster with Headgate installed, and leave it running
 	$(MAKE) image PROFILE=fast
 	e2e/up.sh
