@@ -1,11 +1,19 @@
 //! The control plane: what exists ([`cluster`]) becomes what is served and said ([`translate`]).
 //!
-//! Sources apply changes to a [`cluster::Cluster`]; [`translate`] makes a routing model and statuses of it, without
-//! I/O; the model goes to the proxy, statuses and Services go back to the cluster.
+//! A [`source`] reports changes; [`reconcile`] applies them to a [`cluster::Cluster`]; [`translate`] makes a routing model and
+//! statuses of it, without I/O; the model goes to the proxy, and [`writer`] takes statuses, Services and EndpointSlices
+//! ([`infra`]) back to the cluster, as far as this replica leads ([`lease`]).
 
 pub mod api;
 pub mod cluster;
+pub mod infra;
+pub mod lease;
+pub mod metrics;
 pub mod naming;
+pub mod reconcile;
+pub mod run;
 pub mod settings;
+pub mod source;
 pub mod status;
 pub mod translate;
+pub mod writer;

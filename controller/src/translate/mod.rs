@@ -20,7 +20,7 @@ mod matches;
 pub(crate) use class::{named as named_parameters, parameters as class_parameters};
 pub(crate) use gateway::{pod_port, service_of};
 
-use crate::api::HttpRoute;
+use crate::api::{Gateway, HttpRoute};
 use crate::cluster::Cluster;
 use crate::settings::Settings;
 use crate::status::Statuses;
@@ -179,6 +179,15 @@ impl Translator {
         }
         self.routes.iter().map(|(name, route)| (name.clone(), route.translated.clone())).collect()
     }
+}
+
+/// The Gateways that are ours to serve.
+pub(crate) fn gateways<'a>(
+    cluster: &'a Cluster,
+    settings: &Settings,
+) -> BTreeMap<&'a ObjectName, &'a Arc<Gateway>> {
+    let classes = Classes::of(cluster, settings);
+    cluster.gateways.iter().filter(|(_, gateway)| classes.serve(&gateway.spec.gateway_class_name)).collect()
 }
 
 /// The part that was there before, when it says the same: so that who compares by pointer sees that nothing changed.

@@ -1,0 +1,48 @@
+//! The control plane at work: a source, the loop, and whom it tells.
+//!
+//! Runs on one current-thread runtime; the proxy's threads have their own.
+
+use crate::infra::Infrastructure;
+use crate::lease::{Candidate, elect};
+use crate::metrics::Metrics;
+use crate::reconcile::{CHANGES, Reconciler};
+use crate::settings::Settings;
+use crate::source::kubernetes::{Scope, watch};
+use crate::writer::Writer;
+use headgate_proxy::Publisher;
+use kube::Client;
+use tokio::sync::{mpsc, watch as signal};
+
+/// What running in a cluster needs.
+pub struct InCluster {
+    /// Speaks to the API server.
+    pub client: Client,
+    /// Which part of the cluster is watched.
+    pub scope: Scope,
+    /// Who takes part in the election.
+    pub candidate: Candidate,
+    /// How Gateways are put in place.
+    pub infrastructure: Infrastructure,
+}
+
+/// Watches a cluster, publishes and writes until `stop` says so.
+pub async fn in_cluster(
+    options: InCluster,
+    settings: Settings,
+    publisher: Publisher,
+    metrics: Metrics,
+    stop: signal::Receiver<bool>,
+) {
+    let InCluster { client, scope, candidate, infrastructure } = options;
+    let (sender, changes) = mpsc::channel(CHANGES);
+    let (leads, leading) = signal::channel(false);
+    let election = tokio::spawn(elect(client.clone(), candidate, leads, stop.clone()));
+    let watches = watch(&client, &scope, &sender);
+    let writer = Writer::new(client);
+    Reconciler::for_cluster(settings, publisher, metrics, writer, infrastructure, leading)
+        .run(changes, stop)
+        .await;
+    drop(watches);
+    // Gives the lease up, so that the next leader needn't wait for it to run out. Its end is bounded.
+    let _ = election.await;
+}
