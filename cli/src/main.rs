@@ -1,8 +1,12 @@
 //! The `headgate` binary: reads the command line and calls one subcommand, each in a file of its own. Turns what a
 //! subcommand returns into an exit code ([`exit::Code`]) and an error chain on stderr. Holds no logic of the gateway.
 
+mod crds;
 mod echo;
 mod exit;
+mod limits;
+mod log;
+mod run;
 mod stop;
 mod version;
 
@@ -24,6 +28,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Serve: watch Gateway API resources (a cluster's, or files') and route traffic by them.
+    Run(Box<run::Args>),
+    /// Print the definitions of Headgate's own resources, as YAML for `kubectl apply -f -`.
+    Crds,
     /// Serve a small echo backend for demos and tests: answers with JSON of what it received.
     Echo(echo::Args),
     /// Print the version of this binary and of the Gateway API it implements.
@@ -32,6 +40,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Run(args) => run::run(*args),
+        Command::Crds => crds::run(),
         Command::Echo(args) => echo::run(args),
         Command::Version => version::run(),
     };
