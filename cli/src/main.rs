@@ -8,6 +8,7 @@ mod limits;
 mod log;
 mod run;
 mod stop;
+mod translate;
 mod version;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +31,8 @@ struct Cli {
 enum Command {
     /// Serve: watch Gateway API resources (a cluster's, or files') and route traffic by them.
     Run(Box<run::Args>),
+    /// Print the routing model and statuses that files lead to. Binds nothing, asks no cluster.
+    Translate(translate::Args),
     /// Print the definitions of Headgate's own resources, as YAML for `kubectl apply -f -`.
     Crds,
     /// Serve a small echo backend for demos and tests: answers with JSON of what it received.
@@ -41,6 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(*args),
+        Command::Translate(args) => translate::run(&args),
         Command::Crds => crds::run(),
         Command::Echo(args) => echo::run(args),
         Command::Version => version::run(),

@@ -4,10 +4,11 @@
 use crate::{limits, log, stop::Stop};
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
+use futures_util::{FutureExt, TryFutureExt};
 use headgate_controller::infra::Infrastructure;
 use headgate_controller::lease::Candidate;
 use headgate_controller::metrics::Metrics;
-use headgate_controller::run::{InCluster, in_cluster};
+use headgate_controller::run::{InCluster, from_files, in_cluster};
 use headgate_controller::settings::{CONTROLLER_NAME, Mode, Settings};
 use headgate_controller::source::kubernetes::Scope;
 use headgate_crds as crds;
@@ -157,9 +158,15 @@ async fn serve(args: Args) -> Result<()> {
     tracing::info!(version = crate::version::VERSION, admin = %proxy.admin_address(), "started");
     let publisher = proxy.publisher();
     let (stop, stopped) = watch::channel(false);
-    let (options, settings) = in_cluster_options(args.cluster).await?;
-    let control = in_cluster(options, settings, publisher, metrics, stopped);
-    until_stopped(control, proxy, signals, stop, UNREADY).await
+    if args.file.is_empty() {
+        let (options, settings) = in_cluster_options(args.cluster).await?;
+        let control = in_cluster(options, settings, publisher, metrics, stopped).map(Ok);
+        until_stopped(control, proxy, signals, stop, UNREADY).await
+    } else {
+        let settings = settings(&args.cluster, Mode::Files);
+        let control = from_files(args.file, settings, publisher, metrics, stopped).map_err(Into::into);
+        until_stopped(control, proxy, signals, stop, Duration::ZERO).await
+    }
 }
 
 fn start_proxy(args: &Args, metrics: &Metrics) -> Result<Proxy> {
@@ -183,7 +190,7 @@ fn start_proxy(args: &Args, metrics: &Metrics) -> Result<Proxy> {
 /// Runs the control plane until a signal, then drains; the control plane goes on while load balancers take notice, so that
 /// the last requests find live endpoints.
 async fn until_stopped(
-    control: impl Future<Output = ()>,
+    control: impl Future<Output = Result<()>>,
     proxy: Proxy,
     mut signals: Stop,
     stop: watch::Sender<bool>,
@@ -191,7 +198,8 @@ async fn until_stopped(
 ) -> Result<()> {
     let mut control = std::pin::pin!(control);
     let signal = tokio::select! {
-        () = &mut control => {
+        ended = &mut control => {
+            ended?;
             return Err(anyhow!("the source of configuration ended"));
         }
         signal = signals.asked() => signal,
@@ -203,17 +211,26 @@ async fn until_stopped(
             // It is waited for below.
             let _ = stop.send(true);
         };
-        tokio::join!(proxy.drain(unready, DRAIN), ending, control)
+        let ((), (), ended) = tokio::join!(proxy.drain(unready, DRAIN), ending, control);
+        ended
     };
     tokio::select! {
-        _ = drain => {}
+        ended = drain => ended?,
         signal = signals.asked() => tracing::warn!(signal, "ended while draining"),
     }
     tracing::info!("stopped");
     Ok(())
 }
 
+fn settings(args: &ClusterArgs, mode: Mode) -> Settings {
+    Settings { controller_name: args.controller_name.as_str().into(), ..Settings::new(mode) }
+}
+
 async fn in_cluster_options(args: ClusterArgs) -> Result<(InCluster, Settings)> {
+    // One socket for both families where the node has IPv6.
+    let dual = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+    let bind = if dual { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::from([0, 0, 0, 0]) };
+    let settings = settings(&args, Mode::Cluster { bind });
     let config = match Config::incluster_env() {
         Ok(config) => config,
         Err(_) => Config::infer().await.context("find a cluster: no service account of a pod, and no kubeconfig; to serve without a cluster use -f")?,
@@ -243,10 +260,5 @@ async fn in_cluster_options(args: ClusterArgs) -> Result<(InCluster, Settings)> 
     };
     let candidate = Candidate { namespace, lease: LEASE.to_owned(), identity };
     let infrastructure = Infrastructure { ports: args.port_range, service };
-    // One socket for both families where the node has IPv6.
-    let dual = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
-    let bind = if dual { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::from([0, 0, 0, 0]) };
-    let settings =
-        Settings { controller_name: args.controller_name.into(), ..Settings::new(Mode::Cluster { bind }) };
     Ok((InCluster { client, scope, candidate, infrastructure }, settings))
 }

@@ -38,8 +38,6 @@ pub struct Reconciler {
     translator: Translator,
     publisher: Publisher,
     metrics: Metrics,
-    /// Kinds without which nothing is published.
-    needed: &'static [Kind],
     /// What was not acted on yet.
     due: Effect,
     published: bool,
@@ -75,7 +73,7 @@ struct Telling {
 impl Reconciler {
     /// For files: what is wrong with objects goes to the log.
     pub fn for_files(settings: Settings, publisher: Publisher, metrics: Metrics) -> Self {
-        Self::new(settings, publisher, metrics, &[], Outside::Log(BTreeSet::new()))
+        Self::new(settings, publisher, metrics, Outside::Log(BTreeSet::new()))
     }
 
     /// For a cluster: statuses, Services and EndpointSlices are written, as far as this replica leads.
@@ -97,22 +95,15 @@ impl Reconciler {
             applied: BTreeMap::new(),
             without_port: Vec::new(),
         };
-        Self::new(settings, publisher, metrics, Kind::ALL, Outside::Cluster(Box::new(telling)))
+        Self::new(settings, publisher, metrics, Outside::Cluster(Box::new(telling)))
     }
 
-    fn new(
-        settings: Settings,
-        publisher: Publisher,
-        metrics: Metrics,
-        needed: &'static [Kind],
-        outside: Outside,
-    ) -> Self {
+    fn new(settings: Settings, publisher: Publisher, metrics: Metrics, outside: Outside) -> Self {
         Self {
             cluster: Cluster::default(),
             translator: Translator::new(settings),
             publisher,
             metrics,
-            needed,
             due: Effect { routing: true, ..Effect::default() },
             published: false,
             failed_ports: BTreeMap::new(),
@@ -159,7 +150,7 @@ impl Reconciler {
 
     /// Acts on what is due.
     fn step(&mut self) {
-        if !self.cluster.is_complete(self.needed) {
+        if !self.cluster.is_complete(Kind::ALL) {
             return;
         }
         let effect = std::mem::take(&mut self.due);
@@ -188,6 +179,9 @@ impl Reconciler {
     /// Translates and publishes. What could not be bound is known only then, and is a part of the statuses.
     fn route(&mut self) {
         let Some(model) = self.translate() else { return };
+        let ports: Vec<_> =
+            model.ports.values().map(|port| format!("{} on {}", port.id, port.bind)).collect();
+        let ports = ports.join(", ");
         let published = self.publisher.publish(model);
         let failed = published.failed_ports.into_iter().collect();
         self.metrics.failed_ports.set(i64::try_from(BTreeMap::len(&failed)).unwrap_or(i64::MAX));
@@ -199,7 +193,7 @@ impl Reconciler {
             self.translate();
         }
         if !std::mem::replace(&mut self.published, true) {
-            tracing::info!("the first model is in force");
+            tracing::info!(ports, "serving");
         }
     }
 

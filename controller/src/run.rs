@@ -7,10 +7,12 @@ use crate::lease::{Candidate, elect};
 use crate::metrics::Metrics;
 use crate::reconcile::{CHANGES, Reconciler};
 use crate::settings::Settings;
+use crate::source::files;
 use crate::source::kubernetes::{Scope, watch};
 use crate::writer::Writer;
 use headgate_proxy::Publisher;
 use kube::Client;
+use std::path::PathBuf;
 use tokio::sync::{mpsc, watch as signal};
 
 /// What running in a cluster needs.
@@ -45,4 +47,23 @@ pub async fn in_cluster(
     drop(watches);
     // Gives the lease up, so that the next leader needn't wait for it to run out. Its end is bounded.
     let _ = election.await;
+}
+
+/// Serves what files hold, and follows their changes, until `stop` says so.
+///
+/// # Errors
+/// When the system can't watch them.
+pub async fn from_files(
+    paths: Vec<PathBuf>,
+    settings: Settings,
+    publisher: Publisher,
+    metrics: Metrics,
+    stop: signal::Receiver<bool>,
+) -> Result<(), files::WatchError> {
+    let (sender, changes) = mpsc::channel(CHANGES);
+    let reconciler = Reconciler::for_files(settings, publisher, metrics);
+    tokio::select! {
+        () = reconciler.run(changes, stop) => Ok(()),
+        ended = files::watch(paths, sender) => ended,
+    }
 }

@@ -5,8 +5,10 @@
 //! condition. The words are those of the Gateway API.
 
 pub mod merge;
+mod render;
 mod words;
 
+pub use render::render;
 pub use words::{ConditionType, Reason};
 
 use crate::api::gateway::{StatusAddress, SupportedKind};
