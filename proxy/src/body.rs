@@ -4,17 +4,20 @@
 //! over or when the client goes away. Nothing is buffered here.
 
 use crate::connection::Client;
+use crate::limits;
 use crate::request::Finish;
 use crate::upstream::h1::{CutShort, Download};
 use crate::upstream::h2;
 use crate::upstream::pool::Lease;
 use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 /// The body of a client's request.
 pub(crate) struct Inbound {
@@ -23,17 +26,52 @@ pub(crate) struct Inbound {
     received: Rc<Cell<u64>>,
     /// Whether all of it was read: a chunked body doesn't know by itself.
     ended: bool,
+    /// None: it may take its time.
+    pace: Option<Pace>,
+}
+
+/// How long a client let us wait for its body.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    since: Option<Instant>,
+}
+
+impl Pace {
+    /// Nothing is there yet.
+    fn wait(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether a body comes too slowly of which `received` bytes have come. Waiting for `free` is allowed.
+    fn is_too_slow(&mut self, received: u64, free: Duration) -> bool {
+        let Some(since) = self.since.take() else { return false };
+        self.waited += since.elapsed();
+        let expected = self.waited.as_millis() * u128::from(limits::BODY_RATE) / 1000;
+        self.waited > free && u128::from(received) < expected
+    }
+}
+
+/// Why a client's body ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// The client broke off, or its body is malformed.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// It comes so slowly that it may be meant to hold us up.
+    #[error("slower than {} bytes a second", limits::BODY_RATE)]
+    TooSlow,
 }
 
 impl Inbound {
-    /// The body of a request, or `None` when it has none.
-    pub(crate) fn new(body: Incoming, client: &Rc<Client>) -> Option<Self> {
-        (!body.is_end_stream()).then(|| Self {
-            body,
-            client: client.clone(),
-            received: Rc::default(),
-            ended: false,
-        })
+    /// The body of a request, or `None` when it has none. Messages of gRPC may be far between.
+    pub(crate) fn new(body: Incoming, headers: &HeaderMap, client: &Rc<Client>) -> Option<Self> {
+        if body.is_end_stream() {
+            return None;
+        }
+        let grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+        let pace = (!headers.get(CONTENT_TYPE).is_some_and(grpc)).then(Pace::default);
+        Some(Self { body, client: client.clone(), received: Rc::default(), ended: false, pace })
     }
 
     /// How many bytes have come; goes on counting.
@@ -44,11 +82,14 @@ impl Inbound {
 
 impl Body for Inbound {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            this.pace.iter_mut().for_each(Pace::wait);
+            return Poll::Pending;
+        };
         this.ended = match &frame {
             None => true,
             Some(Ok(frame)) => frame.is_trailers(),
@@ -58,8 +99,12 @@ impl Body for Inbound {
             && let Some(data) = frame.data_ref()
         {
             this.received.set(this.received.get() + data.len() as u64);
+            let free = this.client.thread.limits.slow_body;
+            if this.pace.as_mut().is_some_and(|pace| pace.is_too_slow(this.received.get(), free)) {
+                return Poll::Ready(Some(Err(Broken::TooSlow)));
+            }
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Broken::Http)))
     }
 
     fn is_end_stream(&self) -> bool {

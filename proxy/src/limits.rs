@@ -15,6 +15,8 @@ pub(crate) const HEAD: usize = 64 * 1024;
 pub(crate) const METHOD: usize = 64;
 /// Body bytes that an answer of our own drains so that the connection can be kept.
 pub(crate) const DRAINED_BODY: u64 = 64 * 1024;
+/// Bytes a second that a request's body must have brought on average, once [`Limits::slow_body`] was waited for it.
+pub(crate) const BODY_RATE: u64 = 240;
 /// HTTP/2 streams a client may have open at once.
 pub(crate) const STREAMS: u32 = 128;
 /// Bytes a client may send ahead on one HTTP/2 stream.
@@ -38,6 +40,9 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// Silence in a request's body, and of a client that takes no more of the answer: 60 s.
     pub body: Duration,
+    /// Waiting for a request's body, all pauses together, before it must have come at 240 bytes a second or more: 10 s.
+    /// gRPC and upgraded connections have no such bound.
+    pub slow_body: Duration,
     /// Silence in a response's body or an upgraded connection: 5 min.
     pub stream: Duration,
     /// For the first byte of body that an answer of ours drains to its last: 5 s.
@@ -57,6 +62,7 @@ impl Default for Limits {
             head: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
             body: Duration::from_secs(60),
+            slow_body: Duration::from_secs(10),
             stream: Duration::from_secs(5 * 60),
             drained_body: Duration::from_secs(5),
             connect: Duration::from_secs(5),

@@ -12,7 +12,7 @@
 //! A [`Rejection`] at any step becomes the answer; so does a panic, of this request only.
 
 use crate::access_log::{Record, TlsInfo};
-use crate::body::{Inbound, Outbound, Source};
+use crate::body::{Broken, Inbound, Outbound, Source};
 use crate::connection::{Client, Switched};
 use crate::filter::{Origin, Outgoing};
 use crate::handshake::Version;
@@ -50,7 +50,7 @@ pub(crate) async fn answer(
 ) -> Response<Outbound> {
     let (mut parts, body) = request.into_parts();
     let mut finish = Finish::new(client, &parts);
-    let mut body = Inbound::new(body, client);
+    let mut body = Inbound::new(body, &parts.headers, client);
     finish.received = body.as_ref().map(Inbound::counter);
     let waits = body.is_some() && parts.headers.contains_key(header::EXPECT);
     let served =
@@ -399,7 +399,8 @@ impl Finish {
             CutShort::Closed | CutShort::Io(_) | CutShort::Http2(_) => Rejection::UpstreamClosed,
             CutShort::Malformed(_) => Rejection::UpstreamProtocol,
             CutShort::Timeout => Rejection::UpstreamTimeout,
-            CutShort::Client(_) => Rejection::Malformed(Malformed::Body),
+            CutShort::Client(Broken::Http(_)) => Rejection::Malformed(Malformed::Body),
+            CutShort::Client(Broken::TooSlow) => Rejection::BodyTimeout,
         });
     }
 

@@ -14,7 +14,7 @@ use super::h1::{self, Bounds, Connection, Exchange, Failure, RequestHead};
 use super::pick::pick;
 use super::pool::{Connected, Lease};
 use super::{BackendState, h2};
-use crate::body::{Inbound, Source};
+use crate::body::{Broken, Inbound, Source};
 use crate::model::BackendProtocol;
 use crate::rejection::{Malformed, Rejection};
 use crate::runtime::Thread;
@@ -298,8 +298,8 @@ fn rejection(failure: &Failure) -> Rejection {
     match failure {
         Failure::Closed(_) => Rejection::UpstreamClosed,
         Failure::Malformed(_) => Rejection::UpstreamProtocol,
-        Failure::Client(_) => Rejection::Malformed(Malformed::Body),
-        Failure::ClientStalled => Rejection::BodyTimeout,
+        Failure::Client(Broken::Http(_)) => Rejection::Malformed(Malformed::Body),
+        Failure::Client(Broken::TooSlow) | Failure::ClientStalled => Rejection::BodyTimeout,
         Failure::Timeout => Rejection::UpstreamTimeout,
         Failure::RequestTimeout => Rejection::RequestTimeout,
     }

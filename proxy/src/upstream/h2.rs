@@ -6,7 +6,7 @@
 
 use super::h1::{Bounds, CutShort, Failure};
 use super::pool::Lease;
-use crate::body::Inbound;
+use crate::body::{Broken, Inbound};
 use crate::timer::{Deadline, Timer};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
@@ -72,9 +72,9 @@ impl Drop for Outgoing {
 
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(cx));
@@ -205,12 +205,20 @@ pub(crate) async fn exchange(
             let unsent = failed.take_message().map(|request| request.into_body().body.take());
             let error = failed.into_error();
             let failure = match error.is_user() {
-                true => Failure::Client(error),
+                true => Failure::Client(broken(error)),
                 false => Failure::Closed(io::Error::other(error)),
             };
             Err(Failed { failure, unsent, used })
         }
         Err(failure) => Err(Failed { failure, unsent: None, used }),
+    }
+}
+
+/// What hyper's client says of a body that it couldn't send, in our words.
+fn broken(error: hyper::Error) -> Broken {
+    match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
+        Some(Broken::TooSlow) => Broken::TooSlow,
+        Some(Broken::Http(_)) | None => Broken::Http(error),
     }
 }
 

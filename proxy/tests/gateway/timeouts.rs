@@ -88,6 +88,32 @@ async fn heads_bodies_and_idle_connections_have_their_time() {
 }
 
 #[tokio::test]
+async fn bodies_that_only_trickle_are_408() {
+    let backend = Backend::http(|request| ok(&request.body)).await;
+    let limits = Limits { slow_body: SHORT, ..Limits::default() };
+    let mut setup = Setup::only(&[backend.address]);
+    let silent = silent().await;
+    setup.backend("h2c", BackendProtocol::H2c, &[silent.address]).route("h2c", "/h2c", to("h2c"));
+    let gateway = setup.start_with(limits, 1);
+    for (path, kind, status) in
+        [("/", "text/plain", 408), ("/h2c", "text/plain", 408), ("/", "application/grpc", 200)]
+    {
+        let mut client = gateway.client().await;
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: 8\r\n\r\n");
+        client.send(head).await;
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        for _ in 0..8 {
+            ticks.tick().await;
+            // Once it was refused, nobody reads.
+            let _ = client.io.write_all(b"x").await;
+        }
+        assert_eq!(client.response().await.status(), status, "{path} {kind}");
+    }
+    assert!(gateway.metric("headgate_rejections_total{reason=\"body_timeout\"").await >= 2.0);
+}
+
+#[tokio::test]
 async fn slow_but_steady_bodies_go_through() {
     let backend = Backend::http(|request| ok(&request.body)).await;
     let limits = Limits { body: Duration::from_secs(2), answer: Duration::from_secs(2), ..Limits::default() };

@@ -8,6 +8,7 @@ use super::exchange::Bounds;
 use super::head::{Framing, Malformed};
 use super::upload::{SendError, Upload};
 use super::{Connection, Home, KEPT_BUFFER};
+use crate::body::Broken;
 use crate::timer::Deadline;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -43,7 +44,7 @@ pub(crate) enum CutShort {
     Timeout,
     /// The client broke off its request.
     #[error("request body: {0}")]
-    Client(hyper::Error),
+    Client(Broken),
     /// An HTTP/2 stream of the backend failed.
     #[error(transparent)]
     Http2(hyper::Error),

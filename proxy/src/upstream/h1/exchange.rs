@@ -8,7 +8,7 @@ use super::download::Download;
 use super::head::{self, Framing, Malformed};
 use super::upload::{SendError, Upload};
 use super::{Body, Connection, Home, KEPT_BUFFER, RequestHead};
-use crate::body::Inbound;
+use crate::body::{Broken, Inbound};
 use crate::timer::Deadline;
 use http::{HeaderMap, Method, StatusCode};
 use std::io;
@@ -47,7 +47,7 @@ pub(crate) enum Failure {
     Malformed(#[from] Malformed),
     /// The client broke off, or its body is malformed.
     #[error("request body: {0}")]
-    Client(hyper::Error),
+    Client(Broken),
     /// The client's body stalled.
     #[error("request body stalled")]
     ClientStalled,

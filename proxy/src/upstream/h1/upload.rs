@@ -5,7 +5,7 @@
 
 use super::chunked::may_trail;
 use super::encode::{self, Framing};
-use crate::body::Inbound;
+use crate::body::{Broken, Inbound};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::Body;
@@ -27,7 +27,7 @@ pub(crate) enum SendError {
     Backend(#[from] io::Error),
     /// The client broke off, or its body is malformed.
     #[error(transparent)]
-    Client(hyper::Error),
+    Client(Broken),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
