@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -54,6 +54,8 @@ pub(crate) struct Outgoing {
 struct Progress {
     frames: Cell<u64>,
     done: Cell<bool>,
+    /// Why the client's part ended; hyper's client only says that the stream was reset.
+    broken: RefCell<Option<Broken>>,
 }
 
 impl Outgoing {
@@ -72,15 +74,20 @@ impl Drop for Outgoing {
 
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(cx));
         this.progress.frames.set(this.progress.frames.get() + 1);
         this.progress.done.set(frame.is_none());
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| {
+            frame.map_err(|broken| {
+                *this.progress.broken.borrow_mut() = Some(broken);
+                io::ErrorKind::InvalidData.into()
+            })
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -204,21 +211,13 @@ pub(crate) async fn exchange(
         Ok(Err(mut failed)) => {
             let unsent = failed.take_message().map(|request| request.into_body().body.take());
             let error = failed.into_error();
-            let failure = match error.is_user() {
-                true => Failure::Client(broken(error)),
-                false => Failure::Closed(io::Error::other(error)),
+            let failure = match progress.broken.take() {
+                Some(broken) => Failure::Client(broken),
+                None => Failure::Closed(io::Error::other(error)),
             };
             Err(Failed { failure, unsent, used })
         }
         Err(failure) => Err(Failed { failure, unsent: None, used }),
-    }
-}
-
-/// What hyper's client says of a body that it couldn't send, in our words.
-fn broken(error: hyper::Error) -> Broken {
-    match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
-        Some(Broken::TooSlow) => Broken::TooSlow,
-        Some(Broken::Http(_)) | None => Broken::Http(error),
     }
 }
 
