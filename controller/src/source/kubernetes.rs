@@ -1,21 +1,37 @@
 //! The cluster as a source: a watch for each kind.
 //!
-//! Lists come in pages, watches go on from bookmarks, errors back off with jitter; all of that is kube's. An object that
-//! can't be read is reported as such and costs nobody else anything. A kind that isn't installed is empty until it is.
+//! Lists come in pages, watches go on from bookmarks and list anew when they have lost track; all of that is kube's. An
+//! object that can't be read is reported as such and costs nobody else anything. A kind that isn't installed is empty until
+//! it is. Whatever else fails is tried again ([`Retry`]), and what was known stays in force meanwhile.
 
 use crate::cluster::{Change, Kind, Object, Watched};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::NamespaceResourceScope;
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Wait after an error; doubled while errors go on.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Wait at most: two seconds after an API server is back we know what it knows. A dozen requests a second of each replica
+/// are little to it, compared to the watches that it serves.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Wait after errors that somebody has to cure: a kind that isn't installed, a right that we don't have.
+const CURE: Duration = Duration::from_secs(5);
+/// Errors further apart are not the same trouble.
+const CALM: Duration = Duration::from_secs(30);
 
 /// Which part of a cluster is watched.
 #[derive(Clone, Debug)]
@@ -109,55 +125,135 @@ async fn follow<K: Watched + DeserializeOwned>(
     changes: mpsc::Sender<Vec<Change>>,
 ) {
     let mut state: Vec<Part> = parts.iter().map(|_| Part::default()).collect();
-    let streams = parts.into_iter().enumerate().map(|(n, (api, config))| {
-        watcher(api, config).default_backoff().map(move |event| (n, event)).boxed()
-    });
-    let mut events = stream::select_all(streams);
-    let mut complained = None;
-    while let Some((n, event)) = events.next().await {
-        let batch = match event {
-            Ok(event) => {
-                if complained.take().is_some() {
-                    tracing::info!(kind = %K::KIND, "watching again");
+    let mut complaints = Complaints { kind: K::KIND, last: None };
+    loop {
+        let streams = parts.iter().cloned().enumerate().map(|(n, (api, config))| {
+            let (retry, note) = Retry::new();
+            let events = watcher(api, config).inspect_err(move |error| note.take(error));
+            events.backoff(retry).map(move |event| (n, event)).boxed()
+        });
+        let mut events = stream::select_all(streams);
+        while let Some((n, event)) = events.next().await {
+            let (batch, code) = match event {
+                Ok(event) => {
+                    complaints.cured_by(&event);
+                    (take(&mut state, n, event), None)
                 }
-                take(&mut state, n, event)
+                Err(error) => {
+                    let code = code(&error);
+                    complaints.about(&error);
+                    let absent = code == Some(NOT_FOUND) && !state[n].complete;
+                    (if absent { finish_list::<K>(&mut state, n) } else { Vec::new() }, code)
+                }
+            };
+            if !batch.is_empty() && changes.send(batch).await.is_err() {
+                return;
             }
-            Err(error) => {
-                let why = error.to_string();
-                let not_installed = is_not_found(&error);
-                if complained.as_ref() != Some(&why) {
-                    match not_installed {
-                        true => {
-                            tracing::warn!(kind = %K::KIND, "the cluster doesn't know this kind; its CRD is not installed")
-                        }
-                        false => {
-                            tracing::warn!(kind = %K::KIND, error = why, "can't watch; what was known stays in force")
-                        }
-                    }
-                    complained = Some(why);
-                }
-                match not_installed && !state[n].complete {
-                    true => finish_list::<K>(&mut state, n),
-                    false => Vec::new(),
-                }
+            // kube lists anew when a watch says so, but not when one can't begin for it.
+            if code == Some(GONE) {
+                break;
             }
-        };
-        if !batch.is_empty() && changes.send(batch).await.is_err() {
-            return;
         }
     }
 }
 
-fn is_not_found(error: &watcher::Error) -> bool {
+const NOT_FOUND: u16 = 404;
+const FORBIDDEN: u16 = 403;
+const GONE: u16 = 410;
+
+/// The status that the API server answered with.
+fn code(error: &watcher::Error) -> Option<u16> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status.code),
         watcher::Error::InitialListFailed(_)
         | watcher::Error::WatchStartFailed(_)
-        | watcher::Error::WatchError(_)
         | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => false,
+        | watcher::Error::NoResourceVersion => None,
     }
+}
+
+/// What the log says of errors: each trouble once, and when it has passed.
+struct Complaints {
+    kind: Kind,
+    last: Option<String>,
+}
+
+impl Complaints {
+    fn about(&mut self, error: &watcher::Error) {
+        let why = error.to_string();
+        if self.last.as_ref() == Some(&why) {
+            return;
+        }
+        match code(error) {
+            Some(NOT_FOUND) => {
+                tracing::warn!(kind = %self.kind, "the cluster doesn't know this kind; its CRD is not installed");
+            }
+            // No trouble: an API server forgets what is long past.
+            Some(GONE) => {
+                tracing::debug!(kind = %self.kind, "listing anew");
+                return;
+            }
+            Some(_) | None => {
+                tracing::warn!(kind = %self.kind, error = why, "can't watch; what was known stays in force");
+            }
+        }
+        self.last = Some(why);
+    }
+
+    fn cured_by<K>(&mut self, event: &Event<K>) {
+        // That one only says that a list is asked for.
+        if !matches!(event, Event::Init) && self.last.take().is_some() {
+            tracing::info!(kind = %self.kind, "watching again");
+        }
+    }
+}
+
+/// How long to wait after an error, with jitter, so that replicas don't come all at once.
+struct Retry {
+    random: RandomState,
+    wait: Duration,
+    last: Option<Instant>,
+    needs_cure: Arc<AtomicBool>,
+}
+
+/// Tells a [`Retry`] what kind of error it is about.
+struct Note(Arc<AtomicBool>);
+
+impl Note {
+    fn take(&self, error: &watcher::Error) {
+        self.0.store(matches!(code(error), Some(NOT_FOUND | FORBIDDEN)), Ordering::Relaxed);
+    }
+}
+
+impl Retry {
+    fn new() -> (Self, Note) {
+        let needs_cure = Arc::new(AtomicBool::new(false));
+        let note = Note(Arc::clone(&needs_cure));
+        (Self { random: RandomState::new(), wait: FIRST_WAIT, last: None, needs_cure }, note)
+    }
+}
+
+impl Iterator for Retry {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self.last.replace(now).is_none_or(|last| now - last > CALM) {
+            self.wait = FIRST_WAIT;
+        }
+        let wait = if self.needs_cure.load(Ordering::Relaxed) { CURE } else { self.wait };
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        let part = f64::from(self.random.hash_one(now) as u32) / f64::from(u32::MAX);
+        Some(wait.mul_f64(0.5 + part / 2.0))
+    }
+}
+
+impl Backoff for Retry {
+    // Before each list there is an event that isn't an error, so it takes more than one to show that all is well: time.
+    fn reset(&mut self) {}
 }
 
 fn take<K: Watched>(state: &mut [Part], n: usize, event: Event<DeserializeGuard<K>>) -> Vec<Change> {
@@ -234,7 +330,9 @@ fn read<K: Watched>(object: DeserializeGuard<K>) -> Read {
         Err(invalid) => {
             let meta = invalid.metadata;
             let name = ObjectName::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default());
-            Err((name, invalid.error))
+            // The text may quote the value.
+            let why = if K::KIND == Kind::Secret { "it can't be decoded".to_owned() } else { invalid.error };
+            Err((name, why))
         }
     }
 }
@@ -252,3 +350,6 @@ fn name(read: &Read) -> ObjectName {
         Err((name, _)) => name.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;
