@@ -89,7 +89,11 @@ install_headgate() {
   # The tag never changes: the image's own identity in the pods' template is what makes a new image roll, and an old one not.
   inside helm upgrade --install headgate "$ROOT/charts/headgate" --namespace "$NAMESPACE" --create-namespace \
     --values "$E2E/values.yaml" --set-string "podAnnotations.headgate\.dev/image=$(image_id "$IMAGE_ARCHIVE")" \
-    --wait --timeout 180s > /dev/null
+    --wait --timeout 180s > /dev/null || {
+    k -n "$NAMESPACE" get pods >&2
+    k -n "$NAMESPACE" logs deployment/headgate --tail=20 >&2 || true
+    die "Headgate does not become ready"
+  }
   k wait --for=condition=Accepted "gatewayclass/$GATEWAY_CLASS" --timeout=60s > /dev/null
 }
 

@@ -28,15 +28,9 @@ const ROUTES: [BadRoute; 3] = [
         name: "unknown-filter",
         rule: "{filters: [{type: ExtensionRef, extensionRef: {group: example.com, kind: Nonsense, name: n}}], \
                backendRefs: [{name: web, port: 80}]}",
-        condition: "",
-        reasons: &[
-            "UnsupportedValue",
-            "IncompatibleFilters",
-            "InvalidKind",
-            "InvalidFilter",
-            "RefNotPermitted",
-        ],
-        named: "Nonsense",
+        condition: "Accepted",
+        reasons: &["UnsupportedValue"],
+        named: "spec.rules[0].filters[0]",
     },
     BadRoute {
         name: "missing-service",

@@ -196,9 +196,11 @@ pub struct Condition {
     pub kind: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// A word of the specification.
+    /// A word of the specification; a pod's conditions need none.
+    #[serde(default)]
     pub reason: String,
     /// A sentence for people.
+    #[serde(default)]
     pub message: String,
 }
 
