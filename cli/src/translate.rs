@@ -40,7 +40,7 @@ enum Form {
 
 /// Reads, translates, prints.
 pub fn run(args: &Args) -> Result<()> {
-    let loaded = files::load(&args.file);
+    let loaded = files::load(&args.file, &args.controller_name);
     if !loaded.errors.is_empty() {
         return Err(BadInput(loaded.errors.iter().map(ToString::to_string).collect()).into());
     }

@@ -61,9 +61,10 @@ pub async fn from_files(
     stop: signal::Receiver<bool>,
 ) -> Result<(), files::WatchError> {
     let (sender, changes) = mpsc::channel(CHANGES);
+    let controller_name = settings.controller_name.to_string();
     let reconciler = Reconciler::for_files(settings, publisher, metrics);
     tokio::select! {
         () = reconciler.run(changes, stop) => Ok(()),
-        ended = files::watch(paths, sender) => ended,
+        ended = files::watch(paths, controller_name, sender) => ended,
     }
 }

@@ -1,9 +1,11 @@
 //! One document of a file, as objects: found in the catalog, completed, checked, decoded.
 
 use super::Error;
+use crate::api;
 use crate::cluster::Kind;
+use crate::settings::DEFAULT_CLASS;
 use crate::source::catalog::{self, Entry};
-use crate::source::schema::{Path, Problem};
+use crate::source::schema::{self, Path};
 use crate::source::yaml::{self, Node, Place};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -71,7 +73,8 @@ struct Mistake {
 
 impl Mistake {
     fn in_file(self, file: &File) -> Error {
-        Error { file: file.to_owned(), place: Some(self.place), object: self.object, message: self.message }
+        let (place, file) = (Some(self.place), file.to_owned());
+        Error { file, place, object: self.object, message: self.message }
     }
 }
 
@@ -85,10 +88,9 @@ fn object(node: &Node, list: Option<&Node>) -> Result<Found, Vec<Mistake>> {
         Some(_) | None => String::new(),
     };
     let name = ObjectName::new(namespace.as_str(), name.as_str());
-    let title =
-        format!("{} {}", entry.kind, if entry.namespaced { name.to_string() } else { name.name.to_string() });
-    let mistakes = |problems: Vec<Problem>| -> Vec<Mistake> {
-        let mistake = |problem: Problem| Mistake {
+    let title = title(entry, &name);
+    let mistakes = |problems: Vec<schema::Problem>| -> Vec<Mistake> {
+        let mistake = |problem: schema::Problem| Mistake {
             place: node.find(&problem.path),
             object: Some(title.clone()),
             message: problem.message,
@@ -111,9 +113,33 @@ fn object(node: &Node, list: Option<&Node>) -> Result<Found, Vec<Mistake>> {
     if let Err(error) = entry.decode(value.clone()) {
         // What serde says may quote the value, which in a Secret is one.
         let why = if entry.kind == Kind::Secret { "can't be decoded".to_owned() } else { error.to_string() };
-        return Err(mistakes(vec![Problem::new(&Path::default(), why)]));
+        return Err(mistakes(vec![schema::Problem::new(&Path::default(), why)]));
     }
     Ok(Found { entry, name, place: node.place, value })
+}
+
+/// Kind, namespace and name, as far as there are.
+pub(super) fn title(entry: &Entry, name: &ObjectName) -> String {
+    match (&*name.namespace, &*name.name) {
+        (_, "") => entry.kind.to_string(),
+        ("", name) => format!("{} {name}", entry.kind),
+        (namespace, name) => format!("{} {namespace}/{name}", entry.kind),
+    }
+}
+
+/// The GatewayClass that is meant where files have none.
+pub(super) fn implied_class(controller_name: &str) -> Option<Found> {
+    let entry = catalog::find(api::GROUP, Kind::GatewayClass.name())?;
+    let name = ObjectName::new("", DEFAULT_CLASS);
+    let mut value = json!({
+        "apiVersion": format!("{}/{}", entry.group, entry.versions.first()?),
+        "kind": entry.kind.name(),
+        "metadata": {"name": DEFAULT_CLASS},
+        "spec": {"controllerName": controller_name},
+    });
+    entry.schema.complete(&mut value);
+    finish(entry, &name, &mut value);
+    Some(Found { entry, name, place: Place { line: 1, column: 1 }, value })
 }
 
 /// Which kind it is.
@@ -170,13 +196,13 @@ fn entry(node: &Node, list: Option<&Node>, value: &mut Value) -> Result<&'static
 }
 
 /// What an API server checks of metadata, as far as it matters here.
-fn names(entry: &Entry, value: &Value) -> Vec<Problem> {
+fn names(entry: &Entry, value: &Value) -> Vec<schema::Problem> {
     let metadata = Path::default().field("metadata");
     let mut problems = Vec::new();
     let name = &value["metadata"]["name"];
     let is_label = matches!(entry.kind, Kind::Service | Kind::Namespace);
     if name.is_null() || name == "" {
-        problems.push(Problem::new(&metadata.field("name"), "Required value"));
+        problems.push(schema::Problem::new(&metadata.field("name"), "Required value"));
     } else if let Some(name) = name.as_str() {
         let (max, valid) =
             if is_label { (LABEL_LENGTH, label(name)) } else { (NAME_LENGTH, name.split('.').all(label)) };
@@ -186,16 +212,16 @@ fn names(entry: &Entry, value: &Value) -> Vec<Problem> {
                 "Invalid value: {name:?}: must be a lowercase RFC 1123 {form}: letters, digits and '-'{}, at most {max} characters",
                 if is_label { "" } else { " and '.'" }
             );
-            problems.push(Problem::new(&metadata.field("name"), message));
+            problems.push(schema::Problem::new(&metadata.field("name"), message));
         }
     }
     if let Some(namespace) = value["metadata"]["namespace"].as_str() {
         if !entry.namespaced {
             let message = format!("Forbidden: a {} is in no namespace", entry.kind);
-            problems.push(Problem::new(&metadata.field("namespace"), message));
+            problems.push(schema::Problem::new(&metadata.field("namespace"), message));
         } else if namespace.len() > LABEL_LENGTH || !label(namespace) {
             let message = format!("Invalid value: {namespace:?}: must be a lowercase RFC 1123 label");
-            problems.push(Problem::new(&metadata.field("namespace"), message));
+            problems.push(schema::Problem::new(&metadata.field("namespace"), message));
         }
     }
     problems
@@ -211,7 +237,7 @@ fn finish(entry: &Entry, name: &ObjectName, value: &mut Value) {
     if let Some(metadata) = value["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");
         metadata.remove("managedFields");
-        metadata.entry("uid").or_insert_with(|| format!("{}/{name}", entry.kind).into());
+        metadata.entry("uid").or_insert_with(|| title(entry, name).replace(' ', "/").into());
     }
     if entry.kind == Kind::Namespace {
         value["metadata"]["labels"][NAMESPACE_NAME] = name.name.to_string().into();

@@ -71,9 +71,10 @@ impl Loaded {
     }
 }
 
-/// Reads files and folders once; `-` is standard input. Nothing stops it: what is wrong is among [`Loaded::errors`].
-pub fn load(paths: &[PathBuf]) -> Loaded {
-    let mut state = State::new(paths.to_vec());
+/// Reads files and folders once; `-` is standard input. Nothing stops it: what is wrong is among [`Loaded::errors`]. Where
+/// files have no GatewayClass, the usual one of this controller is meant.
+pub fn load(paths: &[PathBuf], controller_name: &str) -> Loaded {
+    let mut state = State::new(paths.to_vec(), controller_name);
     let update = state.read();
     Loaded { objects: state.objects().cloned().collect(), errors: update.errors }
 }

@@ -10,7 +10,7 @@ use crate::cluster::{Change, Kind, Object};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ type Identity = (Kind, ObjectName);
 #[derive(Debug)]
 pub(super) struct State {
     paths: Vec<PathBuf>,
+    /// Where files have none.
+    class: Option<Found>,
     /// Standard input can be read once.
     stdin: Option<String>,
     read: HashMap<PathBuf, Held>,
@@ -57,8 +59,9 @@ pub(super) struct Update {
 }
 
 impl State {
-    pub(super) fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths, stdin: None, read: HashMap::new(), order: Vec::new(), objects: HashMap::new() }
+    pub(super) fn new(paths: Vec<PathBuf>, controller_name: &str) -> Self {
+        let class = document::implied_class(controller_name);
+        Self { paths, class, stdin: None, read: HashMap::new(), order: Vec::new(), objects: HashMap::new() }
     }
 
     /// Oldest first.
@@ -120,31 +123,31 @@ impl State {
         let mut before = std::mem::take(&mut self.objects);
         let (mut order, mut changes) = (Vec::new(), Vec::new());
         let mut places: BTreeMap<Identity, (PathBuf, Place)> = BTreeMap::new();
-        for (file, held) in files.iter().filter_map(|file| Some((file, self.read.get(file)?))) {
-            for found in &held.found {
-                let identity = found.identity();
-                if let Some((first, at)) = places.get(&identity) {
-                    errors.push(twice(file, found, first, *at));
-                    continue;
-                }
-                places.insert(identity.clone(), (file.clone(), found.place));
-                let value = aged(found, order.len());
-                let known = match before.remove(&identity) {
-                    Some(known) if known.value == value => known,
-                    known => match Known::new(found, value, known.as_ref()) {
-                        Ok(known) => {
-                            changes.push(Change::Upsert(known.object.clone()));
-                            known
-                        }
-                        Err(error) => {
-                            errors.push(error.in_file(file, found));
-                            continue;
-                        }
-                    },
-                };
-                order.push(identity.clone());
-                self.objects.insert(identity, known);
+        let held = files.iter().filter_map(|file| Some((file, self.read.get(file)?)));
+        let mut all: Vec<(&PathBuf, &Found)> =
+            held.flat_map(|(file, held)| held.found.iter().map(move |found| (file, found))).collect();
+        let nowhere = PathBuf::new();
+        if all.iter().all(|(_, found)| found.entry.kind != Kind::GatewayClass) {
+            all.extend(self.class.iter().map(|class| (&nowhere, class)));
+        }
+        for (file, found) in all {
+            let identity = found.identity();
+            if let Some((first, at)) = places.get(&identity) {
+                errors.push(twice(file, found, first, *at));
+                continue;
             }
+            places.insert(identity.clone(), (file.clone(), found.place));
+            let value = aged(found, order.len());
+            let known = match before.remove(&identity) {
+                Some(known) if known.value == value => known,
+                known => {
+                    let known = Known::new(found, value, known.as_ref());
+                    changes.push(Change::Upsert(known.object.clone()));
+                    known
+                }
+            };
+            order.push(identity.clone());
+            self.objects.insert(identity, known);
         }
         let mut gone: Vec<Identity> = before.into_keys().collect();
         gone.sort();
@@ -159,11 +162,8 @@ impl Held {
     fn with(self, file: &Path, text: String) -> Self {
         let (mut found, errors) = document::objects(file, &text);
         if !errors.is_empty() {
-            for old in self.found {
-                if found.iter().all(|new| new.identity() != old.identity()) {
-                    found.push(old);
-                }
-            }
+            let new: HashSet<Identity> = found.iter().map(Found::identity).collect();
+            found.extend(self.found.into_iter().filter(|old| !new.contains(&old.identity())));
         }
         Self { text: Some(text), found, errors }
     }
@@ -175,25 +175,16 @@ impl Held {
     }
 }
 
-/// That an object which was checked can't be decoded.
-struct Undecodable(serde_json::Error);
-
-impl Undecodable {
-    fn in_file(self, file: &Path, found: &Found) -> Error {
-        let message = self.0.to_string();
-        Error { file: file.to_owned(), place: Some(found.place), object: Some(title(found)), message }
-    }
-}
-
 impl Known {
-    fn new(found: &Found, value: Value, before: Option<&Self>) -> Result<Self, Undecodable> {
+    fn new(found: &Found, value: Value, before: Option<&Self>) -> Self {
         // Nobody else counts: each change is a generation.
         let given = value["metadata"]["generation"].as_i64().unwrap_or(1);
         let generation = before.map_or(given, |before| given.max(before.generation + 1));
         let mut complete = value.clone();
         complete["metadata"]["generation"] = generation.into();
-        let object = found.entry.decode(complete).map_err(Undecodable)?;
-        Ok(Self { object, value, generation })
+        let decoded = found.entry.decode(complete);
+        let object = decoded.expect("it was decoded before; only its age and generation are new");
+        Self { object, value, generation }
     }
 }
 
@@ -208,12 +199,12 @@ fn aged(found: &Found, position: usize) -> Value {
     value
 }
 
-fn title(found: &Found) -> String {
-    let name = if found.entry.namespaced { found.name.to_string() } else { found.name.name.to_string() };
-    format!("{} {name}", found.entry.kind)
-}
-
 fn twice(file: &Path, found: &Found, first: &Path, at: Place) -> Error {
     let message = format!("is in {}:{at} already; that one counts, remove one of them", first.display());
-    Error { file: file.to_owned(), place: Some(found.place), object: Some(title(found)), message }
+    Error {
+        file: file.to_owned(),
+        place: Some(found.place),
+        object: Some(document::title(found.entry, &found.name)),
+        message,
+    }
 }

@@ -7,7 +7,8 @@ use super::Error;
 use super::listing::{files, folders};
 use super::state::State;
 use crate::cluster::Change;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,24 +23,29 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How often files are looked at where nothing tells of changes (network file systems, some mounts in virtual machines).
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Why files can't be watched.
+/// Why files aren't followed any more.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// The task that reads files is gone.
-    #[error("reading files ended: {0}")]
-    Ended(#[from] tokio::task::JoinError),
+    /// Reading them panicked.
+    #[error("reading files failed: {0}")]
+    Read(#[from] tokio::task::JoinError),
 }
 
 /// Reads files and folders, and goes on doing so when they change, until the receiver is gone. What is wrong with them is
-/// logged, each mistake once as long as it lasts.
+/// logged, each mistake once as long as it lasts. Where files have no GatewayClass, the usual one of this controller is
+/// meant.
 ///
 /// # Errors
 /// Reading panicked.
-pub async fn watch(paths: Vec<PathBuf>, changes: mpsc::Sender<Vec<Change>>) -> Result<(), WatchError> {
+pub async fn watch(
+    paths: Vec<PathBuf>,
+    controller_name: String,
+    changes: mpsc::Sender<Vec<Change>>,
+) -> Result<(), WatchError> {
     let (ring, mut bell) = mpsc::channel(1);
     let mut watched = Watched::new(ring);
     let mut logged = BTreeSet::new();
-    let mut state = State::new(paths.clone());
+    let mut state = State::new(paths.clone(), &controller_name);
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut first = true;
@@ -49,11 +55,11 @@ pub async fn watch(paths: Vec<PathBuf>, changes: mpsc::Sender<Vec<Change>>) -> R
         let seen = fingerprint(&paths);
         let update;
         // Files may be slow, and standard input waits for somebody.
-        (state, update) = tokio::task::spawn_blocking(move || {
+        let reading = tokio::task::spawn_blocking(move || {
             let update = state.read();
             (state, update)
-        })
-        .await?;
+        });
+        (state, update) = reading.await?;
         log(&mut logged, &update.errors);
         let batch =
             if std::mem::replace(&mut first, false) { complete(update.changes) } else { update.changes };
@@ -104,7 +110,7 @@ fn log(logged: &mut BTreeSet<String>, errors: &[Error]) {
         tracing::error!("{error}");
     }
     if now.is_empty() && !logged.is_empty() {
-        tracing::info!("all files can be read again");
+        tracing::info!("all files are in order again");
     }
     *logged = now;
 }
@@ -119,7 +125,8 @@ impl Watched {
     fn new(ring: mpsc::Sender<()>) -> Self {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading a file is an event too, and would make the next one.
-            if event.is_ok_and(|event| event.kind.is_access()) {
+            let reads = |kind: AccessKind| kind != AccessKind::Close(AccessMode::Write);
+            if event.is_ok_and(|event| matches!(event.kind, EventKind::Access(kind) if reads(kind))) {
                 return;
             }
             // One waiting says it all.

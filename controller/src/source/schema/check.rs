@@ -17,7 +17,10 @@ impl Schema {
         }
         if !self.has_type(value) {
             let wanted = self.kind.map_or("integer or string", Type::name);
-            let message = format!("Invalid value: must be of type {wanted}, not {}", type_name(value));
+            let mut message = format!("Invalid value: must be of type {wanted}, not {}", type_name(value));
+            if self.kind == Some(Type::String) && (value.is_boolean() || value.is_number()) {
+                message.push_str("; put it in quotes");
+            }
             problems.push(Problem::new(path, message));
             return;
         }
@@ -179,8 +182,7 @@ impl Schema {
                 .collect();
             let valid = wrong.iter().filter(|wrong| wrong.is_empty()).count();
             if valid == 0 {
-                // The first form is the usual one.
-                problems.extend(wrong.into_iter().next().unwrap_or_default());
+                problems.extend(alternatives(wrong, exactly_one));
             } else if exactly_one && valid > 1 {
                 let message =
                     format!("Invalid value: {}: fits {valid} forms, and may fit one only", quoted(value));
@@ -198,6 +200,22 @@ impl Schema {
             }
         }
     }
+}
+
+/// What to say when no branch fits: of `oneOf` the first is the usual one, those of `anyOf` are equals.
+fn alternatives(wrong: Vec<Vec<Problem>>, exactly_one: bool) -> Vec<Problem> {
+    let mut wrong = wrong.into_iter();
+    let mut first = wrong.next().unwrap_or_default();
+    if let [problem] = &mut first[..]
+        && !exactly_one
+    {
+        for other in wrong.filter_map(|branch| branch.into_iter().next()) {
+            let what = other.message.rsplit(": ").next().unwrap_or_default();
+            problem.message.push_str(" or ");
+            problem.message.push_str(what.strip_prefix("must be ").unwrap_or(what));
+        }
+    }
+    first
 }
 
 impl Type {
