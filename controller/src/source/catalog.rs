@@ -45,8 +45,11 @@ struct Crd {
     schema: Value,
 }
 
-/// What an API server adds to types of its own, by kind: where in the schema, and what.
-const BUILT_IN: &[(Kind, &str, fn() -> Value)] = &[
+/// Where in the schema of a kind, and what.
+type Addition = (Kind, &'static str, fn() -> Value);
+
+/// What an API server adds to types of its own.
+const BUILT_IN: &[Addition] = &[
     (
         Kind::Service,
         "/spec/type",

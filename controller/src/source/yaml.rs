@@ -143,7 +143,13 @@ impl<'a> Reader<'a> {
                     }
                 }
                 Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
-                _ => return Err(fault(&span, "a document should begin here")),
+                Event::Alias(_)
+                | Event::Comment(..)
+                | Event::Scalar(..)
+                | Event::SequenceStart(..)
+                | Event::SequenceEnd
+                | Event::MappingStart(..)
+                | Event::MappingEnd => return Err(fault(&span, "a document should begin here")),
             }
         }
     }
@@ -181,7 +187,14 @@ impl<'a> Reader<'a> {
                 }
                 return Ok(node.clone());
             }
-            _ => return Err(fault(span, "a value should be here")),
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(..)
+            | Event::DocumentEnd
+            | Event::Comment(..)
+            | Event::SequenceEnd
+            | Event::MappingEnd => return Err(fault(span, "a value should be here")),
         };
         let node = Node { place: place(span), content };
         if anchor != 0 {

@@ -95,8 +95,11 @@ async fn settle(bell: &mut mpsc::Receiver<()>) {
     while let Ok(Ok(Some(()))) = timeout_at(until, timeout(QUIET, bell.recv())).await {}
 }
 
+/// When it was changed, its length, and its inode.
+type Looks = (SystemTime, u64, u64);
+
 /// What shows that a file is another one.
-fn fingerprint(paths: &[PathBuf]) -> Vec<(PathBuf, Option<(SystemTime, u64, u64)>)> {
+fn fingerprint(paths: &[PathBuf]) -> Vec<(PathBuf, Option<Looks>)> {
     let look = |file: &Path| {
         let metadata = file.metadata().ok()?;
         Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))

@@ -97,8 +97,7 @@ impl Schema {
         if let Some(max) = self.maximum.filter(|max| number > *max) {
             invalid(format!("Invalid value: {value}: should be less than or equal to {max}"));
         }
-        if self.format.as_deref() == Some("int32")
-            && !value.as_i64().is_some_and(|n| i32::try_from(n).is_ok())
+        if self.format.as_deref() == Some("int32") && value.as_i64().is_none_or(|n| i32::try_from(n).is_err())
         {
             invalid(format!("Invalid value: {value}: must be a 32-bit integer"));
         }
