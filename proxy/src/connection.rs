@@ -237,7 +237,7 @@ pub(crate) async fn serve(
     let deadline = thread.wheel.after(thread.limits.head);
     let ready = match protocol {
         PortProtocol::Http => {
-            let mut first = std::pin::pin!(timer.bound(deadline, handshake::clear(socket)));
+            let mut first = Box::pin(timer.bound(deadline, handshake::clear(socket)));
             std::future::poll_fn(|cx| {
                 let outcome = first.as_mut().poll(cx);
                 match outcome.is_pending() && stay.guest().is_leaving(cx) {
@@ -247,7 +247,10 @@ pub(crate) async fn serve(
             })
             .await
         }
-        PortProtocol::Https => timer.bound(deadline, handshake::tls(socket, &table)).await,
+        PortProtocol::Https => {
+            // In a box, as all that an idle connection is better without: its task is as large as its largest part.
+            Box::pin(timer.bound(deadline, handshake::tls(socket, &table))).await
+        }
     };
     match ready {
         Some(Ok(Some(ready))) => {
@@ -257,7 +260,7 @@ pub(crate) async fn serve(
             let io = Io { inner: TokioIo::new(transport), begun, client: client.clone() };
             match version {
                 Version::Http1 => serve_http1(client, io, timer).await,
-                Version::Http2 => serve_http2(client, io, timer).await,
+                Version::Http2 => Box::pin(serve_http2(client, io, timer)).await,
             }
         }
         Some(Ok(None)) | None if protocol == PortProtocol::Http => {}
@@ -312,8 +315,20 @@ async fn serve_http1(client: Rc<Client>, io: Io, timer: Timer) {
     })
     .await;
     let parts = connection.into_parts();
-    let (io, read) = (parts.io.inner.into_inner(), parts.read_buf);
-    let timer = watch.timer;
+    let left = Left { io: parts.io.inner.into_inner(), read: parts.read_buf, timer: watch.timer };
+    Box::pin(finish_http1(client, end, left)).await;
+}
+
+/// What is left of a connection after its HTTP.
+struct Left {
+    io: Transport,
+    /// Read beyond the last request.
+    read: Bytes,
+    timer: Timer,
+}
+
+async fn finish_http1(client: Rc<Client>, end: End, left: Left) {
+    let Left { io, read, timer } = left;
     let switched = client.switched.take();
     match (end, switched) {
         (End::Done(Ok(())), Some(switched)) => carry(&client, io, read, switched, timer).await,
@@ -462,6 +477,10 @@ impl Read for Io {
             let length = self.begun.len().min(buf.remaining());
             buf.put_slice(&self.begun[..length]);
             self.begun.advance(length);
+            if self.begun.is_empty() {
+                // What is empty still holds its buffer.
+                self.begun = Bytes::new();
+            }
         } else {
             ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         }

@@ -149,7 +149,8 @@ impl Forwarding<'_> {
     async fn attempt(&mut self, picked: Picked) -> Try {
         match self.backend.protocol() {
             BackendProtocol::Http1 => self.attempt_http1(picked).await,
-            BackendProtocol::H2c => self.attempt_http2(picked).await,
+            // In a box: idle connections keep the room of the largest request.
+            BackendProtocol::H2c => Box::pin(self.attempt_http2(picked)).await,
         }
     }
 
