@@ -174,8 +174,9 @@ impl Forwarding<'_> {
                 }
             }
         };
-        let exchange = Exchange::new(connection, self.head, self.body.take(), self.bounds(), lease);
-        match exchange.answer().await {
+        let mut exchange = Exchange::new(connection, self.head, self.body.take(), self.bounds(), lease);
+        let head = std::future::poll_fn(|cx| exchange.poll_head(cx)).await;
+        match exchange.end(head) {
             Ok(answer) => {
                 let body = match answer.body {
                     h1::Body::Empty => Body::Plain(Source::Empty),

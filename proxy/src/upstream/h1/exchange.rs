@@ -100,7 +100,7 @@ pub(crate) struct Exchange<H: Home> {
 }
 
 impl<H: Home> Exchange<H> {
-    /// Begins an exchange; nothing is sent before [`Exchange::answer`] is polled.
+    /// Begins an exchange; nothing is sent before [`Exchange::poll_head`].
     pub(crate) fn new(
         mut connection: Connection,
         head: &RequestHead<'_>,
@@ -129,9 +129,28 @@ impl<H: Home> Exchange<H> {
         }
     }
 
-    /// Sends the request and waits for the answer's head.
-    pub(crate) async fn answer(mut self) -> Result<Answer<H>, Failed> {
-        match std::future::poll_fn(|cx| self.poll_head(cx)).await {
+    /// Sends the request and waits for the answer's head. [`Exchange::end`] wants to know what came of it: that takes the
+    /// exchange, and a future that held it would be twice its size.
+    pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<head::Head, Failure>> {
+        loop {
+            self.poll_upload(cx)?;
+            match self.poll_answer(cx) {
+                Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
+                // The body was released: back to sending.
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending => match self.poll_bounds(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    /// The answer, and the body that follows its head.
+    pub(crate) fn end(self, outcome: Result<head::Head, Failure>) -> Result<Answer<H>, Failed> {
+        match outcome {
             Ok(head) => self.answered(head),
             Err(failure) => Err(self.failed(failure)),
         }
@@ -180,23 +199,6 @@ impl<H: Home> Exchange<H> {
         let (body, body_taken, _) = self.upload.into_parts();
         let (answered, used) = (self.answered, self.connection.used);
         Failed { failure, body: body.filter(|_| !body_taken), body_taken, sent, answered, used }
-    }
-
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<head::Head, Failure>> {
-        loop {
-            self.poll_upload(cx)?;
-            match self.poll_answer(cx) {
-                Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
-                // The body was released: back to sending.
-                Poll::Ready(Ok(None)) => {}
-                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-                Poll::Pending => match self.poll_bounds(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-                    Poll::Pending => return Poll::Pending,
-                },
-            }
-        }
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ const MAX_FIELDS: usize = 100;
 
 /// How a response body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// There is none.
     None,
     /// After that many bytes.
@@ -28,7 +28,7 @@ pub(super) enum Framing {
 
 /// A response head.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(crate) struct Head {
     pub(super) status: StatusCode,
     /// Without framing fields and `Connection`'s own meaning taken out: fields as they came but `Transfer-Encoding`.
     pub(super) headers: HeaderMap,
