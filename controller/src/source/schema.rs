@@ -215,3 +215,6 @@ impl Schema {
         self.of_field(name).is_none_or(|schema| schema.nullable)
     }
 }
+
+#[cfg(test)]
+mod tests;

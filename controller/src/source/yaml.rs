@@ -13,6 +13,8 @@ use std::fmt;
 const DEPTH: usize = 100;
 /// Nodes that aliases may stand for in one text, so that a few lines don't become gigabytes.
 const ALIASED_NODES: usize = 100_000;
+/// Bytes of text that count as a node there.
+const TEXT: usize = 64;
 
 /// A place in a text; both count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,7 +112,7 @@ impl Node {
 
     fn size(&self) -> usize {
         1 + match &self.content {
-            Content::Scalar(_) => 0,
+            Content::Scalar(value) => value.as_str().map_or(0, |text| text.len() / TEXT),
             Content::List(items) => items.iter().map(Self::size).sum(),
             Content::Map(fields) => fields.iter().map(|(_, _, node)| node.size()).sum(),
         }
@@ -331,3 +333,6 @@ impl From<ScanError> for Fault {
         Self { place, message: format!("not YAML: {}", error.info()) }
     }
 }
+
+#[cfg(test)]
+mod tests;
