@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # check.sh: use the cluster as the tests will, so that what fails later is not the cluster's fault. "Ready" proves little:
 # only a Service with two endpoints, names, and every way in show that kube-proxy, DNS and the load-balancer loop work.
-set -euo pipefail
+set -euo pipefail # so no `grep -q` after a pipe: whoever writes to it would fail
 . "$(dirname "$0")/../env.sh"
 NS=cluster-check
 ok() { echo "ok    $*"; }
@@ -14,10 +14,10 @@ both_answer() { [ "$(pods "$1")" = 2 ]; }
 address_of() { show "service/$1" '{.status.loadBalancer.ingress[0].ip}'; }
 has_address() { [ -n "$(address_of "$1")" ]; }
 # shellcheck disable=SC2016 # the inner shell expands it
-datagram() { inside timeout 3 bash -c 'exec 3<> "/dev/udp/$0/53" && echo hello >&3 && head -c 20 <&3' "$1" 2> /dev/null | grep -q hello; }
+datagram() { inside timeout 3 bash -c 'exec 3<> "/dev/udp/$0/53" && echo hello >&3 && head -c 20 <&3' "$1" 2> /dev/null | grep hello > /dev/null; }
 # probe URL: the answer that a pod in the cluster gets.
 probe() { k -n $NS run "probe-$RANDOM" --image=headgate.dev/e2e/probe:dev --restart=Never --attach --rm --quiet -- "$1"; }
-probe_finds() { probe "$1" 2> /dev/null | grep -q '"pod"'; }
+probe_finds() { probe "$1" 2> /dev/null | grep '"pod"' > /dev/null; }
 
 k delete namespace $NS --ignore-not-found > /dev/null
 trap 'k delete namespace $NS --wait=false > /dev/null' EXIT
@@ -54,5 +54,5 @@ ok "a datagram comes back from an address that was asked for"
 if has_address outside; then die "an address outside of the range was given"; fi
 ok "an address outside of the range is not given"
 
-k -n $NS logs deployment/echo | grep -q . || die "no logs"
+k -n $NS logs deployment/echo 2> /dev/null | grep . > /dev/null || die "no logs"
 ok "logs"
