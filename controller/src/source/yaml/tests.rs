@@ -114,7 +114,7 @@ fn a_few_lines_dont_become_gigabytes() {
         bomb += &format!("a{n}: &a{n} [{}]\n", vec![format!("*a{before}"); 10].join(", "));
     }
     assert!(wrong(&bomb).ends_with("aliases stand for more than 100000 values"));
-    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), vec!["*a"; 10].join(", "));
+    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), ["*a"; 10].join(", "));
     assert!(wrong(&long).ends_with("aliases stand for more than 100000 values"));
     let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
     assert!(wrong(&deep).contains("nested deeper") || wrong(&deep).contains("recursion"), "{}", wrong(&deep));
