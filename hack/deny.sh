@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 deny=$(hack/tool.sh cargo-deny)
-"$deny" --locked --offline check --hide-inclusion-graph bans licenses sources
+"$deny" --locked check --hide-inclusion-graph bans licenses sources
 if timeout 20 git ls-remote --quiet https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then
     "$deny" --locked check --hide-inclusion-graph advisories
 else
