@@ -7,9 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Kinds whose types the gateway-api crate doesn't have in full at this version; `make gen` writes them.
-TYPES=(gateways httproutes)
+TYPES=(gateways grpcroutes httproutes listenersets tcproutes udproutes)
 # Kinds that files may hold.
-SCHEMAS=(gatewayclasses gateways httproutes referencegrants)
+SCHEMAS=(backendtlspolicies gatewayclasses gateways grpcroutes httproutes listenersets referencegrants tcproutes tlsroutes udproutes)
 
 out=.
 if [ "${1:-}" = --check ]; then

@@ -9,7 +9,11 @@ mod trim;
 
 pub use object::{Kind, Object, Watched};
 
-use crate::api::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
+use crate::api::route::{Route, RouteStatus};
+use crate::api::{
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
+    TlsRoute, UdpRoute,
+};
 use headgate_crds::GatewayParameters;
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
@@ -78,7 +82,13 @@ impl Effect {
 pub struct Cluster {
     pub gateway_classes: Store<GatewayClass>,
     pub gateways: Store<Gateway>,
+    pub listener_sets: Store<ListenerSet>,
     pub http_routes: Store<HttpRoute>,
+    pub grpc_routes: Store<GrpcRoute>,
+    pub tls_routes: Store<TlsRoute>,
+    pub tcp_routes: Store<TcpRoute>,
+    pub udp_routes: Store<UdpRoute>,
+    pub backend_tls_policies: Store<BackendTlsPolicy>,
     pub reference_grants: Store<ReferenceGrant>,
     pub namespaces: Store<Namespace>,
     pub services: Store<Service>,
@@ -133,6 +143,33 @@ impl Cluster {
     pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &Arc<EndpointSlice>> {
         let names = self.slices_by_service.get(service).into_iter().flatten();
         names.filter_map(|name| self.endpoint_slices.get(name))
+    }
+
+    /// The status that a route has; `None` for kinds that aren't routes, too.
+    pub fn route_status(&self, kind: Kind, name: &ObjectName) -> Option<RouteStatus> {
+        fn of<K: Route>(store: &Store<K>, name: &ObjectName) -> Option<RouteStatus> {
+            store.get(name)?.route_status()
+        }
+        match kind {
+            Kind::HttpRoute => of(&self.http_routes, name),
+            Kind::GrpcRoute => of(&self.grpc_routes, name),
+            Kind::TlsRoute => of(&self.tls_routes, name),
+            Kind::TcpRoute => of(&self.tcp_routes, name),
+            Kind::UdpRoute => of(&self.udp_routes, name),
+            Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::ListenerSet
+            | Kind::BackendTlsPolicy
+            | Kind::ReferenceGrant
+            | Kind::Namespace
+            | Kind::Service
+            | Kind::EndpointSlice
+            | Kind::Secret
+            | Kind::ConfigMap
+            | Kind::GatewayParameters
+            | Kind::Pod
+            | Kind::Node => None,
+        }
     }
 
     fn note_undecodable(&mut self, kind: Kind, name: ObjectName, why: String) -> Effect {

@@ -116,9 +116,9 @@ impl Writer {
     }
 
     /// Forgets everything of some kinds: what isn't on its way won't be.
-    pub fn withdraw_all(&mut self, kinds: &[Kind]) {
-        self.pending.retain(|(kind, _), _| !kinds.contains(kind));
-        self.written.retain(|(kind, _), _| !kinds.contains(kind));
+    pub fn withdraw_all(&mut self, of: impl Fn(Kind) -> bool) {
+        self.pending.retain(|(kind, _), _| !of(*kind));
+        self.written.retain(|(kind, _), _| !of(*kind));
     }
 
     /// Waits until a write has ended or is due again; never returns while there is nothing to do.
@@ -237,7 +237,13 @@ fn resource(kind: Kind) -> ApiResource {
     let (group, version, plural) = match kind {
         Kind::GatewayClass => (crate::api::GROUP, "v1", "gatewayclasses"),
         Kind::Gateway => (crate::api::GROUP, "v1", "gateways"),
+        Kind::ListenerSet => (crate::api::GROUP, "v1", "listenersets"),
         Kind::HttpRoute => (crate::api::GROUP, "v1", "httproutes"),
+        Kind::GrpcRoute => (crate::api::GROUP, "v1", "grpcroutes"),
+        Kind::TlsRoute => (crate::api::GROUP, "v1", "tlsroutes"),
+        Kind::TcpRoute => (crate::api::GROUP, "v1", "tcproutes"),
+        Kind::UdpRoute => (crate::api::GROUP, "v1", "udproutes"),
+        Kind::BackendTlsPolicy => (crate::api::GROUP, "v1", "backendtlspolicies"),
         Kind::ReferenceGrant => (crate::api::GROUP, "v1", "referencegrants"),
         Kind::GatewayParameters => (headgate_crds::GROUP, "v1alpha1", "gatewayparameters"),
         Kind::EndpointSlice => ("discovery.k8s.io", "v1", "endpointslices"),

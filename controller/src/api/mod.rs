@@ -5,6 +5,7 @@
 //! else.
 
 mod generated;
+pub mod route;
 
 /// `GatewayClass`.
 pub mod gateway_class {
@@ -34,9 +35,9 @@ pub mod gateway {
 /// `HTTPRoute`.
 pub mod http_route {
     pub use super::generated::httproutes::{
-        HttpRoute, HttpRouteParentRefs as ParentRef, HttpRouteRules as Rule,
-        HttpRouteRulesBackendRefs as BackendRef, HttpRouteRulesBackendRefsFilters as BackendFilter,
-        HttpRouteRulesFilters as Filter, HttpRouteRulesFiltersRequestHeaderModifier as RequestHeaderModifier,
+        HttpRoute, HttpRouteRules as Rule, HttpRouteRulesBackendRefs as BackendRef,
+        HttpRouteRulesBackendRefsFilters as BackendFilter, HttpRouteRulesFilters as Filter,
+        HttpRouteRulesFiltersRequestHeaderModifier as RequestHeaderModifier,
         HttpRouteRulesFiltersRequestRedirect as RequestRedirect,
         HttpRouteRulesFiltersRequestRedirectPath as RedirectPath,
         HttpRouteRulesFiltersRequestRedirectPathType as RedirectPathType,
@@ -49,9 +50,43 @@ pub mod http_route {
         HttpRouteRulesMatchesMethod as Method, HttpRouteRulesMatchesPath as PathMatch,
         HttpRouteRulesMatchesPathType as PathMatchType, HttpRouteRulesMatchesQueryParams as QueryMatch,
         HttpRouteRulesMatchesQueryParamsType as QueryMatchType, HttpRouteRulesTimeouts as Timeouts,
-        HttpRouteSpec, HttpRouteStatus, HttpRouteStatusParents as ParentStatus,
-        HttpRouteStatusParentsParentRef as StatusParentRef,
+        HttpRouteSpec,
     };
+}
+
+/// `GRPCRoute`.
+pub mod grpc_route {
+    pub use super::generated::grpcroutes::{
+        GrpcRoute, GrpcRouteRules as Rule, GrpcRouteRulesMatches as Match,
+        GrpcRouteRulesMatchesHeaders as HeaderMatch, GrpcRouteRulesMatchesHeadersType as HeaderMatchType,
+        GrpcRouteRulesMatchesMethod as MethodMatch, GrpcRouteRulesMatchesMethodType as MethodMatchType,
+        GrpcRouteSpec,
+    };
+}
+
+/// `ListenerSet`.
+pub mod listener_set {
+    pub use super::generated::listenersets::{ListenerSet, ListenerSetSpec, ListenerSetStatus};
+}
+
+/// `TCPRoute`.
+pub mod tcp_route {
+    pub use super::generated::tcproutes::{TcpRoute, TcpRouteSpec};
+}
+
+/// `TLSRoute`.
+pub mod tls_route {
+    pub use gateway_api::tlsroutes::{TlsRoute, TlsRouteSpec};
+}
+
+/// `UDPRoute`.
+pub mod udp_route {
+    pub use super::generated::udproutes::{UdpRoute, UdpRouteSpec};
+}
+
+/// `BackendTLSPolicy`.
+pub mod backend_tls_policy {
+    pub use gateway_api::backendtlspolicies::{BackendTlsPolicy, BackendTlsPolicySpec};
 }
 
 /// `ReferenceGrant`.
@@ -61,10 +96,16 @@ pub mod reference_grant {
     };
 }
 
+pub use backend_tls_policy::BackendTlsPolicy;
 pub use gateway::Gateway;
 pub use gateway_class::GatewayClass;
+pub use grpc_route::GrpcRoute;
 pub use http_route::HttpRoute;
+pub use listener_set::ListenerSet;
 pub use reference_grant::ReferenceGrant;
+pub use tcp_route::TcpRoute;
+pub use tls_route::TlsRoute;
+pub use udp_route::UdpRoute;
 
 /// The group of all Gateway API kinds.
 pub const GROUP: &str = "gateway.networking.k8s.io";

@@ -4,7 +4,10 @@
 //! has for an effect.
 
 use super::{Cluster, Effect, service_of, trim};
-use crate::api::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
+use crate::api::{
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
+    TlsRoute, UdpRoute,
+};
 use headgate_crds::GatewayParameters;
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
@@ -84,6 +87,14 @@ macro_rules! kinds {
                     $(Self::$kind(object) => object.meta(),)*
                 }
             }
+
+            /// Whether it is the very same object, not one like it.
+            pub fn is(&self, other: &Self) -> bool {
+                match (self, other) {
+                    $((Self::$kind(object), Self::$kind(other)) => Arc::ptr_eq(object, other),)*
+                    _ => false,
+                }
+            }
         }
 
         $(
@@ -161,7 +172,13 @@ macro_rules! kinds {
 kinds! {
     GatewayClass "GatewayClass" in gateway_classes: by_generation;
     Gateway "Gateway" in gateways: by_generation;
+    ListenerSet "ListenerSet" in listener_sets: by_generation;
     HttpRoute "HTTPRoute" in http_routes: by_generation;
+    GrpcRoute "GRPCRoute" in grpc_routes: by_generation;
+    TlsRoute "TLSRoute" in tls_routes: by_generation;
+    TcpRoute "TCPRoute" in tcp_routes: by_generation;
+    UdpRoute "UDPRoute" in udp_routes: by_generation;
+    BackendTlsPolicy "BackendTLSPolicy" in backend_tls_policies: by_generation;
     ReferenceGrant "ReferenceGrant" in reference_grants: routing;
     Namespace "Namespace" in namespaces: routing;
     Service "Service" in services: routing;
@@ -240,4 +257,7 @@ macro_rules! found_by_name {
     ($($kind:ident)*) => { $(impl Linked for $kind {})* };
 }
 
-found_by_name!(GatewayClass Gateway HttpRoute ReferenceGrant Namespace Service Secret ConfigMap GatewayParameters Pod Node);
+found_by_name! {
+    GatewayClass Gateway ListenerSet HttpRoute GrpcRoute TlsRoute TcpRoute UdpRoute BackendTlsPolicy ReferenceGrant
+    Namespace Service Secret ConfigMap GatewayParameters Pod Node
+}

@@ -1,6 +1,9 @@
 //! What isn't kept of objects, because nobody reads it: most of a cluster's bytes, and all of its other secrets.
 
-use crate::api::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
+use crate::api::{
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
+    TlsRoute, UdpRoute,
+};
 use headgate_crds::GatewayParameters;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, PodSpec, PodStatus, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -29,7 +32,13 @@ pub(super) trait Trim {
 
 impl Trim for GatewayClass {}
 impl Trim for Gateway {}
+impl Trim for ListenerSet {}
 impl Trim for HttpRoute {}
+impl Trim for GrpcRoute {}
+impl Trim for TlsRoute {}
+impl Trim for TcpRoute {}
+impl Trim for UdpRoute {}
+impl Trim for BackendTlsPolicy {}
 impl Trim for ReferenceGrant {}
 impl Trim for GatewayParameters {}
 impl Trim for EndpointSlice {}

@@ -86,7 +86,13 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
     vec![
         from_json::<api::GatewayClass>(include_str!("schema/gatewayclasses.json")),
         from_json::<api::Gateway>(include_str!("schema/gateways.json")),
+        from_json::<api::ListenerSet>(include_str!("schema/listenersets.json")),
         from_json::<api::HttpRoute>(include_str!("schema/httproutes.json")),
+        from_json::<api::GrpcRoute>(include_str!("schema/grpcroutes.json")),
+        from_json::<api::TlsRoute>(include_str!("schema/tlsroutes.json")),
+        from_json::<api::TcpRoute>(include_str!("schema/tcproutes.json")),
+        from_json::<api::UdpRoute>(include_str!("schema/udproutes.json")),
+        from_json::<api::BackendTlsPolicy>(include_str!("schema/backendtlspolicies.json")),
         from_json::<api::ReferenceGrant>(include_str!("schema/referencegrants.json")),
         from_crd::<GatewayParameters>(parameters.expect("the CRD is one of ours, and has a schema")),
         from_type::<Namespace>(false),

@@ -52,7 +52,13 @@ pub fn watch(client: &Client, scope: &Scope, changes: &mpsc::Sender<Vec<Change>>
         match kind {
             Kind::GatewayClass => tasks.spawn(all::<crate::api::GatewayClass>(client, changes)),
             Kind::Gateway => tasks.spawn(all::<crate::api::Gateway>(client, changes)),
+            Kind::ListenerSet => tasks.spawn(all::<crate::api::ListenerSet>(client, changes)),
             Kind::HttpRoute => tasks.spawn(all::<crate::api::HttpRoute>(client, changes)),
+            Kind::GrpcRoute => tasks.spawn(all::<crate::api::GrpcRoute>(client, changes)),
+            Kind::TlsRoute => tasks.spawn(all::<crate::api::TlsRoute>(client, changes)),
+            Kind::TcpRoute => tasks.spawn(all::<crate::api::TcpRoute>(client, changes)),
+            Kind::UdpRoute => tasks.spawn(all::<crate::api::UdpRoute>(client, changes)),
+            Kind::BackendTlsPolicy => tasks.spawn(all::<crate::api::BackendTlsPolicy>(client, changes)),
             Kind::ReferenceGrant => tasks.spawn(all::<crate::api::ReferenceGrant>(client, changes)),
             Kind::Namespace => tasks.spawn(all::<k8s_openapi::api::core::v1::Namespace>(client, changes)),
             Kind::Service => tasks.spawn(all::<k8s_openapi::api::core::v1::Service>(client, changes)),

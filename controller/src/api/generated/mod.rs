@@ -6,4 +6,12 @@
 #[rustfmt::skip]
 pub mod gateways;
 #[rustfmt::skip]
+pub mod grpcroutes;
+#[rustfmt::skip]
 pub mod httproutes;
+#[rustfmt::skip]
+pub mod listenersets;
+#[rustfmt::skip]
+pub mod tcproutes;
+#[rustfmt::skip]
+pub mod udproutes;

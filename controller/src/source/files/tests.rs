@@ -74,8 +74,10 @@ fn mistakes_of_documents_are_told_with_their_place() {
         (
             "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}",
             "f.yaml:2:1: kind Deployment.apps is not read from files; these are: GatewayClass.gateway.networking.k8s.io, \
-             Gateway.gateway.networking.k8s.io, HTTPRoute.gateway.networking.k8s.io, \
-             ReferenceGrant.gateway.networking.k8s.io, GatewayParameters.headgate.dev, Namespace, Service, \
+             Gateway.gateway.networking.k8s.io, ListenerSet.gateway.networking.k8s.io, \
+             HTTPRoute.gateway.networking.k8s.io, GRPCRoute.gateway.networking.k8s.io, TLSRoute.gateway.networking.k8s.io, \
+             TCPRoute.gateway.networking.k8s.io, UDPRoute.gateway.networking.k8s.io, \
+             BackendTLSPolicy.gateway.networking.k8s.io, ReferenceGrant.gateway.networking.k8s.io, GatewayParameters.headgate.dev, Namespace, Service, \
              EndpointSlice.discovery.k8s.io, Secret, ConfigMap",
         ),
         (

@@ -1,0 +1,69 @@
+//! What all kinds of route have in common: `parentRefs`, hostnames, and the form of their status.
+//!
+//! Each kind has types of its own for these, alike in every field. Everything behind this module sees one.
+
+use super::generated::httproutes;
+use super::{GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute};
+use crate::cluster::Watched;
+
+/// An entry of `spec.parentRefs`, and of a status.
+pub type ParentRef = httproutes::HttpRouteStatusParentsParentRef;
+/// The status of a route.
+pub type RouteStatus = httproutes::HttpRouteStatus;
+/// What one parent says.
+pub type ParentStatus = httproutes::HttpRouteStatusParents;
+
+/// A kind of route.
+pub trait Route: Watched {
+    /// `spec.parentRefs`.
+    fn parent_refs(&self) -> Vec<ParentRef>;
+
+    /// `spec.hostnames`; kinds without hostnames have none.
+    fn hostnames(&self) -> &[String];
+
+    /// Its status, if it has one.
+    fn route_status(&self) -> Option<RouteStatus>;
+}
+
+macro_rules! parent_ref {
+    ($from:expr) => {
+        ParentRef {
+            group: $from.group.clone(),
+            kind: $from.kind.clone(),
+            name: $from.name.clone(),
+            namespace: $from.namespace.clone(),
+            port: $from.port,
+            section_name: $from.section_name.clone(),
+        }
+    };
+}
+
+macro_rules! route {
+    ($kind:ty, |$this:ident| $hostnames:expr) => {
+        impl Route for $kind {
+            fn parent_refs(&self) -> Vec<ParentRef> {
+                self.spec.parent_refs.iter().flatten().map(|parent| parent_ref!(parent)).collect()
+            }
+
+            fn hostnames(&self) -> &[String] {
+                let $this = self;
+                $hostnames
+            }
+
+            fn route_status(&self) -> Option<RouteStatus> {
+                let parents = self.status.as_ref()?.parents.iter().map(|parent| ParentStatus {
+                    conditions: parent.conditions.clone(),
+                    controller_name: parent.controller_name.clone(),
+                    parent_ref: parent_ref!(parent.parent_ref),
+                });
+                Some(RouteStatus { parents: parents.collect() })
+            }
+        }
+    };
+}
+
+route!(HttpRoute, |route| route.spec.hostnames.as_deref().unwrap_or_default());
+route!(GrpcRoute, |route| route.spec.hostnames.as_deref().unwrap_or_default());
+route!(TlsRoute, |route| &route.spec.hostnames);
+route!(TcpRoute, |_route| &[]);
+route!(UdpRoute, |_route| &[]);
