@@ -248,7 +248,8 @@ impl Telling {
         metrics.leads.set(i64::from(leads));
         let newly = leads && !self.led;
         if !leads && self.led {
-            self.writer.withdraw_all(&[Kind::GatewayClass, Kind::Gateway, Kind::HttpRoute, Kind::Service]);
+            // EndpointSlices are every replica's; all else is the leader's.
+            self.writer.withdraw_all(|kind| kind != Kind::EndpointSlice);
             self.offered.clear();
             self.applied.clear();
         }
@@ -330,10 +331,11 @@ impl Telling {
             let status = merge::gateway(present.status.as_ref(), draft, &now);
             self.offer(Kind::Gateway, name, present.resource_version(), status);
         }
-        for (name, draft) in statuses.http_routes.iter().filter(|(name, _)| wanted(Kind::HttpRoute, name)) {
-            let Some(present) = cluster.http_routes.get(name) else { continue };
-            let status = merge::http_route(present.status.as_ref(), draft, &settings.controller_name, &now);
-            self.offer(Kind::HttpRoute, name, present.resource_version(), status);
+        for ((kind, name), draft) in &statuses.routes {
+            let Some(present) = cluster.object(*kind, name).filter(|_| wanted(*kind, name)) else { continue };
+            let status = cluster.route_status(*kind, name);
+            let status = merge::route(status.as_ref(), draft, &settings.controller_name, &now);
+            self.offer(*kind, name, present.meta().resource_version.clone(), status);
         }
     }
 
@@ -412,9 +414,9 @@ pub fn problems(statuses: &Statuses) -> Vec<String> {
             note(&format!("Gateway {name}, listener {}", listener.name), &listener.conditions);
         }
     }
-    for (name, draft) in &statuses.http_routes {
+    for ((kind, name), draft) in &statuses.routes {
         for parent in &draft.parents {
-            note(&format!("HTTPRoute {name}, parent {}", parent.parent.name), &parent.conditions);
+            note(&format!("{kind} {name}, parent {}", parent.parent.name), &parent.conditions);
         }
     }
     problems

@@ -365,6 +365,16 @@ impl Rejection {
         format!(r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":"{detail}"}}"#)
     }
 
+    /// The whole response to a call of gRPC: "Trailers-Only" (gRPC over HTTP/2, "Responses").
+    pub fn grpc_response(self) -> Response<()> {
+        let mut response = Response::new(());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", u16::from(self.grpc_code()).into());
+        headers.insert("grpc-message", HeaderValue::from_static(self.detail()));
+        response
+    }
+
     /// The whole response. No `content-length` field: whoever sends it frames it.
     pub fn response(self) -> Response<Bytes> {
         let mut response = Response::new(self.body());
@@ -499,6 +509,14 @@ mod tests {
             assert!(body["detail"].as_str().unwrap().ends_with('.'));
             assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
         }
+    }
+
+    #[test]
+    fn grpc_responses_are_trailers_only() {
+        let response = Rejection::NoRoute.grpc_response();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["grpc-status"], "12");
+        assert_eq!(response.headers()["grpc-message"], "Nothing is served under this address.");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::handshake::Version;
 use crate::headers::{self, Incoming, Upgrade, X_REQUEST_ID};
 use crate::host::Host;
 use crate::limits;
-use crate::model::{BackendId, ListenerId};
+use crate::model::{BackendId, BackendProtocol, ListenerId, RouteKind};
 use crate::path::{check_query, normalise};
 use crate::rejection::{Malformed, Rejection};
 use crate::router::{Action, Head, Rule, SplitBackend};
@@ -63,7 +63,7 @@ pub(crate) async fn answer(
         Ok(reply) => respond(client, reply, finish),
         Err(rejection) => {
             finish.reject(rejection);
-            let mut reply = refuse(rejection, &parts.method);
+            let mut reply = refuse(rejection, &parts);
             reply.close = rejection.ends_connection() || drain(client, body, waits).await == Drained::No;
             respond(client, reply, finish)
         }
@@ -85,12 +85,29 @@ struct SwitchedTo {
     lease: crate::upstream::pool::Lease,
 }
 
-fn refuse(rejection: Rejection, method: &Method) -> Reply {
-    let (parts, body) = rejection.response().into_parts();
-    let mut headers = parts.headers;
+fn refuse(rejection: Rejection, request: &request::Parts) -> Reply {
+    if is_grpc(&request.headers) {
+        let (answer, ()) = rejection.grpc_response().into_parts();
+        return Reply {
+            status: answer.status,
+            headers: answer.headers,
+            source: Source::Empty,
+            close: false,
+            switched: None,
+        };
+    }
+    let (answer, body) = rejection.response().into_parts();
+    let mut headers = answer.headers;
     headers.insert(header::CONTENT_LENGTH, body.len().into());
-    let source = if *method == Method::HEAD { Source::Empty } else { Source::Whole(body) };
-    Reply { status: parts.status, headers, source, close: false, switched: None }
+    let source = if request.method == Method::HEAD { Source::Empty } else { Source::Whole(body) };
+    Reply { status: answer.status, headers, source, close: false, switched: None }
+}
+
+/// Whether a request is a call of gRPC: `application/grpc`, with or without a format or parameters; not gRPC-Web.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind =
+        headers.get(header::CONTENT_TYPE).and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
+    matches!(kind, Some([] | [b'+' | b';', ..]))
 }
 
 fn respond(client: &Rc<Client>, reply: Reply, mut finish: Finish) -> Response<Outbound> {
@@ -242,7 +259,12 @@ async fn forward_to(
         request: rule.timeouts.request.map_or(Deadline::NEVER, |bound| wheel.after(bound)),
         attempt: rule.timeouts.backend_request,
     };
-    let answer = forward(&client.thread, backend, head, body, times).await?;
+    let protocol = match rule.id.route.kind {
+        RouteKind::Http => backend.protocol(),
+        // gRPC is HTTP/2, and a Service of it seldom says so.
+        RouteKind::Grpc => BackendProtocol::H2c,
+    };
+    let answer = forward(&client.thread, backend, protocol, head, body, times).await?;
     if let Some(line) = &mut finish.line {
         line.endpoint = Some(answer.endpoint);
     }

@@ -6,7 +6,7 @@
 use super::{ClassDraft, ConditionType, Draft, GatewayDraft, RouteDraft};
 use crate::api::gateway::{GatewayStatus, ListenerStatus};
 use crate::api::gateway_class::{GatewayClassStatus, SupportedFeature};
-use crate::api::http_route::{HttpRouteStatus, ParentStatus};
+use crate::api::route::{ParentStatus, RouteStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// Status of a GatewayClass.
@@ -47,13 +47,13 @@ pub fn gateway(present: Option<&GatewayStatus>, draft: &GatewayDraft, now: &Time
     (present != Some(&status)).then_some(status)
 }
 
-/// Status of an HTTPRoute. Entries of other controllers stay where they are.
-pub fn http_route(
-    present: Option<&HttpRouteStatus>,
+/// Status of a route of any kind. Entries of other controllers stay where they are.
+pub fn route(
+    present: Option<&RouteStatus>,
     draft: &RouteDraft,
     controller_name: &str,
     now: &Time,
-) -> Option<HttpRouteStatus> {
+) -> Option<RouteStatus> {
     let old = present.map(|present| &*present.parents).unwrap_or_default();
     let mut left: Vec<_> = draft.parents.iter().collect();
     let mut parents = Vec::with_capacity(old.len());
@@ -71,7 +71,7 @@ pub fn http_route(
         controller_name: controller_name.to_owned(),
         parent_ref: parent.parent.clone(),
     }));
-    (parents != old).then_some(HttpRouteStatus { parents })
+    (parents != old).then_some(RouteStatus { parents })
 }
 
 fn conditions(present: &[Condition], drafts: &[Draft], generation: i64, now: &Time) -> Vec<Condition> {

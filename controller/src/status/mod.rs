@@ -12,7 +12,8 @@ pub use render::render;
 pub use words::{ConditionType, Reason};
 
 use crate::api::gateway::{StatusAddress, SupportedKind};
-use crate::api::http_route::StatusParentRef;
+use crate::api::route::ParentRef;
+use crate::cluster::Kind;
 use headgate_proxy::model::ObjectName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,8 +45,8 @@ pub struct Statuses {
     pub gateway_classes: BTreeMap<ObjectName, Arc<ClassDraft>>,
     /// Gateways of those.
     pub gateways: BTreeMap<ObjectName, Arc<GatewayDraft>>,
-    /// All HTTPRoutes: one that left us has no parents of ours, and an old status that says so.
-    pub http_routes: BTreeMap<ObjectName, Arc<RouteDraft>>,
+    /// All routes, of every kind: one that left us has no parents of ours, and an old status that says so.
+    pub routes: BTreeMap<(Kind, ObjectName), Arc<RouteDraft>>,
 }
 
 /// Status of a GatewayClass.
@@ -98,7 +99,7 @@ pub struct RouteDraft {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParentDraft {
     /// As the route has it.
-    pub parent: StatusParentRef,
+    pub parent: ParentRef,
     /// Its conditions.
     pub conditions: Vec<Draft>,
 }

@@ -1,8 +1,8 @@
 //! Statuses as objects: what a cluster would get, for people and tests.
 
 use super::{Statuses, merge};
-use crate::api::{GROUP, Gateway, GatewayClass, HttpRoute};
-use crate::cluster::{Cluster, Watched};
+use crate::api::GROUP;
+use crate::cluster::{Cluster, Kind};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
@@ -15,26 +15,26 @@ pub fn render(cluster: &Cluster, statuses: &Statuses, controller_name: &str, now
     for (name, draft) in &statuses.gateway_classes {
         let present = cluster.gateway_classes.get(name).and_then(|class| class.status.as_ref());
         let status = merge::gateway_class(present, draft, now);
-        rendered.extend(object::<GatewayClass>(name, status.as_ref().or(present)));
+        rendered.extend(object(Kind::GatewayClass, name, status.as_ref().or(present)));
     }
     for (name, draft) in &statuses.gateways {
         let present = cluster.gateways.get(name).and_then(|gateway| gateway.status.as_ref());
         let status = merge::gateway(present, draft, now);
-        rendered.extend(object::<Gateway>(name, status.as_ref().or(present)));
+        rendered.extend(object(Kind::Gateway, name, status.as_ref().or(present)));
     }
-    for (name, draft) in &statuses.http_routes {
-        let present = cluster.http_routes.get(name).and_then(|route| route.status.as_ref());
-        let status = merge::http_route(present, draft, controller_name, now);
-        rendered.extend(object::<HttpRoute>(name, status.as_ref().or(present)));
+    for ((kind, name), draft) in &statuses.routes {
+        let present = cluster.route_status(*kind, name);
+        let status = merge::route(present.as_ref(), draft, controller_name, now);
+        rendered.extend(object(*kind, name, status.as_ref().or(present.as_ref())));
     }
     rendered
 }
 
-fn object<K: Watched>(name: &ObjectName, status: Option<&impl Serialize>) -> Option<Value> {
+fn object(kind: Kind, name: &ObjectName, status: Option<&impl Serialize>) -> Option<Value> {
     let mut metadata = Map::from_iter([("name".to_owned(), json!(&*name.name))]);
     if !name.namespace.is_empty() {
         metadata.insert("namespace".to_owned(), json!(&*name.namespace));
     }
-    let (api_version, kind) = (format!("{GROUP}/v1"), K::KIND.name());
-    Some(json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "status": status?}))
+    let api_version = format!("{GROUP}/v1");
+    Some(json!({"apiVersion": api_version, "kind": kind.name(), "metadata": metadata, "status": status?}))
 }

@@ -4,7 +4,7 @@ use super::gateway::View as GatewayView;
 use super::listener::{Namespaces, View};
 use super::lookup::Lookup;
 use crate::api::GROUP;
-use crate::api::http_route::ParentRef;
+use crate::api::route::ParentRef;
 use crate::status::Reason;
 use headgate_proxy::model::{HostPattern, ListenerId, ObjectName};
 use kube::core::{Selector, SelectorExt};

@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Features that are claimed: each with a conformance test that passes. Sorted.
-const FEATURES: [&str; 30] = [
+const FEATURES: &[&str] = &[
+    "GRPCRoute",
+    "GRPCRouteNamedRouteRule",
+    "GRPCRouteRequestHeaderModifier",
     "Gateway",
     "GatewayAddressEmpty",
     "GatewayHTTPListenerIsolation",
@@ -76,7 +79,7 @@ impl Classes {
             let draft = ClassDraft {
                 generation: class.metadata.generation.unwrap_or_default(),
                 conditions: vec![accepted],
-                features: FEATURES.map(str::to_owned).into(),
+                features: FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
             };
             classes.drafts.insert(name.clone(), Arc::new(draft));
         }

@@ -1,150 +1,88 @@
-//! HTTPRoutes: to a route of the model, and what each parent says of it.
+//! HTTPRoutes, and what GRPCRoutes have in common with them: to a route of the model, and what each parent says of it.
 //!
 //! A rule that can't be honoured stays in the model and answers 500: the requests that it would take never fall to another
 //! rule, as if it weren't there.
 
-use super::attach::{Wanting, attach, gateway_of};
 use super::lookup::Lookup;
+use super::route::{Parents, Problems, Translated, created};
 use super::{backend_ref, filters, matches};
 use crate::api::HttpRoute;
-use crate::api::http_route::{ParentRef, Rule as ApiRule, StatusParentRef, Timeouts as ApiTimeouts};
-use crate::status::{ConditionType, Draft, ParentDraft, Reason, RouteDraft};
+use crate::api::http_route::{Rule as ApiRule, Timeouts as ApiTimeouts};
+use crate::api::route::Route as ApiRoute;
+use crate::cluster::Kind;
+use crate::status::Reason;
 use headgate_proxy::model::{
-    Action, Backend, Failure, HostPattern, ListenerId, Match, ObjectName, PathMatch, Route, RouteId,
-    RouteKind, Rule, Target, Timeouts, WeightedBackend,
+    Action, Backend, Failure, Match, ObjectName, PathMatch, Route, RouteId, RouteKind, Rule, Target,
+    Timeouts, WeightedBackend,
 };
+use std::borrow::Borrow;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-const KIND: &str = "HTTPRoute";
-
-/// What a route comes to.
-#[derive(Debug)]
-pub(super) struct Translated {
-    /// For the proxy; `None` when no listener takes it.
-    pub(super) route: Option<Arc<Route>>,
-    /// Backends that it forwards to.
-    pub(super) backends: Vec<Arc<Backend>>,
-    /// Listeners that accepted it.
-    pub(super) attached: Vec<ListenerId>,
-    /// What its parents say.
-    pub(super) draft: Arc<RouteDraft>,
-}
-
-/// What is wrong with the route itself, whatever its parents say.
-#[derive(Default)]
-struct Problems {
-    /// Rules that can't be honoured.
-    dropped: Vec<(Reason, String)>,
-    /// Fields that are passed over.
-    ignored: Vec<String>,
-    /// References that can't be followed.
-    unresolved: Vec<(Reason, String)>,
+/// Where a rule is written.
+struct Origin<'a> {
+    kind: Kind,
+    namespace: &'a str,
 }
 
 /// Translates one route.
 pub(super) fn translate(lookup: &mut Lookup<'_>, name: &ObjectName, route: &HttpRoute) -> Translated {
-    let hostnames = route.spec.hostnames.as_deref().unwrap_or_default();
-    let mut hostnames: Vec<_> = hostnames.iter().map(|hostname| HostPattern::parse(hostname)).collect();
-    if hostnames.is_empty() {
-        hostnames.push(HostPattern::Any);
-    }
-    let generation = route.metadata.generation.unwrap_or_default();
-    let (mut attached, mut outcomes) = (Vec::new(), Vec::new());
-    for parent in route.spec.parent_refs.iter().flatten() {
-        let gateway = gateway_of(parent, &name.namespace).and_then(|gateway| lookup.gateway(&gateway));
-        let Some(gateway) = gateway else { continue };
-        let wanting = Wanting { kind: KIND, namespace: &name.namespace, hostnames: &hostnames };
-        let outcome = attach(lookup, gateway, parent, &wanting);
-        attached.extend(outcome.iter().flatten().cloned());
-        outcomes.push((parent, outcome));
-    }
-    if outcomes.is_empty() {
-        let draft = Arc::new(RouteDraft { generation, parents: Vec::new() });
-        return Translated { route: None, backends: Vec::new(), attached, draft };
-    }
-    attached.sort();
-    attached.dedup();
-    let (mut problems, mut backends) = (Problems::default(), Vec::new());
     let rules = route.spec.rules.as_deref().unwrap_or_default();
-    let translated: Vec<Rule> = rules
-        .iter()
+    let rules = rules.iter().map(|rule| (rule, matches::translate(rule.matches.as_deref())));
+    translate_rules(lookup, name, route, RouteKind::Http, rules)
+}
+
+/// Translates a route whose rules are, or were brought to, the form of an HTTPRoute's. Their matches come beside them.
+pub(super) fn translate_rules<K: ApiRoute, R: Borrow<ApiRule>>(
+    lookup: &mut Lookup<'_>,
+    name: &ObjectName,
+    route: &K,
+    kind: RouteKind,
+    rules: impl Iterator<Item = (R, Result<Vec<Match>, String>)>,
+) -> Translated {
+    let parents = Parents::of(lookup, name, route);
+    if parents.is_empty() {
+        return Translated::nothing(parents);
+    }
+    let (mut problems, mut backends) = (Problems::default(), Vec::new());
+    let origin = Origin { kind: K::KIND, namespace: &name.namespace };
+    let rules: Vec<Rule> = rules
         .enumerate()
-        .map(|(n, from)| rule(lookup, &name.namespace, n, from, &mut problems, &mut backends))
+        .map(|(n, (from, matches))| {
+            rule(lookup, &origin, n, from.borrow(), matches, &mut problems, &mut backends)
+        })
         .collect();
     // All of it is dropped: then it isn't accepted, and doesn't count, but its requests still get their 500.
     let none_left = !rules.is_empty() && problems.dropped.len() == rules.len();
-    let draft = RouteDraft {
-        generation,
-        parents: outcomes
-            .into_iter()
-            .map(|(parent, outcome)| ParentDraft {
-                parent: status_ref(parent),
-                conditions: conditions(outcome.map(drop), none_left, &problems),
-            })
-            .collect(),
-    };
+    let attached = parents.attached.clone();
     let model = Route {
-        id: RouteId { kind: RouteKind::Http, name: name.clone() },
-        created: route.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+        id: RouteId { kind, name: name.clone() },
+        created: created(route),
         listeners: attached.clone(),
-        hostnames,
-        rules: translated,
+        hostnames: parents.hostnames.clone(),
+        rules,
     };
     Translated {
         route: (!attached.is_empty()).then(|| Arc::new(model)),
         backends,
         attached: if none_left { Vec::new() } else { attached },
-        draft: Arc::new(draft),
+        draft: Arc::new(parents.draft(none_left, &problems)),
     }
-}
-
-fn status_ref(parent: &ParentRef) -> StatusParentRef {
-    let ParentRef { group, kind, name, namespace, port, section_name } = parent.clone();
-    StatusParentRef { group, kind, name, namespace, port, section_name }
-}
-
-fn conditions(attached: Result<(), (Reason, String)>, none_left: bool, problems: &Problems) -> Vec<Draft> {
-    let accepted = match (attached, problems.dropped.first()) {
-        (Err((reason, why)), _) => Draft::new(ConditionType::Accepted, false, reason, why),
-        (Ok(()), Some((reason, why))) if none_left => {
-            Draft::new(ConditionType::Accepted, false, *reason, why)
-        }
-        (Ok(()), _) => Draft::new(ConditionType::Accepted, true, Reason::Accepted, "the route is attached"),
-    };
-    let resolved = match problems.unresolved.first() {
-        None => {
-            Draft::new(ConditionType::ResolvedRefs, true, Reason::ResolvedRefs, "all references are resolved")
-        }
-        Some((reason, _)) => {
-            let all: Vec<_> = problems.unresolved.iter().map(|(_, why)| why.as_str()).collect();
-            Draft::new(ConditionType::ResolvedRefs, false, *reason, all.join("; "))
-        }
-    };
-    let mut conditions = vec![accepted, resolved];
-    // The wording is the API's (PartiallyInvalid): which rules are dropped, and what is done instead.
-    if !none_left && (!problems.dropped.is_empty() || !problems.ignored.is_empty()) {
-        let dropped = problems.dropped.iter().map(|(_, why)| format!("Dropped Rule: {why}"));
-        let ignored = problems.ignored.iter().map(|why| format!("Fall Back: {why}"));
-        let all: Vec<_> = dropped.chain(ignored).collect();
-        let reason = problems.dropped.first().map_or(Reason::UnsupportedValue, |(reason, _)| *reason);
-        conditions.push(Draft::new(ConditionType::PartiallyInvalid, true, reason, all.join("; ")));
-    }
-    conditions
 }
 
 fn rule(
     lookup: &mut Lookup<'_>,
-    namespace: &str,
+    origin: &Origin<'_>,
     n: usize,
     from: &ApiRule,
+    matches: Result<Vec<Match>, String>,
     problems: &mut Problems,
     backends: &mut Vec<Arc<Backend>>,
 ) -> Rule {
     let at = |why: &str| format!("spec.rules[{n}].{why}");
     let name = from.name.as_deref().map(Into::into);
-    let matches = match matches::translate(from.matches.as_deref()) {
+    let matches = match matches {
         Ok(matches) => matches,
         Err(why) => {
             // Nobody knows which requests were meant: none are taken.
@@ -187,7 +125,7 @@ fn rule(
     };
     let action = match filters.redirect {
         Some(redirect) => Action::Redirect(redirect),
-        None => match forward(lookup, namespace, from, prefixes_only, problems, backends, &at) {
+        None => match forward(lookup, origin, from, prefixes_only, problems, backends, &at) {
             Ok(action) => action,
             Err((reason, why)) => {
                 problems.dropped.push((reason, at(&why)));
@@ -200,7 +138,7 @@ fn rule(
 
 fn forward(
     lookup: &mut Lookup<'_>,
-    namespace: &str,
+    origin: &Origin<'_>,
     from: &ApiRule,
     prefixes_only: bool,
     problems: &mut Problems,
@@ -220,7 +158,7 @@ fn forward(
             let why = "filters: a backend can't redirect; use the rule's filters".to_owned();
             return Err(here((Reason::IncompatibleFilters, why)));
         }
-        let target = match backend_ref::resolve(lookup, KIND, namespace, reference) {
+        let target = match backend_ref::resolve(lookup, origin.kind.name(), origin.namespace, reference) {
             Ok(backend) => {
                 let id = backend.id.clone();
                 if !backends.iter().any(|known| known.id == id) {

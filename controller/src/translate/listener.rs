@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use kube::core::Selector;
 
 /// Kinds of route that HTTP and HTTPS listeners take.
-const HTTP_KINDS: [&str; 1] = ["HTTPRoute"];
+const HTTP_KINDS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
 
 /// What routes may see of a listener.
 #[derive(Clone, Debug, PartialEq)]

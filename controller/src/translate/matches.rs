@@ -75,7 +75,7 @@ fn headers(from: &[HeaderMatch]) -> Result<Vec<ValueMatch>, String> {
             continue;
         }
         let exact = matches!(header.r#type, None | Some(HeaderMatchType::Exact));
-        let value = value(exact, &header.value).map_err(|why| format!("headers[{n}]: {why}"))?;
+        let value = text(exact, &header.value).map_err(|why| format!("headers[{n}]: {why}"))?;
         matches.push(ValueMatch { name, value });
     }
     Ok(matches)
@@ -89,13 +89,14 @@ fn query(from: &[QueryMatch]) -> Result<Vec<ValueMatch>, String> {
             continue;
         }
         let exact = matches!(parameter.r#type, None | Some(QueryMatchType::Exact));
-        let value = value(exact, &parameter.value).map_err(|why| format!("queryParams[{n}]: {why}"))?;
+        let value = text(exact, &parameter.value).map_err(|why| format!("queryParams[{n}]: {why}"))?;
         matches.push(ValueMatch { name: parameter.name.as_str().into(), value });
     }
     Ok(matches)
 }
 
-fn value(exact: bool, value: &str) -> Result<StringMatch, String> {
+/// A condition on a value.
+pub(super) fn text(exact: bool, value: &str) -> Result<StringMatch, String> {
     if exact {
         return Ok(StringMatch::Exact(value.into()));
     }

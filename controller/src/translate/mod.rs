@@ -2,7 +2,7 @@
 //!
 //! [`Translator::translate`] goes top down: classes, Gateways with their listeners, routes with their backends, then
 //! statuses. What it did before it remembers by the identity of what it looked at ([`lookup`]), so that an edit costs what
-//! it touches. A new kind of route is a module like [`http_route`] and a loop like its own.
+//! it touches. A new kind of route is a module like [`http_route`] and a line in [`Translator::routes`].
 
 mod attach;
 mod backend_ref;
@@ -12,16 +12,18 @@ mod endpoints;
 mod filters;
 mod gateway;
 mod grants;
+mod grpc_route;
 mod http_route;
 mod listener;
 mod lookup;
 mod matches;
+mod route;
 
 pub(crate) use class::{named as named_parameters, parameters as class_parameters};
 pub(crate) use gateway::{pod_port, service_of};
 
-use crate::api::{Gateway, HttpRoute};
-use crate::cluster::Cluster;
+use crate::api::Gateway;
+use crate::cluster::{Cluster, Kind, Object, Store, Watched};
 use crate::settings::Settings;
 use crate::status::Statuses;
 use certificate::Certificates;
@@ -29,11 +31,9 @@ use class::Classes;
 use endpoints::Endpoints;
 use gateway::{Context, Evaluated};
 use grants::Grants;
-use headgate_proxy::model::{
-    Backend, BackendId, EndpointSet, ListenerId, Model, ObjectName, Port, PortId, RouteId, RouteKind,
-};
-use http_route::Translated;
+use headgate_proxy::model::{Backend, BackendId, EndpointSet, ListenerId, Model, ObjectName, Port, PortId};
 use lookup::{Inputs, Lookup, Views};
+use route::Translated;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub struct Translator {
     grants: Arc<Grants>,
     certificates: Certificates,
     views: Views,
-    routes: BTreeMap<ObjectName, Remembered>,
+    routes: BTreeMap<(Kind, ObjectName), Remembered>,
     endpoints: Endpoints,
     ports: BTreeMap<PortId, Arc<Port>>,
     backends: BTreeMap<BackendId, Arc<Backend>>,
@@ -61,7 +61,7 @@ pub struct Translator {
 
 #[derive(Debug)]
 struct Remembered {
-    route: Arc<HttpRoute>,
+    route: Object,
     inputs: Inputs,
     translated: Arc<Translated>,
 }
@@ -95,13 +95,13 @@ impl Translator {
 
         let (mut model, mut statuses) = (Model::default(), Statuses::default());
         let mut attached = BTreeMap::<ListenerId, i32>::new();
-        for (name, translated) in routes {
+        for (id, translated) in routes {
             for listener in &translated.attached {
                 *attached.entry(listener.clone()).or_default() += 1;
             }
-            statuses.http_routes.insert(name.clone(), translated.draft.clone());
+            statuses.routes.insert(id, translated.draft.clone());
             let Some(route) = &translated.route else { continue };
-            model.routes.insert(RouteId { kind: RouteKind::Http, name }, route.clone());
+            model.routes.insert(route.id.clone(), route.clone());
             for backend in &translated.backends {
                 model
                     .backends
@@ -163,21 +163,33 @@ impl Translator {
         evaluated
     }
 
-    fn routes(&mut self, cluster: &Cluster) -> Vec<(ObjectName, Arc<Translated>)> {
+    fn routes(&mut self, cluster: &Cluster) -> Vec<((Kind, ObjectName), Arc<Translated>)> {
         let mut before = std::mem::take(&mut self.routes);
-        for (name, route) in &cluster.http_routes {
-            let known = before.remove(name).filter(|known| {
-                Arc::ptr_eq(&known.route, route)
-                    && known.inputs.are_current(cluster, &self.views, &self.grants)
+        self.routes_of(cluster, &mut before, &cluster.http_routes, http_route::translate);
+        self.routes_of(cluster, &mut before, &cluster.grpc_routes, grpc_route::translate);
+        self.routes.iter().map(|(id, route)| (id.clone(), route.translated.clone())).collect()
+    }
+
+    fn routes_of<K: Watched>(
+        &mut self,
+        cluster: &Cluster,
+        before: &mut BTreeMap<(Kind, ObjectName), Remembered>,
+        store: &Store<K>,
+        translate: impl Fn(&mut Lookup<'_>, &ObjectName, &K) -> Translated,
+    ) {
+        for (name, route) in store {
+            let id = (K::KIND, name.clone());
+            let object = route.clone().wrap();
+            let known = before.remove(&id).filter(|known| {
+                known.route.is(&object) && known.inputs.are_current(cluster, &self.views, &self.grants)
             });
             let remembered = known.unwrap_or_else(|| {
                 let mut lookup = Lookup::new(cluster, &self.views, &self.grants);
-                let translated = Arc::new(http_route::translate(&mut lookup, name, route));
-                Remembered { route: route.clone(), inputs: lookup.into_inputs(), translated }
+                let translated = Arc::new(translate(&mut lookup, name, route));
+                Remembered { route: object, inputs: lookup.into_inputs(), translated }
             });
-            self.routes.insert(name.clone(), remembered);
+            self.routes.insert(id, remembered);
         }
-        self.routes.iter().map(|(name, route)| (name.clone(), route.translated.clone())).collect()
     }
 }
 

@@ -224,6 +224,7 @@ fn rule_label(key: &RuleKey) -> String {
 fn labels_of_rule<'a>(key: &'a RuleKey, rule: &'a str) -> Labels<'a, 4> {
     let kind = match key.route.kind {
         crate::model::RouteKind::Http => "HTTPRoute",
+        crate::model::RouteKind::Grpc => "GRPCRoute",
     };
     let name = &key.route.name;
     Labels([("kind", kind), ("namespace", &name.namespace), ("route", &name.name), ("rule", rule)])

@@ -72,12 +72,16 @@ pub enum RouteKind {
     /// `HTTPRoute`.
     #[serde(rename = "HTTPRoute")]
     Http,
+    /// `GRPCRoute`: HTTP/2 to its backends, whatever they are said to speak.
+    #[serde(rename = "GRPCRoute")]
+    Grpc,
 }
 
 impl fmt::Display for RouteKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http => "HTTPRoute",
+            Self::Grpc => "GRPCRoute",
         })
     }
 }

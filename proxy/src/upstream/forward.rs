@@ -70,16 +70,26 @@ enum Try {
     Failed(Rejection),
 }
 
-/// Forwards a request. A body of which nothing was used stays where it is.
+/// Forwards a request in `protocol`. A body of which nothing was used stays where it is.
 pub(crate) async fn forward(
     thread: &Rc<Thread>,
     backend: &BackendState,
+    protocol: BackendProtocol,
     head: &RequestHead<'_>,
     body: &mut Option<Inbound>,
     times: Times,
 ) -> Result<Answer, Rejection> {
-    let mut forwarding =
-        Forwarding { thread, backend, head, body, times, connect_until: None, tried: Vec::new(), resent: 0 };
+    let mut forwarding = Forwarding {
+        thread,
+        backend,
+        protocol,
+        head,
+        body,
+        times,
+        connect_until: None,
+        tried: Vec::new(),
+        resent: 0,
+    };
     let mut last = Rejection::NoEndpoints;
     while let Some(picked) = forwarding.pick() {
         let slot = picked.slot;
@@ -122,6 +132,7 @@ fn unconnected(why: Rejection) -> Try {
 struct Forwarding<'a> {
     thread: &'a Rc<Thread>,
     backend: &'a BackendState,
+    protocol: BackendProtocol,
     head: &'a RequestHead<'a>,
     /// Taken by a try; back here when the try didn't use it.
     body: &'a mut Option<Inbound>,
@@ -147,7 +158,7 @@ impl Forwarding<'_> {
     }
 
     async fn attempt(&mut self, picked: Picked) -> Try {
-        match self.backend.protocol() {
+        match self.protocol {
             BackendProtocol::Http1 => self.attempt_http1(picked).await,
             // In a box: idle connections keep the room of the largest request.
             BackendProtocol::H2c => Box::pin(self.attempt_http2(picked)).await,

@@ -95,7 +95,26 @@ impl Setup {
         filters: Vec<Filter>,
         timeouts: Timeouts,
     ) -> &mut Self {
-        let id = RouteId { kind: RouteKind::Http, name: ObjectName::new("test", name) };
+        self.rule_of(RouteKind::Http, name, listener, prefix, action, filters, timeouts)
+    }
+
+    /// A GRPCRoute for everything, on the listener `any`.
+    pub fn grpc_route(&mut self, name: &str, action: Action) -> &mut Self {
+        self.rule_of(RouteKind::Grpc, name, "any", "/", action, vec![], Timeouts::default())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of a route, for the few that set them all")]
+    fn rule_of(
+        &mut self,
+        kind: RouteKind,
+        name: &str,
+        listener: &str,
+        prefix: &str,
+        action: Action,
+        filters: Vec<Filter>,
+        timeouts: Timeouts,
+    ) -> &mut Self {
+        let id = RouteId { kind, name: ObjectName::new("test", name) };
         let path = PathMatch::Prefix(prefix.into());
         let matches = vec![Match { path, method: None, headers: vec![], query: vec![] }];
         let rule = Rule { name: None, matches, filters, action, timeouts };

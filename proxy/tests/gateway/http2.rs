@@ -2,7 +2,7 @@
 
 use crate::harness::{Backend, Setup, backend_id, ok, soon, to};
 use bytes::{Bytes, BytesMut};
-use headgate_proxy::model::BackendProtocol;
+use headgate_proxy::model::{Action, BackendProtocol, Failure};
 use http::{HeaderMap, Method, Request, Response, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
@@ -310,6 +310,47 @@ async fn an_answer_of_trailers_only_keeps_its_status() {
     let response = soon(client.send_request(get("http://a/"))).await.unwrap();
     assert_eq!(response.headers().get("grpc-status").unwrap(), "5");
     assert_eq!(whole(response).await.0, "");
+}
+
+/// A call, and its outcome: the body, or what `grpc-status` says with the head.
+async fn call(setup: &Setup) -> Result<String, u16> {
+    let mut client = connect(setup.start().address(80)).await;
+    let mut call = request(Method::POST, "http://example.com/pkg.Service/Method", Frames::empty());
+    call.headers_mut().insert("content-type", "application/grpc+proto".parse().unwrap());
+    let response = soon(client.send_request(call)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    match response.headers().get("grpc-status") {
+        Some(status) => {
+            assert_eq!(response.headers().get("content-type").unwrap(), "application/grpc");
+            Err(status.to_str().unwrap().parse().unwrap())
+        }
+        None => Ok(whole(response).await.0),
+    }
+}
+
+#[tokio::test]
+async fn grpc_calls_go_to_backends_that_do_not_say_what_they_speak() {
+    let backend = http2_backend(|_| async {
+        Response::new(Frames::of([data("called"), trailers("grpc-status", "0")]))
+    })
+    .await;
+    let mut setup = Setup::http();
+    setup.backend("plain", BackendProtocol::Http1, &[backend.address]).grpc_route("calls", to("plain"));
+    assert_eq!(call(&setup).await.unwrap(), "called");
+}
+
+#[tokio::test]
+async fn our_refusals_of_grpc_calls_are_statuses_of_grpc() {
+    const UNKNOWN: u16 = 2;
+    const UNIMPLEMENTED: u16 = 12;
+    const UNAVAILABLE: u16 = 14;
+    assert_eq!(call(&Setup::http()).await, Err(UNIMPLEMENTED));
+    let mut setup = Setup::http();
+    setup.backend("empty", BackendProtocol::H2c, &[]).grpc_route("calls", to("empty"));
+    assert_eq!(call(&setup).await, Err(UNAVAILABLE));
+    let mut setup = Setup::http();
+    setup.grpc_route("calls", Action::Fail(Failure::BackendNotFound));
+    assert_eq!(call(&setup).await, Err(UNKNOWN));
 }
 
 #[tokio::test]
