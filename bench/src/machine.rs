@@ -17,12 +17,18 @@ pub struct Machine {
     pub kernel: String,
     /// Commit that was measured, with `+` when the tree had changes.
     pub commit: String,
+    /// Cargo profile of the binary that was measured.
+    pub profile: String,
+    /// Version of the load generator.
+    pub wrk: String,
+    /// Runnable tasks, averaged over the minute before the run: figures of a busy machine are not to be trusted.
+    pub busy_before: f64,
     /// Seconds since the Unix epoch.
     pub time: u64,
 }
 
-/// Reads the machine's description.
-pub fn read() -> Result<Machine> {
+/// Reads the machine's description; `profile` is what the measured binary was built with.
+pub fn read(profile: &str) -> Result<Machine> {
     let info = fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
     let cpu = info
         .lines()
@@ -35,7 +41,18 @@ pub fn read() -> Result<Machine> {
     let commit =
         format!("{}{}", output("git", &["rev-parse", "--short", "HEAD"])?, if changed { "+" } else { "" });
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    Ok(Machine { cpu, cpus: std::thread::available_parallelism()?.get(), kernel, commit, time })
+    let average = fs::read_to_string("/proc/loadavg").context("/proc/loadavg")?;
+    let busy_before = average.split(' ').next().and_then(|one| one.parse().ok()).context("/proc/loadavg")?;
+    let cpus = std::thread::available_parallelism()?.get();
+    let profile = profile.to_owned();
+    Ok(Machine { cpu, cpus, kernel, commit, profile, wrk: wrk_version()?, busy_before, time })
+}
+
+/// `wrk -v` ends with 1 after it printed its version and its usage.
+fn wrk_version() -> Result<String> {
+    let done = Command::new("wrk").arg("-v").output().context("cannot run wrk (Debian package wrk)")?;
+    let text = String::from_utf8_lossy(&done.stdout);
+    Ok(text.split_whitespace().nth(1).context("wrk -v printed no version")?.to_owned())
 }
 
 /// Standard output of a command that must succeed, trimmed.

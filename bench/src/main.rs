@@ -22,6 +22,9 @@ struct Arguments {
     /// The `headgate` binary to measure (a release build).
     #[arg(long, default_value = "target/release/headgate")]
     headgate: PathBuf,
+    /// The profile it was built with, kept with the result.
+    #[arg(long, default_value = "release")]
+    profile: String,
     /// Rounds; in each every proxy is measured once. The median round counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -44,7 +47,7 @@ fn main() -> Result<()> {
             arguments.headgate.display()
         );
     }
-    let machine = machine::read()?;
+    let machine = machine::read(&arguments.profile)?;
     let work = machine::work_folder()?;
     let mut results = Vec::new();
     for scenario in scenario::all().iter().filter(|s| s.name.contains(&arguments.only)) {

@@ -41,6 +41,9 @@ pub struct Figure {
     pub cpu_micros: Vec<f64>,
     /// Requests per second, a value a round.
     pub rate: Vec<f64>,
+    /// Share of a CPU that the proxy used, a value a round. Below 0.9 it was not the bottleneck: then `rate` says
+    /// something of the load, and only `cpu_micros` of the proxy.
+    pub busy: Vec<f64>,
     /// Memory after the last round.
     pub pss_kib: u64,
 }
@@ -48,13 +51,15 @@ pub struct Figure {
 impl Figure {
     /// Nothing measured yet.
     pub fn new(peer: &'static str, version: &str) -> Self {
-        Self { peer, version: version.to_owned(), cpu_micros: Vec::new(), rate: Vec::new(), pss_kib: 0 }
+        let version = version.to_owned();
+        Self { peer, version, cpu_micros: Vec::new(), rate: Vec::new(), busy: Vec::new(), pss_kib: 0 }
     }
 
     /// Adds a round.
     pub fn add(&mut self, micros: f64, rate: f64) {
         self.cpu_micros.push(micros);
         self.rate.push(rate);
+        self.busy.push(micros * rate / 1e6);
     }
 }
 
@@ -73,13 +78,13 @@ impl Report {
     #[expect(clippy::print_stdout, reason = "the table is the program's output")]
     pub fn print(&self) {
         let m = &self.machine;
-        println!("{} ({} CPUs), Linux {}, commit {}", m.cpu, m.cpus, m.kernel, m.commit);
+        println!("{} ({} CPUs), Linux {}, commit {}, {} build", m.cpu, m.cpus, m.kernel, m.commit, m.profile);
         println!(
             "CPU µs per request of the whole proxy, median of the rounds; × is the ratio to nginx in this run"
         );
         println!(
-            "{:<18} {:<10} {:>9} {:>7} {:>19} {:>10} {:>9}",
-            "scenario", "proxy", "CPU µs", "×", "range", "req/s", "PSS MiB"
+            "{:<18} {:<10} {:>9} {:>7} {:>19} {:>10} {:>6} {:>9}",
+            "scenario", "proxy", "CPU µs", "×", "range", "req/s", "busy", "PSS MiB"
         );
         for outcome in &self.results {
             let base = outcome.figures.first().map_or(f64::NAN, |figure| median(&figure.cpu_micros));
@@ -88,13 +93,14 @@ impl Report {
                 let low = figure.cpu_micros.iter().copied().fold(f64::INFINITY, f64::min);
                 let high = figure.cpu_micros.iter().copied().fold(0.0, f64::max);
                 println!(
-                    "{:<18} {:<10} {:>9.2} {:>7.2} {:>19} {:>10.0} {:>9.1}",
+                    "{:<18} {:<10} {:>9.2} {:>7.2} {:>19} {:>10.0} {:>5.0}% {:>9.1}",
                     outcome.scenario,
                     figure.peer,
                     micros,
                     micros / base,
                     format!("{low:.2}–{high:.2}"),
                     median(&figure.rate),
+                    median(&figure.busy) * 100.0,
                     figure.pss_kib as f64 / 1024.0
                 );
             }
