@@ -14,7 +14,7 @@
 use crate::access_log::{Record, TlsInfo};
 use crate::body::{Broken, Inbound, Outbound, Source};
 use crate::connection::{Client, Switched};
-use crate::filter::{Origin, Outgoing};
+use crate::filter::{Admission, Cors, Origin, Outgoing};
 use crate::handshake::Version;
 use crate::headers::{self, Incoming, Upgrade, X_REQUEST_ID};
 use crate::host::Host;
@@ -113,6 +113,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 fn respond(client: &Rc<Client>, reply: Reply, mut finish: Finish) -> Response<Outbound> {
     finish.status = Some(reply.status);
     let mut headers = reply.headers;
+    finish.apply_cors(&mut headers);
     let close = reply.close || client.is_unwanted() || client.has_left_unread();
     if client.version == Version::Http1 && close && reply.switched.is_none() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -153,6 +154,16 @@ async fn serve(
     let upgrade = headers::prepare_request(&mut parts.headers, &incoming)?;
     finish.note_target(&host, &path, query, &parts.headers);
     let (rule, prefix_len) = find(client, &parts.method, &host, &path, query, &parts.headers, finish)?;
+    if let Some(cors) = rule.filters.cors()
+        && let Some(admission) = cors.admit(&parts.headers)
+    {
+        let answer = Cors::is_preflight(&parts.method, &parts.headers)
+            .then(|| cors.preflight(&parts.headers, &admission));
+        finish.origin = Some(Box::new(admission));
+        if let Some(answer) = answer {
+            return Ok(answered(&rule, StatusCode::NO_CONTENT, answer, client, body.take(), waits).await);
+        }
+    }
     let mut outgoing = Outgoing { headers: &mut parts.headers, path: Cow::Borrowed(&*path), prefix_len };
     rule.filters.apply_to_request(&mut outgoing);
     let split = match &rule.action {
@@ -162,7 +173,10 @@ async fn serve(
             let (scheme, port) = (client.scheme, client.gateway_port());
             let origin = Origin { scheme, host: host.name(), port, path: &path, prefix_len, query };
             let location = redirect.location(&origin).map_err(|_| Rejection::Internal)?;
-            return Ok(redirected(&rule, redirect.status(), location, client, body.take(), waits).await);
+            let mut headers = HeaderMap::with_capacity(4);
+            headers.insert(header::LOCATION, location);
+            headers.insert(header::CONTENT_LENGTH, 0.into());
+            return Ok(answered(&rule, redirect.status(), headers, client, body.take(), waits).await);
         }
     };
     let share = split.pick(client.thread.random());
@@ -285,17 +299,15 @@ fn reply(answer: Answer, rule: &Rule, share: &SplitBackend, upgrade: Upgrade) ->
     Reply { status, headers, source, close: false, switched }
 }
 
-async fn redirected(
+/// An answer of the rule itself, without a body.
+async fn answered(
     rule: &Rule,
     status: StatusCode,
-    location: HeaderValue,
+    mut headers: HeaderMap,
     client: &Rc<Client>,
     body: Option<Inbound>,
     waits: bool,
 ) -> Reply {
-    let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(header::LOCATION, location);
-    headers.insert(header::CONTENT_LENGTH, 0.into());
     rule.filters.apply_to_response(&mut headers);
     let close = drain(client, body, waits).await == Drained::No;
     Reply { status, headers, source: Source::Empty, close, switched: None }
@@ -342,6 +354,8 @@ pub(crate) struct Finish {
     began: Instant,
     status: Option<StatusCode>,
     rule: Option<Arc<Rule>>,
+    /// What the rule's CORS filter says to the request's origin.
+    origin: Option<Box<Admission>>,
     rejection: Option<Rejection>,
     received: Option<Rc<Cell<u64>>>,
     sent: u64,
@@ -387,6 +401,7 @@ impl Finish {
             began: Instant::now(),
             status: None,
             rule: None,
+            origin: None,
             rejection: None,
             received: None,
             sent: 0,
@@ -403,6 +418,15 @@ impl Finish {
             None => path.to_owned(),
         };
         line.request_id = headers.get(X_REQUEST_ID).cloned();
+    }
+
+    /// Tells a browser who may read the answer, whoever made it.
+    fn apply_cors(&mut self, headers: &mut HeaderMap) {
+        if let Some(admission) = self.origin.take()
+            && let Some(cors) = self.rule.as_ref().and_then(|rule| rule.filters.cors())
+        {
+            cors.apply(*admission, headers);
+        }
     }
 
     fn reject(&mut self, rejection: Rejection) {

@@ -37,6 +37,7 @@ pub mod http_route {
     pub use super::generated::httproutes::{
         HttpRoute, HttpRouteRules as Rule, HttpRouteRulesBackendRefs as BackendRef,
         HttpRouteRulesBackendRefsFilters as BackendFilter, HttpRouteRulesFilters as Filter,
+        HttpRouteRulesFiltersCors as Cors,
         HttpRouteRulesFiltersRequestHeaderModifier as RequestHeaderModifier,
         HttpRouteRulesFiltersRequestRedirect as RequestRedirect,
         HttpRouteRulesFiltersRequestRedirectPath as RedirectPath,

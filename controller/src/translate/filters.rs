@@ -4,12 +4,15 @@
 //! weren't there (API documentation of `HTTPRouteFilter`).
 
 use crate::api::http_route::{
-    BackendFilter, Filter as ApiFilter, FilterType, RedirectPathType, RedirectScheme, RequestHeaderModifier,
-    RequestRedirect, ResponseHeaderModifier, RewritePathType, UrlRewrite,
+    BackendFilter, Cors as ApiCors, Filter as ApiFilter, FilterType, RedirectPathType, RedirectScheme,
+    RequestHeaderModifier, RequestRedirect, ResponseHeaderModifier, RewritePathType, UrlRewrite,
 };
 use crate::status::Reason;
 use headgate_proxy::filter::{check, check_redirect};
-use headgate_proxy::model::{Filter, HeaderEdits, PathRewrite, Redirect, Rewrite, Scheme};
+use headgate_proxy::model::{Cors, Filter, HeaderEdits, PathRewrite, Redirect, Rewrite, Scheme};
+
+/// `maxAge` of CORS, in seconds, where none is set (the CRD's default).
+const DEFAULT_MAX_AGE: u32 = 5;
 
 /// What a list of filters says.
 #[derive(Debug, Default)]
@@ -35,7 +38,7 @@ pub(super) fn translate(from: &[ApiFilter], prefixes_only: bool) -> Result<Filte
     }
     let rewrite = filters.steps.iter().find_map(|step| match step {
         Filter::Rewrite(rewrite) => Some(rewrite),
-        Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) => None,
+        Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) | Filter::Cors(_) => None,
     });
     let incompatible = |why: &str| (Reason::IncompatibleFilters, format!("filters: {why}"));
     if rewrite.is_some() && filters.redirect.is_some() {
@@ -79,7 +82,7 @@ fn one(from: &ApiFilter) -> Result<One, String> {
         }
         FilterType::RequestMirror => return Err(not_yet("RequestMirror")),
         FilterType::ExtensionRef => return Err(not_yet("ExtensionRef")),
-        FilterType::Cors => return Err(not_yet("CORS")),
+        FilterType::Cors => Filter::Cors(cors(part(from.cors.as_ref(), "cors")?)),
         FilterType::ExternalAuth => return Err(not_yet("ExternalAuth")),
     };
     check(&step)?;
@@ -112,6 +115,19 @@ macro_rules! edits {
 
 edits!(request_edits: RequestHeaderModifier);
 edits!(response_edits: ResponseHeaderModifier);
+
+fn cors(from: &ApiCors) -> Cors {
+    let list =
+        |list: &Option<Vec<String>>| list.iter().flatten().map(|entry| entry.as_str().into()).collect();
+    Cors {
+        origins: list(&from.allow_origins),
+        credentials: from.allow_credentials.unwrap_or_default(),
+        methods: list(&from.allow_methods),
+        headers: list(&from.allow_headers),
+        expose_headers: list(&from.expose_headers),
+        max_age: from.max_age.and_then(|age| age.try_into().ok()).unwrap_or(DEFAULT_MAX_AGE),
+    }
+}
 
 fn rewrite(from: &UrlRewrite) -> Result<Rewrite, String> {
     let path = from.path.as_ref().map(|path| match path.r#type {

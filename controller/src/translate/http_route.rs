@@ -12,7 +12,7 @@ use crate::api::route::Route as ApiRoute;
 use crate::cluster::Kind;
 use crate::status::Reason;
 use headgate_proxy::model::{
-    Action, Backend, Failure, Match, ObjectName, PathMatch, Route, RouteId, RouteKind, Rule, Target,
+    Action, Backend, Failure, Filter, Match, ObjectName, PathMatch, Route, RouteId, RouteKind, Rule, Target,
     Timeouts, WeightedBackend,
 };
 use std::borrow::Borrow;
@@ -157,6 +157,10 @@ fn forward(
         if own.redirect.is_some() {
             let why = "filters: a backend can't redirect; use the rule's filters".to_owned();
             return Err(here((Reason::IncompatibleFilters, why)));
+        }
+        if own.steps.iter().any(|step| matches!(step, Filter::Cors(_))) {
+            let why = "filters: CORS is not supported on a backend; use the rule's filters".to_owned();
+            return Err(here((Reason::UnsupportedValue, why)));
         }
         let target = match backend_ref::resolve(lookup, origin.kind.name(), origin.namespace, reference) {
             Ok(backend) => {

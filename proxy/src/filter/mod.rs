@@ -5,10 +5,12 @@
 //! Filters see the request as it goes to the backend: fields after [`crate::headers::prepare_request`], where Host is
 //! the host it goes to.
 
+mod cors;
 mod header_edits;
 mod redirect;
 mod rewrite;
 
+pub use cors::{Admission, Cors};
 pub use redirect::{Origin, Redirect};
 
 use crate::model;
@@ -38,6 +40,7 @@ struct Steps {
     request: Box<[RequestStep]>,
     /// Those that act after it, in order.
     response: Box<[Edits]>,
+    cors: Option<Cors>,
 }
 
 #[derive(Debug)]
@@ -52,7 +55,7 @@ impl Filters {
         if from.is_empty() {
             return Ok(Self(None));
         }
-        let (mut request, mut response) = (Vec::new(), Vec::new());
+        let (mut request, mut response, mut cors) = (Vec::new(), Vec::new(), None);
         for filter in from {
             match filter {
                 model::Filter::RequestHeaders(edits) => {
@@ -62,9 +65,15 @@ impl Filters {
                 model::Filter::Rewrite(rewrite) => {
                     request.push(RequestStep::Rewrite(Rewrite::compile(rewrite)?))
                 }
+                model::Filter::Cors(from) => cors = Some(Cors::compile(from)?),
             }
         }
-        Ok(Self(Some(Box::new(Steps { request: request.into(), response: response.into() }))))
+        Ok(Self(Some(Box::new(Steps { request: request.into(), response: response.into(), cors }))))
+    }
+
+    /// The CORS filter, if there is one.
+    pub fn cors(&self) -> Option<&Cors> {
+        self.0.as_ref()?.cors.as_ref()
     }
 
     /// Changes a request before it goes to the backend.

@@ -13,6 +13,29 @@ pub enum Filter {
     ResponseHeaders(HeaderEdits),
     /// Changes host or path before the request goes to the backend.
     Rewrite(Rewrite),
+    /// Tells browsers which origins may read answers, and answers their preflight requests. At most one, on a rule.
+    Cors(Cors),
+}
+
+/// `CORS`. Empty lists say nothing; `*` allows whatever is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Cors {
+    /// `*`, or `scheme://host[:port]`, where the host may be `*` or begin with `*.`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<Text>,
+    /// Whether requests may carry cookies and the like.
+    pub credentials: bool,
+    /// Methods, or `*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<Text>,
+    /// Names of request header fields, or `*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<Text>,
+    /// Names of response header fields that scripts may read, or `*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expose_headers: Vec<Text>,
+    /// Seconds for which a browser may remember the answer to a preflight request.
+    pub max_age: u32,
 }
 
 /// Edits to header fields: `set` replaces or adds, then `add` appends, then `remove` deletes. Names are in lower case.

@@ -7,6 +7,7 @@
 
 mod bad_backends;
 mod configuration;
+mod cors;
 mod drain;
 mod harness;
 mod http1;
