@@ -18,22 +18,63 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
-/// The body of a client's request.
+/// Frames by which a copy of a body may be behind.
+const COPIED: usize = 16;
+
+/// The body of a client's request, or a copy of it.
 pub(crate) struct Inbound {
-    body: Incoming,
-    client: Rc<Client>,
+    from: From,
     received: Rc<Cell<u64>>,
     /// Whether all of it was read: a chunked body doesn't know by itself.
     ended: bool,
     /// None: it may take its time.
     pace: Option<Pace>,
+    /// Who gets a copy. Most bodies aren't copied.
+    copies: Option<Box<Copies>>,
+}
+
+/// Where a request body comes from.
+enum From {
+    Client(Incoming, Rc<Client>),
+    // In a box: copies are few, and bodies are moved often.
+    Copy(Box<Copy>),
+}
+
+/// A body of which each piece comes when another one has had it.
+struct Copy {
+    pieces: mpsc::Receiver<Piece>,
+    /// That of the original when it was copied.
+    hint: SizeHint,
+}
+
+/// Those who get copies.
+#[derive(Default)]
+struct Copies(Vec<mpsc::Sender<Piece>>);
+
+impl Copies {
+    /// `None` is the end. A copy that is too far behind gets no more, and breaks.
+    fn feed(&mut self, frame: Option<&Frame<Bytes>>) {
+        self.0.retain(|copy| {
+            let piece = frame.map_or(Some(Piece::End), duplicate);
+            piece.is_some_and(|piece| copy.try_send(piece).is_ok())
+        });
+    }
+}
+
+/// A piece of a body that is copied.
+enum Piece {
+    Frame(Frame<Bytes>),
+    /// All of it was there.
+    End,
 }
 
 /// How long a client let us wait for its body.
 #[derive(Default)]
 struct Pace {
-    waited: Duration,
+    /// Microseconds.
+    waited: u64,
     since: Option<Instant>,
 }
 
@@ -46,9 +87,10 @@ impl Pace {
     /// Whether a body comes too slowly of which `received` bytes have come. Waiting for `free` is allowed.
     fn is_too_slow(&mut self, received: u64, free: Duration) -> bool {
         let Some(since) = self.since.take() else { return false };
-        self.waited += since.elapsed();
-        let expected = self.waited.as_millis() * u128::from(limits::BODY_RATE) / 1000;
-        self.waited > free && u128::from(received) < expected
+        let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.waited = self.waited.saturating_add(waited);
+        let expected = u128::from(self.waited) * u128::from(limits::BODY_RATE) / 1_000_000;
+        Duration::from_micros(self.waited) > free && u128::from(received) < expected
     }
 }
 
@@ -61,6 +103,9 @@ pub(crate) enum Broken {
     /// It comes so slowly that it may be meant to hold us up.
     #[error("slower than {} bytes a second", limits::BODY_RATE)]
     TooSlow,
+    /// It is a copy, and the original broke off, or was too fast.
+    #[error("the original broke off, or was too fast")]
+    Copy,
 }
 
 impl Inbound {
@@ -71,7 +116,19 @@ impl Inbound {
         }
         let grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
         let pace = (!headers.get(CONTENT_TYPE).is_some_and(grpc)).then(Pace::default);
-        Some(Self { body, client: client.clone(), received: Rc::default(), ended: false, pace })
+        Some(Self::of(From::Client(body, client.clone()), pace))
+    }
+
+    fn of(from: From, pace: Option<Pace>) -> Self {
+        Self { from, received: Rc::default(), ended: false, pace, copies: None }
+    }
+
+    /// A body of which each frame comes when this one has had it. It breaks when it falls more than [`COPIED`] frames
+    /// behind: this one never waits.
+    pub(crate) fn copy(&mut self) -> Self {
+        let (sender, pieces) = mpsc::channel(COPIED);
+        self.copies.get_or_insert_default().0.push(sender);
+        Self::of(From::Copy(Box::new(Copy { pieces, hint: self.size_hint() })), None)
     }
 
     /// How many bytes have come; goes on counting.
@@ -86,7 +143,17 @@ impl Body for Inbound {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+        let (body, client) = match &mut this.from {
+            From::Client(body, client) => (body, client),
+            From::Copy(copy) => {
+                return Poll::Ready(match ready!(copy.pieces.poll_recv(cx)) {
+                    Some(Piece::Frame(frame)) => Some(Ok(frame)),
+                    Some(Piece::End) => None,
+                    None => Some(Err(Broken::Copy)),
+                });
+            }
+        };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
             this.pace.iter_mut().for_each(Pace::wait);
             return Poll::Pending;
         };
@@ -99,27 +166,48 @@ impl Body for Inbound {
             && let Some(data) = frame.data_ref()
         {
             this.received.set(this.received.get() + data.len() as u64);
-            let free = this.client.thread.limits.slow_body;
+            let free = client.thread.limits.slow_body;
             if this.pace.as_mut().is_some_and(|pace| pace.is_too_slow(this.received.get(), free)) {
                 return Poll::Ready(Some(Err(Broken::TooSlow)));
             }
+        }
+        if let Some(copies) = &mut this.copies
+            && !matches!(frame, Some(Err(_)))
+        {
+            copies.feed(frame.as_ref().and_then(|frame| frame.as_ref().ok()));
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Broken::Http)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.from {
+            From::Client(body, _) => body.is_end_stream(),
+            From::Copy(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.from {
+            From::Client(body, _) => body.size_hint(),
+            From::Copy(copy) => copy.hint,
+        }
     }
+}
+
+/// Frames can't be cloned: nobody knows what else may be in them one day.
+fn duplicate(frame: &Frame<Bytes>) -> Option<Piece> {
+    let data = frame.data_ref().map(|data| Frame::data(data.clone()));
+    let same = data.or_else(|| frame.trailers_ref().map(|fields| Frame::trailers(fields.clone())));
+    same.map(Piece::Frame)
 }
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        if !self.ended && !self.body.is_end_stream() {
-            self.client.left_unread();
+        if let From::Client(body, client) = &self.from
+            && !self.ended
+            && !body.is_end_stream()
+        {
+            client.left_unread();
         }
     }
 }

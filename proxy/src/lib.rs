@@ -15,6 +15,7 @@ pub mod host;
 mod limits;
 mod listener;
 pub mod metrics;
+mod mirror;
 pub mod model;
 pub mod path;
 pub mod rejection;

@@ -19,11 +19,13 @@ use crate::handshake::Version;
 use crate::headers::{self, Incoming, Upgrade, X_REQUEST_ID};
 use crate::host::Host;
 use crate::limits;
+use crate::mirror;
 use crate::model::{BackendId, BackendProtocol, ListenerId, RouteKind};
 use crate::path::{check_query, normalise};
 use crate::rejection::{Malformed, Rejection};
 use crate::router::{Action, Head, Rule, SplitBackend};
 use crate::timer::{Deadline, Timer};
+use crate::upstream::BackendState;
 use crate::upstream::forward::{self, Answer, Times, forward};
 use crate::upstream::h1::{CutShort, Framing, RequestHead};
 use crate::upstream::upgrade::Carried;
@@ -192,6 +194,10 @@ async fn serve(
         expecting: waits,
         websocket: upgrade == Upgrade::WebSocket,
     };
+    if rule.mirrors.len() + share.mirrors.len() > 0 {
+        let mirrors = rule.mirrors.iter().chain(&share.mirrors);
+        mirror::send(&client.thread, mirrors, |backend| protocol(&rule, backend), &head, body);
+    }
     let answer = forward_to(client, &rule, share, &head, body, finish).await?;
     Ok(reply(answer, &rule, share, upgrade))
 }
@@ -273,16 +279,20 @@ async fn forward_to(
         request: rule.timeouts.request.map_or(Deadline::NEVER, |bound| wheel.after(bound)),
         attempt: rule.timeouts.backend_request,
     };
-    let protocol = match rule.id.route.kind {
-        RouteKind::Http => backend.protocol(),
-        // gRPC is HTTP/2, and a Service of it seldom says so.
-        RouteKind::Grpc => BackendProtocol::H2c,
-    };
-    let answer = forward(&client.thread, backend, protocol, head, body, times).await?;
+    let answer = forward(&client.thread, backend, protocol(rule, backend), head, body, times).await?;
     if let Some(line) = &mut finish.line {
         line.endpoint = Some(answer.endpoint);
     }
     Ok(answer)
+}
+
+/// What is spoken to a backend of a rule.
+fn protocol(rule: &Rule, backend: &BackendState) -> BackendProtocol {
+    match rule.id.route.kind {
+        RouteKind::Http => backend.protocol(),
+        // gRPC is HTTP/2, and a Service of it seldom says so.
+        RouteKind::Grpc => BackendProtocol::H2c,
+    }
 }
 
 fn reply(answer: Answer, rule: &Rule, share: &SplitBackend, upgrade: Upgrade) -> Reply {
@@ -445,7 +455,7 @@ impl Finish {
             CutShort::Closed | CutShort::Io(_) | CutShort::Http2(_) => Rejection::UpstreamClosed,
             CutShort::Malformed(_) => Rejection::UpstreamProtocol,
             CutShort::Timeout => Rejection::UpstreamTimeout,
-            CutShort::Client(Broken::Http(_)) => Rejection::Malformed(Malformed::Body),
+            CutShort::Client(Broken::Http(_) | Broken::Copy) => Rejection::Malformed(Malformed::Body),
             CutShort::Client(Broken::TooSlow) => Rejection::BodyTimeout,
         });
     }

@@ -55,6 +55,8 @@ pub(crate) struct Thread {
     pub(crate) limits: Limits,
     /// Whether clients are asked to go elsewhere.
     pub(crate) unready: Cell<bool>,
+    /// Copies of requests under way.
+    pub(crate) mirrored: Cell<usize>,
     reader: RefCell<Reader>,
     random: Cell<u64>,
 }
@@ -132,6 +134,7 @@ async fn work(parts: Parts) {
         log,
         limits,
         unready: Cell::new(false),
+        mirrored: Cell::new(0),
         reader: RefCell::new(reader),
         // Never 0, which xorshift would stay at.
         random: Cell::new(RandomState::new().hash_one(0) | 1),

@@ -39,6 +39,7 @@ pub mod http_route {
         HttpRouteRulesBackendRefsFilters as BackendFilter, HttpRouteRulesFilters as Filter,
         HttpRouteRulesFiltersCors as Cors,
         HttpRouteRulesFiltersRequestHeaderModifier as RequestHeaderModifier,
+        HttpRouteRulesFiltersRequestMirror as RequestMirror,
         HttpRouteRulesFiltersRequestRedirect as RequestRedirect,
         HttpRouteRulesFiltersRequestRedirectPath as RedirectPath,
         HttpRouteRulesFiltersRequestRedirectPathType as RedirectPathType,

@@ -5,7 +5,8 @@
 
 use crate::api::http_route::{
     BackendFilter, Cors as ApiCors, Filter as ApiFilter, FilterType, RedirectPathType, RedirectScheme,
-    RequestHeaderModifier, RequestRedirect, ResponseHeaderModifier, RewritePathType, UrlRewrite,
+    RequestHeaderModifier, RequestMirror, RequestRedirect, ResponseHeaderModifier, RewritePathType,
+    UrlRewrite,
 };
 use crate::status::Reason;
 use headgate_proxy::filter::{check, check_redirect};
@@ -21,6 +22,8 @@ pub(super) struct Filters {
     pub(super) steps: Vec<Filter>,
     /// Answers instead of forwarding.
     pub(super) redirect: Option<Redirect>,
+    /// Who gets copies, with the position of the filter.
+    pub(super) mirrors: Vec<(usize, RequestMirror)>,
 }
 
 /// Why filters can't be honoured: for the condition, with the field relative to the rule.
@@ -34,11 +37,12 @@ pub(super) fn translate(from: &[ApiFilter], prefixes_only: bool) -> Result<Filte
         match one(filter).map_err(unsupported)? {
             One::Step(step) => filters.steps.push(step),
             One::Redirect(redirect) => filters.redirect = Some(redirect),
+            One::Mirror(mirror) => filters.mirrors.push((n, mirror)),
         }
     }
     let rewrite = filters.steps.iter().find_map(|step| match step {
         Filter::Rewrite(rewrite) => Some(rewrite),
-        Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) | Filter::Cors(_) => None,
+        Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) | Filter::Cors(_) | Filter::Mirror(_) => None,
     });
     let incompatible = |why: &str| (Reason::IncompatibleFilters, format!("filters: {why}"));
     if rewrite.is_some() && filters.redirect.is_some() {
@@ -62,6 +66,7 @@ pub(super) fn of_backend(from: &[BackendFilter]) -> Result<Vec<ApiFilter>, Refus
 enum One {
     Step(Filter),
     Redirect(Redirect),
+    Mirror(RequestMirror),
 }
 
 fn one(from: &ApiFilter) -> Result<One, String> {
@@ -80,13 +85,34 @@ fn one(from: &ApiFilter) -> Result<One, String> {
             check_redirect(&redirect)?;
             return Ok(One::Redirect(redirect));
         }
-        FilterType::RequestMirror => return Err(not_yet("RequestMirror")),
+        FilterType::RequestMirror => {
+            let mirror = part(from.request_mirror.as_ref(), "requestMirror")?;
+            return Ok(One::Mirror(mirror.clone()));
+        }
         FilterType::ExtensionRef => return Err(not_yet("ExtensionRef")),
         FilterType::Cors => Filter::Cors(cors(part(from.cors.as_ref(), "cors")?)),
         FilterType::ExternalAuth => return Err(not_yet("ExternalAuth")),
     };
     check(&step)?;
     Ok(One::Step(step))
+}
+
+/// How many of how many requests a mirror gets.
+pub(super) fn share(mirror: &RequestMirror) -> Result<(u32, u32), String> {
+    let read = |value: i32, field: &str| {
+        u32::try_from(value).map_err(|_| format!("requestMirror.{field}: {value} is negative"))
+    };
+    let (numerator, denominator) = match (&mirror.fraction, mirror.percent) {
+        (Some(fraction), _) => (
+            read(fraction.numerator, "fraction.numerator")?,
+            read(fraction.denominator.unwrap_or(100), "fraction.denominator")?,
+        ),
+        (None, percent) => (read(percent.unwrap_or(100), "percent")?, 100),
+    };
+    match denominator >= 1 && numerator <= denominator {
+        true => Ok((numerator, denominator)),
+        false => Err(format!("requestMirror: {numerator} of {denominator} requests is more than all")),
+    }
 }
 
 fn not_yet(kind: &str) -> String {

@@ -18,6 +18,7 @@ mod listener;
 mod lookup;
 mod matches;
 mod route;
+mod rule;
 
 pub(crate) use class::{named as named_parameters, parameters as class_parameters};
 pub(crate) use gateway::{pod_port, service_of};

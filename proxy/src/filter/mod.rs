@@ -65,6 +65,8 @@ impl Filters {
                 model::Filter::Rewrite(rewrite) => {
                     request.push(RequestStep::Rewrite(Rewrite::compile(rewrite)?))
                 }
+                // Not a step on the way, but a way of its own: the router compiles it.
+                model::Filter::Mirror(_) => {}
                 model::Filter::Cors(from) => cors = Some(Cors::compile(from)?),
             }
         }

@@ -1,7 +1,7 @@
 //! What a rule does to a request or response on its way. A new kind of filter is a variant of [`Filter`]; every
 //! `match` on it then says what is missing.
 
-use super::Text;
+use super::{BackendId, Text};
 use serde::Serialize;
 
 /// A processing step, applied in the order of the rule's list.
@@ -15,6 +15,19 @@ pub enum Filter {
     Rewrite(Rewrite),
     /// Tells browsers which origins may read answers, and answers their preflight requests. At most one, on a rule.
     Cors(Cors),
+    /// Copies requests to another backend.
+    Mirror(Mirror),
+}
+
+/// `RequestMirror`: that backend gets a copy of `numerator` of each `denominator` requests; its answers are discarded.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mirror {
+    /// A backend of the model.
+    pub backend: BackendId,
+    /// At most the denominator.
+    pub numerator: u32,
+    /// At least 1.
+    pub denominator: u32,
 }
 
 /// `CORS`. Empty lists say nothing; `*` allows whatever is asked for.

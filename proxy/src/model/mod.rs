@@ -16,7 +16,7 @@ mod matches;
 mod route;
 
 pub use backend::{Backend, BackendProtocol, Endpoint, EndpointSet};
-pub use filter::{Cors, Filter, HeaderEdits, PathRewrite, Redirect, Rewrite, Scheme};
+pub use filter::{Cors, Filter, HeaderEdits, Mirror, PathRewrite, Redirect, Rewrite, Scheme};
 pub use id::{BackendId, BackendKind, ListenerId, ObjectName, PortId, RouteId, RouteKind, Text};
 pub use listener::{Certificate, HostPattern, Listener, Port, PortProtocol, Redacted, Tls};
 pub use matches::{Match, PathMatch, StringMatch, ValueMatch};

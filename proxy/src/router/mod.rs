@@ -13,7 +13,7 @@ mod shards;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use rule::{Action, Rule, RuleId, Split, SplitBackend};
+pub use rule::{Action, Mirror, Rule, RuleId, Split, SplitBackend};
 pub(crate) use rule::{CompiledRoute, Context};
 
 use crate::model::{self, HostPattern, ListenerId, PortId, PortProtocol};

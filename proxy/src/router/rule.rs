@@ -46,6 +46,8 @@ pub struct Rule {
     pub id: RuleId,
     /// Steps for each request and response.
     pub filters: Filters,
+    /// Who gets copies of requests.
+    pub mirrors: Box<[Mirror]>,
     /// What happens to the request.
     pub action: Action,
     /// Bounds on the time it may take.
@@ -79,6 +81,39 @@ pub struct SplitBackend {
     pub target: Result<Arc<BackendState>, Rejection>,
     /// Steps for requests that go there, after the rule's.
     pub filters: Filters,
+    /// Who gets copies of them, besides the rule's.
+    pub mirrors: Box<[Mirror]>,
+}
+
+/// Who gets copies of requests.
+#[derive(Debug)]
+pub struct Mirror {
+    /// Where they go.
+    pub backend: Arc<BackendState>,
+    numerator: u32,
+    denominator: u32,
+}
+
+impl Mirror {
+    /// Whether a request gets copied, given a uniformly random number.
+    pub fn wants(&self, random: u32) -> bool {
+        (u64::from(random) * u64::from(self.denominator)) >> 32 < u64::from(self.numerator)
+    }
+
+    fn compile(from: &[model::Filter], context: &mut Context<'_>) -> Box<[Self]> {
+        let mirror = |filter: &model::Filter| match filter {
+            model::Filter::Mirror(from) => Some(Self {
+                backend: context.backend(&from.backend),
+                numerator: from.numerator,
+                denominator: from.denominator,
+            }),
+            model::Filter::RequestHeaders(_)
+            | model::Filter::ResponseHeaders(_)
+            | model::Filter::Rewrite(_)
+            | model::Filter::Cors(_) => None,
+        };
+        from.iter().filter_map(mirror).collect()
+    }
 }
 
 impl Split {
@@ -105,7 +140,7 @@ impl Split {
         if backends.is_empty() {
             // Gateway API, HTTPBackendRef.weight: nothing to forward to is a 500.
             let target = Err(Rejection::Config(Failure::NoBackends));
-            backends.push((1, SplitBackend { target, filters: Filters::default() }));
+            backends.push((1, SplitBackend { target, filters: Filters::default(), mirrors: Box::default() }));
         }
         Self { backends: backends.into() }
     }
@@ -118,10 +153,11 @@ impl SplitBackend {
             model::Target::Fail(failure) => Err(Rejection::Config(*failure)),
         };
         match Filters::compile(&from.filters) {
-            Ok(filters) => Self { target, filters },
+            Ok(filters) => Self { target, filters, mirrors: Mirror::compile(&from.filters, context) },
             Err(error) => {
                 tracing::error!(%error, "a backend's filter can't be compiled: its share answers 500");
-                Self { target: Err(Rejection::Config(Failure::InvalidFilter)), filters: Filters::default() }
+                let target = Err(Rejection::Config(Failure::InvalidFilter));
+                Self { target, filters: Filters::default(), mirrors: Box::default() }
             }
         }
     }
@@ -197,8 +233,9 @@ fn compile_rule(
         }
     }
     let (filters, action) = compile_steps(from, broken, &id, context);
+    let mirrors = Mirror::compile(&from.filters, context);
     let metrics = context.metrics.rule(&id.route, index, id.name.as_ref());
-    let rule = Arc::new(Rule { id, filters, action, timeouts: from.timeouts, metrics });
+    let rule = Arc::new(Rule { id, filters, mirrors, action, timeouts: from.timeouts, metrics });
     candidates.extend(
         matches.into_iter().map(|(rank, path, conditions)| {
             Arc::new(Candidate { rank, path, conditions, rule: rule.clone() })

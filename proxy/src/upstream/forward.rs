@@ -311,7 +311,7 @@ fn rejection(failure: &Failure) -> Rejection {
     match failure {
         Failure::Closed(_) => Rejection::UpstreamClosed,
         Failure::Malformed(_) => Rejection::UpstreamProtocol,
-        Failure::Client(Broken::Http(_)) => Rejection::Malformed(Malformed::Body),
+        Failure::Client(Broken::Http(_) | Broken::Copy) => Rejection::Malformed(Malformed::Body),
         Failure::Client(Broken::TooSlow) | Failure::ClientStalled => Rejection::BodyTimeout,
         Failure::Timeout => Rejection::UpstreamTimeout,
         Failure::RequestTimeout => Rejection::RequestTimeout,

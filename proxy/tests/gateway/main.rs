@@ -12,6 +12,7 @@ mod drain;
 mod harness;
 mod http1;
 mod http2;
+mod mirror;
 mod timeouts;
 mod tls;
 mod websocket;
