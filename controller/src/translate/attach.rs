@@ -37,10 +37,7 @@ pub(super) fn attach(
     };
     let candidates: Vec<&View> = gateway.listeners.iter().filter(named).collect();
     if candidates.is_empty() {
-        return Err((
-            Reason::NoMatchingParent,
-            "no listener of the Gateway has this sectionName and port".to_owned(),
-        ));
+        return Err((Reason::NoMatchingParent, nowhere(gateway, parent)));
     }
     let mut refusal = None;
     let mut allowed = Vec::with_capacity(candidates.len());
@@ -70,6 +67,19 @@ pub(super) fn attach(
         return Err((Reason::NoMatchingListenerHostname, why));
     }
     Ok(taken)
+}
+
+/// Says what a reference asks for, and what there is.
+fn nowhere(gateway: &GatewayView, parent: &ParentRef) -> String {
+    let asked = match (parent.section_name.as_deref(), parent.port) {
+        (Some(name), Some(port)) => format!("sectionName {name} and port {port}"),
+        (Some(name), None) => format!("sectionName {name}"),
+        (None, Some(port)) => format!("port {port}"),
+        (None, None) => return "the Gateway has no listener".to_owned(),
+    };
+    let listener = |listener: &View| format!("{} ({})", listener.id.name, listener.port);
+    let there: Vec<_> = gateway.listeners.iter().map(listener).collect();
+    format!("no listener of the Gateway has {asked}; it has {}", there.join(", "))
 }
 
 fn allows(lookup: &mut Lookup<'_>, listener: &View, namespace: &str) -> bool {

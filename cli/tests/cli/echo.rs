@@ -1,14 +1,12 @@
 //! `headgate echo` as a process: what it answers over HTTP/1.1 and HTTP/2, over a WebSocket, and how it ends.
 
-#[path = "process/mod.rs"]
-mod process;
-
+use crate::process::Process;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use process::Process;
+
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -1,0 +1,89 @@
+//! Every folder under examples/ does what it is there for: nothing in it is refused, and the quickstart answers.
+
+use crate::client::{Connection, get, until};
+use crate::manifests::{examples, quickstart};
+use crate::process::{Echo, Port, Process, output};
+use crate::translation::{conditions, translate};
+use std::collections::BTreeSet;
+use std::fs;
+
+fn folders() -> BTreeSet<String> {
+    let entries = fs::read_dir(examples()).expect("it is there").map(|entry| entry.expect("readable"));
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    folders.map(|entry| entry.file_name().into_string().expect("text")).collect()
+}
+
+#[test]
+fn nothing_in_them_is_refused() {
+    for folder in folders() {
+        let paths = match folder.as_str() {
+            // Deployments are for clusters: see below.
+            "cluster" => continue,
+            "quickstart" => vec![examples().join("quickstart")],
+            folder => vec![examples().join("quickstart/backends.yaml"), examples().join(folder)],
+        };
+        let translated = translate(&paths);
+        let conditions = conditions(&translated);
+        let bad: Vec<_> = conditions.iter().filter(|condition| !condition.is_good()).collect();
+        assert!(bad.is_empty(), "{folder}: {bad:#?}");
+        let served = ["Gateway ", "Route "].map(|kind| conditions.iter().any(|told| told.of.contains(kind)));
+        assert_eq!(served, [true, true], "{folder} has a Gateway and a route: {conditions:#?}");
+        let backends = translated["endpoints"].as_object().map_or(0, serde_json::Map::len);
+        assert!(backends > 0, "{folder} reaches a backend");
+    }
+}
+
+#[test]
+fn the_ones_of_a_cluster_are_services_with_their_pods() {
+    let done = output(["translate".as_ref(), "-f".as_ref(), examples().join("cluster").as_os_str()]);
+    let said = String::from_utf8(done.stderr).expect("text");
+    let errors: Vec<_> = said.lines().filter(|line| line.contains("backends.yaml:")).collect();
+    assert_eq!(errors.len(), 3, "{said}");
+    for error in errors {
+        assert!(error.contains("kind Deployment.apps is not read from files"), "{error}");
+    }
+    let text = fs::read_to_string(examples().join("cluster/backends.yaml")).expect("text");
+    for service in ["shop", "web-v1", "web-v2"] {
+        assert!(text.contains(&format!("kind: Service\nmetadata:\n  name: {service}\n")), "{service}");
+    }
+}
+
+#[test]
+fn the_readme_lists_all() {
+    let readme = fs::read_to_string(examples().join("README.md")).expect("text");
+    for folder in folders() {
+        assert!(readme.contains(&format!("| [{folder}]({folder}) |")), "{folder}");
+    }
+}
+
+#[test]
+fn the_quickstart_answers_what_its_comments_say() {
+    let backends = ["shop", "web-v1", "web-v2"].map(Echo::start);
+    let port = Port::reserve();
+    let folder = quickstart(port.number, backends.each_ref().map(|backend| backend.port));
+    let mut headgate =
+        Process::start(["run", "--admin-address=127.0.0.1:0", "-f", &folder.path().display().to_string()]);
+    headgate.line_with("serving");
+
+    let cart = get(port.number, "a.example", "/shop/cart").echo();
+    assert_eq!((&cart["name"], &cart["path"]), (&"shop".into(), &"/shop/cart".into()));
+    let mut connection = Connection::open(port.number).expect("it listens");
+    for _ in 0..10 {
+        let canary = connection.get("a.example", "/web", "x-canary: true\r\n").echo();
+        assert_eq!(canary["name"], "web-v2");
+    }
+    for name in ["web-v1", "web-v2"] {
+        until(port.number, "a.example", "/web", |answer| answer.echo()["name"] == name);
+    }
+    let moved = connection.get("a.example", "/old/cart", "");
+    assert_eq!(moved.status, 301);
+    let location = format!("http://a.example:{}/shop/cart", port.number);
+    assert_eq!(moved.field("location"), Some(location.as_str()));
+    assert_eq!(get(port.number, "a.example", "/api/cart").echo()["path"], "/cart");
+    assert_eq!(get(port.number, "a.example", "/nowhere").status, 404);
+
+    headgate.signal("TERM");
+    let (status, rest) = headgate.ended();
+    assert_eq!(status.code(), Some(0), "{rest}");
+    assert!(rest.contains("stopped"), "{rest}");
+}
