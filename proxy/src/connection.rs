@@ -6,7 +6,7 @@
 
 use crate::body::Outbound;
 use crate::drain::Stay;
-use crate::handshake::{self, Ready, Tls, Transport, Version};
+use crate::handshake::{self, Ready, Tls, Version};
 use crate::headers::Forwarding;
 use crate::limits;
 use crate::model::{PortProtocol, Scheme};
@@ -15,6 +15,7 @@ use crate::request::{self, Finish};
 use crate::router::PortTable;
 use crate::runtime::Thread;
 use crate::timer::{Deadline, Timer};
+use crate::transport::Transport;
 use crate::upstream::h2::Local;
 use crate::upstream::pool::Lease;
 use crate::upstream::{h1, upgrade};

@@ -5,30 +5,21 @@
 //! connection that is already there. In clear text the first bytes tell HTTP/2 with prior knowledge from HTTP/1.1.
 
 use crate::router::PortTable;
+use crate::tls::provider;
+use crate::transport::Transport;
 use bytes::{Bytes, BytesMut};
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Read at first on a clear-text connection: most requests fit.
 const FIRST_READ: usize = 4 * 1024;
-
-/// Bytes to and from a client.
-pub(crate) enum Transport {
-    /// As they are.
-    Clear(TcpStream),
-    /// Encrypted.
-    Tls(Box<TlsStream<TcpStream>>),
-}
 
 /// Versions of HTTP that clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,22 +88,13 @@ pub(crate) async fn tls(socket: TcpStream, table: &PortTable) -> io::Result<Opti
         Some(_) | None => "TLSv1.3",
     };
     let tls = Some(Tls { version: tls_version, sni });
-    Ok(Some(Ready { transport: Transport::Tls(Box::new(stream)), begun: Bytes::new(), version, tls }))
+    Ok(Some(Ready { transport: Transport::Tls(Box::new(stream.into())), begun: Bytes::new(), version, tls }))
 }
 
 /// What all handshakes have in common: the versions, suites and groups of security.md §6, no early data, and one set of
 /// ticket keys for all threads, which rotates itself every six hours.
 static BASE: LazyLock<ServerConfig> = LazyLock::new(|| {
-    use rustls::crypto::aws_lc_rs;
-    let provider = rustls::crypto::CryptoProvider {
-        kx_groups: vec![
-            aws_lc_rs::kx_group::X25519,
-            aws_lc_rs::kx_group::SECP256R1,
-            aws_lc_rs::kx_group::SECP384R1,
-        ],
-        ..aws_lc_rs::default_provider()
-    };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .expect("the provider has suites for both versions")
         .with_no_client_auth()
@@ -120,7 +102,7 @@ static BASE: LazyLock<ServerConfig> = LazyLock::new(|| {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Tickets do the same without memory of ours.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    match aws_lc_rs::Ticketer::new() {
+    match rustls::crypto::aws_lc_rs::Ticketer::new() {
         Ok(ticketer) => config.ticketer = ticketer,
         Err(error) => tracing::error!(%error, "no session tickets: every handshake will be a full one"),
     }
@@ -144,55 +126,5 @@ struct Nobody;
 impl ResolvesServerCert for Nobody {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         None
-    }
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Clear(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Clear(socket) => Pin::new(socket).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Clear(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Clear(socket) => socket.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Clear(socket) => Pin::new(socket).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Clear(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }

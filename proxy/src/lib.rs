@@ -5,6 +5,7 @@
 
 pub mod access_log;
 pub mod admin;
+mod authorities;
 mod body;
 mod connection;
 mod drain;
@@ -27,6 +28,7 @@ mod sample;
 pub mod snapshot;
 mod timer;
 pub mod tls;
+mod transport;
 pub mod upstream;
 
 pub use access_log::AccessLog;

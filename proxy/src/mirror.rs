@@ -5,13 +5,13 @@
 //! of them per thread, and end with the process.
 
 use crate::body::{Inbound, Source};
-use crate::model::BackendProtocol;
+use crate::rejection::Rejection;
 use crate::router::Mirror;
 use crate::runtime::Thread;
 use crate::timer::{Deadline, Timer};
-use crate::upstream::BackendState;
 use crate::upstream::forward::{Answer, Body, Times, forward};
 use crate::upstream::h1::{Framing, RequestHead};
+use crate::upstream::{BackendState, Way};
 use http::{HeaderMap, Method};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -36,7 +36,7 @@ struct Head {
 pub(crate) fn send<'a>(
     thread: &Rc<Thread>,
     mirrors: impl Iterator<Item = &'a Mirror>,
-    protocol: impl Fn(&BackendState) -> BackendProtocol,
+    way: impl Fn(&BackendState) -> Result<Way, Rejection>,
     head: &RequestHead<'_>,
     body: &mut Option<Inbound>,
 ) {
@@ -49,6 +49,14 @@ pub(crate) fn send<'a>(
             tracing::debug!(backend = %mirror.backend.id(), "too many mirrored requests under way: one is left out");
             return;
         }
+        let backend = mirror.backend.clone();
+        let way = match way(&backend) {
+            Ok(way) => way,
+            Err(why) => {
+                tracing::debug!(backend = %backend.id(), why = why.reason(), "a request can't be mirrored");
+                continue;
+            }
+        };
         let place = Place::take(thread);
         let copy = Head {
             method: head.method.clone(),
@@ -57,9 +65,7 @@ pub(crate) fn send<'a>(
             framing: head.framing,
         };
         let body = body.as_mut().map(Inbound::copy);
-        let backend = mirror.backend.clone();
-        let protocol = protocol(&backend);
-        tokio::task::spawn_local(async move { run(&place.0, &backend, protocol, copy, body).await });
+        tokio::task::spawn_local(async move { run(&place.0, &backend, way, copy, body).await });
     }
 }
 
@@ -82,7 +88,7 @@ impl Drop for Place {
 async fn run(
     thread: &Rc<Thread>,
     backend: &Arc<BackendState>,
-    protocol: BackendProtocol,
+    way: Way,
     copy: Head,
     mut body: Option<Inbound>,
 ) {
@@ -90,7 +96,7 @@ async fn run(
     let head = RequestHead { method, target, headers, framing: *framing, expecting: false, websocket: false };
     let until = thread.wheel.after(LONGEST);
     let times = Times { request: until, attempt: None };
-    match forward(thread, backend, protocol, &head, &mut body, times).await {
+    match forward(thread, backend, way, &head, &mut body, times).await {
         Ok(answer) => discard(thread, answer, until).await,
         Err(why) => tracing::debug!(backend = %backend.id(), why = why.reason(), "a mirrored request failed"),
     }

@@ -53,6 +53,8 @@ pub enum Rejection {
     ConnectFailed,
     /// No endpoint accepted a connection in time.
     ConnectTimeout,
+    /// No endpoint proved who it is, or none took our certificate.
+    UpstreamTls,
     /// The backend's answer breaks its protocol.
     UpstreamProtocol,
     /// The backend closed the connection before its answer's head was complete.
@@ -97,7 +99,7 @@ pub enum Source {
 
 impl Rejection {
     /// Every rejection once; the order gives [`Rejection::index`].
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::Malformed(Malformed::Head),
         Self::Malformed(Malformed::Target),
         Self::Malformed(Malformed::Path),
@@ -124,6 +126,7 @@ impl Rejection {
         Self::Config(Failure::BackendKind),
         Self::Config(Failure::RefNotPermitted),
         Self::Config(Failure::UnsupportedBackend),
+        Self::Config(Failure::BackendTls),
         Self::Config(Failure::InvalidFilter),
         Self::Config(Failure::InvalidMatch),
         Self::Overloaded,
@@ -131,6 +134,7 @@ impl Rejection {
         Self::NoEndpoints,
         Self::ConnectFailed,
         Self::ConnectTimeout,
+        Self::UpstreamTls,
         Self::UpstreamProtocol,
         Self::UpstreamClosed,
         Self::UpstreamTimeout,
@@ -160,7 +164,7 @@ impl Rejection {
             Self::Overloaded | Self::NoEndpoints | Self::ConnectFailed | Self::ConnectTimeout => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::UpstreamProtocol | Self::UpstreamClosed => StatusCode::BAD_GATEWAY,
+            Self::UpstreamTls | Self::UpstreamProtocol | Self::UpstreamClosed => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout | Self::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -190,6 +194,7 @@ impl Rejection {
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::UpstreamTls
             | Self::UpstreamProtocol
             | Self::UpstreamClosed => UNAVAILABLE,
         }
@@ -224,6 +229,7 @@ impl Rejection {
             Self::Config(Failure::BackendKind) => "config_backend_kind",
             Self::Config(Failure::RefNotPermitted) => "config_ref_not_permitted",
             Self::Config(Failure::UnsupportedBackend) => "config_unsupported_backend",
+            Self::Config(Failure::BackendTls) => "config_backend_tls",
             Self::Config(Failure::InvalidFilter) => "config_invalid_filter",
             Self::Config(Failure::InvalidMatch) => "config_invalid_match",
             Self::Overloaded => "overloaded",
@@ -231,6 +237,7 @@ impl Rejection {
             Self::NoEndpoints => "no_endpoints",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
+            Self::UpstreamTls => "upstream_tls",
             Self::UpstreamProtocol => "upstream_protocol",
             Self::UpstreamClosed => "upstream_closed",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -262,6 +269,7 @@ impl Rejection {
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::UpstreamTls
             | Self::UpstreamProtocol
             | Self::UpstreamClosed
             | Self::UpstreamTimeout
@@ -290,6 +298,7 @@ impl Rejection {
             Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::UpstreamTls
             | Self::UpstreamProtocol
             | Self::UpstreamClosed
             | Self::UpstreamTimeout
@@ -301,7 +310,7 @@ impl Rejection {
     /// the caller to know.
     pub fn retryable(self) -> bool {
         match self {
-            Self::ConnectFailed | Self::ConnectTimeout | Self::UpstreamClosed => true,
+            Self::ConnectFailed | Self::ConnectTimeout | Self::UpstreamTls | Self::UpstreamClosed => true,
             Self::Malformed(_)
             | Self::HeadTooLarge
             | Self::TargetTooLong
@@ -345,7 +354,9 @@ impl Rejection {
             Self::Internal => "The gateway failed.",
             Self::Overloaded => "The gateway is overloaded.",
             Self::NoEndpoints | Self::ConnectFailed | Self::ConnectTimeout => "The service is unavailable.",
-            Self::UpstreamProtocol | Self::UpstreamClosed => "The service gave no valid response.",
+            Self::UpstreamTls | Self::UpstreamProtocol | Self::UpstreamClosed => {
+                "The service gave no valid response."
+            }
             Self::UpstreamTimeout | Self::RequestTimeout => "The service took too long to respond.",
         }
     }
@@ -409,6 +420,7 @@ impl Rejection {
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::UpstreamTls
             | Self::UpstreamProtocol
             | Self::UpstreamClosed
             | Self::UpstreamTimeout
@@ -452,14 +464,16 @@ mod tests {
             R::Config(Failure::BackendNotFound) => R::Config(Failure::BackendKind),
             R::Config(Failure::BackendKind) => R::Config(Failure::RefNotPermitted),
             R::Config(Failure::RefNotPermitted) => R::Config(Failure::UnsupportedBackend),
-            R::Config(Failure::UnsupportedBackend) => R::Config(Failure::InvalidFilter),
+            R::Config(Failure::UnsupportedBackend) => R::Config(Failure::BackendTls),
+            R::Config(Failure::BackendTls) => R::Config(Failure::InvalidFilter),
             R::Config(Failure::InvalidFilter) => R::Config(Failure::InvalidMatch),
             R::Config(Failure::InvalidMatch) => R::Overloaded,
             R::Overloaded => R::Internal,
             R::Internal => R::NoEndpoints,
             R::NoEndpoints => R::ConnectFailed,
             R::ConnectFailed => R::ConnectTimeout,
-            R::ConnectTimeout => R::UpstreamProtocol,
+            R::ConnectTimeout => R::UpstreamTls,
+            R::UpstreamTls => R::UpstreamProtocol,
             R::UpstreamProtocol => R::UpstreamClosed,
             R::UpstreamClosed => R::UpstreamTimeout,
             R::UpstreamTimeout => R::RequestTimeout,

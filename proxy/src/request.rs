@@ -25,10 +25,10 @@ use crate::path::{check_query, normalise};
 use crate::rejection::{Malformed, Rejection};
 use crate::router::{Action, Head, Rule, SplitBackend};
 use crate::timer::{Deadline, Timer};
-use crate::upstream::BackendState;
 use crate::upstream::forward::{self, Answer, Times, forward};
 use crate::upstream::h1::{CutShort, Framing, RequestHead};
 use crate::upstream::upgrade::Carried;
+use crate::upstream::{BackendState, Way};
 use futures_util::FutureExt;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, request};
@@ -196,7 +196,7 @@ async fn serve(
     };
     if rule.mirrors.len() + share.mirrors.len() > 0 {
         let mirrors = rule.mirrors.iter().chain(&share.mirrors);
-        mirror::send(&client.thread, mirrors, |backend| protocol(&rule, backend), &head, body);
+        mirror::send(&client.thread, mirrors, |backend| way(client, &rule, backend), &head, body);
     }
     let answer = forward_to(client, &rule, share, &head, body, finish).await?;
     Ok(reply(answer, &rule, share, upgrade))
@@ -279,20 +279,22 @@ async fn forward_to(
         request: rule.timeouts.request.map_or(Deadline::NEVER, |bound| wheel.after(bound)),
         attempt: rule.timeouts.backend_request,
     };
-    let answer = forward(&client.thread, backend, protocol(rule, backend), head, body, times).await?;
+    let way = way(client, rule, backend)?;
+    let answer = forward(&client.thread, backend, way, head, body, times).await?;
     if let Some(line) = &mut finish.line {
         line.endpoint = Some(answer.endpoint);
     }
     Ok(answer)
 }
 
-/// What is spoken to a backend of a rule.
-fn protocol(rule: &Rule, backend: &BackendState) -> BackendProtocol {
-    match rule.id.route.kind {
-        RouteKind::Http => backend.protocol(),
+/// How requests of a rule go to a backend.
+fn way(client: &Client, rule: &Rule, backend: &BackendState) -> Result<Way, Rejection> {
+    let way = backend.way(|| client.table().as_ref()?.client_certificate().cloned())?;
+    Ok(match rule.id.route.kind {
+        RouteKind::Http => way,
         // gRPC is HTTP/2, and a Service of it seldom says so.
-        RouteKind::Grpc => BackendProtocol::H2c,
-    }
+        RouteKind::Grpc => Way { protocol: BackendProtocol::H2c, ..way },
+    })
 }
 
 fn reply(answer: Answer, rule: &Rule, share: &SplitBackend, upgrade: Upgrade) -> Reply {

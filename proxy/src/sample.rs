@@ -25,7 +25,7 @@ pub(crate) fn port(number: u16, listeners: &[(&str, &str)]) -> Port {
         .map(|(name, host)| Listener { id: listener_id(name), hostname: HostPattern::parse(host), tls: None })
         .collect();
     let bind = SocketAddr::from(([127, 0, 0, 1], number));
-    Port { id: port_id(number), bind, protocol: PortProtocol::Http, listeners }
+    Port { id: port_id(number), bind, protocol: PortProtocol::Http, listeners, client_certificate: None }
 }
 
 /// A port with TLS listeners, each a name, a hostname and a certificate.
@@ -106,7 +106,7 @@ pub(crate) fn model(ports: Vec<Port>, routes: Vec<Route>) -> Model {
     for route in routes {
         for backend in route.rules.iter().flat_map(backends) {
             let id = backend.clone();
-            let backend = Backend { id: id.clone(), protocol: BackendProtocol::Http1 };
+            let backend = Backend { id: id.clone(), protocol: BackendProtocol::Http1, tls: None };
             model.backends.insert(id, Arc::new(backend));
         }
         model.routes.insert(route.id.clone(), Arc::new(route));

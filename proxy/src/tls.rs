@@ -1,16 +1,29 @@
-//! Certificates: from PEM to what rustls signs with.
+//! Certificates: from PEM to what rustls signs with, and the cryptography that both sides of the proxy use.
 //!
 //! The controller calls [`check_certificate`] before a certificate enters the model; the compiler calls
 //! [`parse_certificate`]. Both read the same way, so what was accepted can be served. Private keys are never logged:
 //! errors say which part is wrong, not what it holds.
 
+pub use crate::authorities::{AuthorityError, check_authorities};
+
 use crate::model::Certificate;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+/// The suites and groups of security.md §6, for clients and for backends.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let kx_groups = vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
+        Arc::new(CryptoProvider { kx_groups, ..default_provider() })
+    });
+    PROVIDER.clone()
+}
 
 /// Certificates in one chain. The longest public chains have four; each is sent in every full handshake.
 const MAX_CHAIN: usize = 16;

@@ -64,7 +64,8 @@ pub(super) fn resolve(
     let app = port.app_protocol.as_deref().unwrap_or_default();
     match protocol(app) {
         Some(protocol) => {
-            Ok(Backend { id: BackendId { kind: BackendKind::Service, name, port: number }, protocol })
+            let id = BackendId { kind: BackendKind::Service, name, port: number };
+            Ok(Backend { id, protocol, tls: None })
         }
         None => {
             let why =

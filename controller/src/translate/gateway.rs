@@ -217,7 +217,7 @@ fn port(id: PortId, bind: SocketAddr, listeners: &[Listener]) -> Option<Port> {
             tls: listener.tls.clone(),
         })
         .collect();
-    Some(Port { id, bind, protocol, listeners })
+    Some(Port { id, bind, protocol, listeners, client_certificate: None })
 }
 
 /// Where clients reach a Gateway, and why they don't.

@@ -1,8 +1,9 @@
-//! Backends and their endpoints.
+//! Backends, how they are verified, and their endpoints.
 
 use super::{BackendId, Text};
 use serde::Serialize;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// A port of a Service, without its endpoints.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -11,15 +12,50 @@ pub struct Backend {
     pub id: BackendId,
     /// What its endpoints speak.
     pub protocol: BackendProtocol,
+    /// TLS to its endpoints; absent: clear text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Arc<BackendTls>>,
 }
 
-/// What endpoints speak.
+/// How endpoints are spoken to in TLS, and what their certificates must say. They are always verified.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BackendTls {
+    /// Sent as SNI (RFC 6066 §3). The certificate must be for it, unless `subject_alt_names` says otherwise.
+    pub server_name: Text,
+    /// Who may have issued the certificate.
+    pub authorities: Authorities,
+    /// When there are any, the certificate must have one of these, and needn't be for `server_name`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subject_alt_names: Vec<SubjectAltName>,
+}
+
+/// Certificate authorities.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Authorities {
+    /// Those that this system trusts; where it has none (an image `FROM scratch`), those that Mozilla does.
+    System,
+    /// Those of these bundles (PEM), at least one. The controller accepts only what
+    /// [`crate::tls::check_authorities`] does.
+    Bundles(Vec<Text>),
+}
+
+/// A name in a certificate (RFC 5280 §4.2.1.6).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum SubjectAltName {
+    /// A DNS name. One that begins with `*.` matches only the same in a certificate; a wildcard in a certificate
+    /// matches every name with one more label.
+    Dns(Text),
+    /// A URI, such as a SPIFFE ID: matched byte for byte.
+    Uri(Text),
+}
+
+/// What endpoints speak, within TLS where there is any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum BackendProtocol {
-    /// HTTP/1.1 in clear text, with WebSocket upgrades.
+    /// HTTP/1.1, with WebSocket upgrades.
     #[serde(rename = "HTTP/1.1")]
     Http1,
-    /// HTTP/2 in clear text with prior knowledge (`appProtocol: kubernetes.io/h2c`).
+    /// HTTP/2: in clear text with prior knowledge (`appProtocol: kubernetes.io/h2c`), in TLS by ALPN.
     #[serde(rename = "h2c")]
     H2c,
 }

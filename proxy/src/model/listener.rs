@@ -19,6 +19,9 @@ pub struct Port {
     pub protocol: PortProtocol,
     /// Its listeners, at most one per [`HostPattern`], in the order of their precedence at translation.
     pub listeners: Vec<Listener>,
+    /// What backends that speak TLS and ask for a certificate are shown (GEP-3155); absent: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<Arc<Certificate>>,
 }
 
 /// What clients speak on a port.

@@ -15,7 +15,7 @@ mod listener;
 mod matches;
 mod route;
 
-pub use backend::{Backend, BackendProtocol, Endpoint, EndpointSet};
+pub use backend::{Authorities, Backend, BackendProtocol, BackendTls, Endpoint, EndpointSet, SubjectAltName};
 pub use filter::{Cors, Filter, HeaderEdits, Mirror, PathRewrite, Redirect, Rewrite, Scheme};
 pub use id::{BackendId, BackendKind, ListenerId, ObjectName, PortId, RouteId, RouteKind, Text};
 pub use listener::{Certificate, HostPattern, Listener, Port, PortProtocol, Redacted, Tls};

@@ -84,6 +84,8 @@ pub enum Failure {
     RefNotPermitted,
     /// The Service speaks a protocol that isn't supported, or may not be used (ExternalName).
     UnsupportedBackend,
+    /// TLS to the backend is asked for in a way that can't be honoured: no authority to verify it by.
+    BackendTls,
     /// A filter that doesn't exist, isn't supported, or is incomplete.
     InvalidFilter,
     /// A match that can't be compiled (a malformed regular expression).

@@ -123,6 +123,8 @@ pub struct PortTable {
     /// Positions in `listeners`.
     hosts: Arc<HostMap<usize>>,
     listeners: Vec<(Arc<Listener>, Arc<RouteTable>)>,
+    /// At most one.
+    client_certificate: Certificates,
 }
 
 impl PortTable {
@@ -134,6 +136,11 @@ impl PortTable {
     /// What is spoken on it.
     pub fn protocol(&self) -> PortProtocol {
         self.protocol
+    }
+
+    /// What backends that speak TLS and ask for a certificate are shown.
+    pub(crate) fn client_certificate(&self) -> Option<&Arc<CertifiedKey>> {
+        self.client_certificate.first().map(|(_, key)| key)
     }
 
     /// Finds the rule that takes a request, or says why none does: [`Rejection::NoListener`],
@@ -212,7 +219,10 @@ impl PortTable {
             (Arc::new(compile_listener(listener, old)), routes(&listener.id))
         });
         let listeners = listeners.collect();
-        Self { id: from.id.clone(), protocol: from.protocol, hosts: Arc::new(hosts), listeners }
+        let known = previous.map_or(&[][..], |table| &table.client_certificate);
+        let client_certificate = compile_certificates(from.client_certificate.as_slice(), known, &from.id);
+        let (id, hosts) = (from.id.clone(), Arc::new(hosts));
+        Self { id, protocol: from.protocol, hosts, listeners, client_certificate }
     }
 
     /// The same port with other routes.
@@ -229,6 +239,16 @@ impl PortTable {
 fn compile_listener(from: &model::Listener, previous: Option<&Listener>) -> Listener {
     let known = previous.map_or(&[][..], |listener| &listener.certificates);
     let wanted = from.tls.as_ref().map_or(&[][..], |tls| &tls.certificates);
+    let certificates = compile_certificates(wanted, known, &from.id);
+    Listener { id: from.id.clone(), hostname: from.hostname.clone(), certificates }
+}
+
+/// Reads certificates; those that are known already stay the same object. `of` is whose they are.
+fn compile_certificates(
+    wanted: &[Arc<model::Certificate>],
+    known: &[(Arc<model::Certificate>, Arc<CertifiedKey>)],
+    of: &dyn std::fmt::Display,
+) -> Certificates {
     let compiled: Result<Certificates, _> = wanted
         .iter()
         .map(|certificate| {
@@ -239,11 +259,10 @@ fn compile_listener(from: &model::Listener, previous: Option<&Listener>) -> List
             ))
         })
         .collect();
-    let certificates = compiled.unwrap_or_else(|error: crate::tls::CertificateError| {
-        tracing::error!(listener = %from.id, %error, "a certificate can't be served: the old ones stay in force");
+    compiled.unwrap_or_else(|error: crate::tls::CertificateError| {
+        tracing::error!(%of, %error, "a certificate can't be used: the old ones stay in force");
         known.to_vec()
-    });
-    Listener { id: from.id.clone(), hostname: from.hostname.clone(), certificates }
+    })
 }
 
 /// Whether the router can compile a regular expression of a match. The error is for its author.

@@ -175,7 +175,11 @@ impl Context<'_> {
         match self.backends.get(id) {
             Some(backend) => self.registry.backend(backend),
             // Against the model's contract: without endpoints it answers 503, and works once the backend appears.
-            None => self.registry.backend(&Backend { id: id.clone(), protocol: BackendProtocol::Http1 }),
+            None => self.registry.backend(&Backend {
+                id: id.clone(),
+                protocol: BackendProtocol::Http1,
+                tls: None,
+            }),
         }
     }
 }

@@ -1,9 +1,12 @@
-//! Opening connections to endpoints.
+//! Opening connections to endpoints, with TLS where the backend has it.
 
 use super::h1;
+use super::identity::{Identity, Speaks};
 use crate::timer::{Deadline, Timer};
+use crate::transport::Transport;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::net::TcpStream;
 
 /// Why there is no connection.
@@ -12,17 +15,32 @@ pub(super) enum ConnectError {
     /// Refused, unreachable, or no socket to be had.
     #[error(transparent)]
     Failed(#[from] io::Error),
+    /// The handshake failed: the backend isn't who it should be, or doesn't want us.
+    #[error("TLS: {0}")]
+    Tls(io::Error),
     /// Not in time.
     #[error("no answer in time")]
     Timeout,
 }
 
-/// Opens a connection, at most until `deadline`.
+/// Opens a connection, at most until `deadline`; under an identity it is encrypted, and the backend verified.
 pub(super) async fn connect(
     address: SocketAddr,
+    identity: Option<&Identity>,
+    speaks: Speaks,
     timer: &Timer,
     deadline: Deadline,
-) -> Result<TcpStream, ConnectError> {
+) -> Result<Transport, ConnectError> {
+    let socket = open(address, timer, deadline).await?;
+    let Some(identity) = identity else { return Ok(Transport::Clear(socket)) };
+    // In a box: the path in clear text keeps no room for it.
+    match timer.bound(deadline, Box::pin(identity.secure(socket, speaks))).await {
+        Some(secured) => secured.map_err(ConnectError::Tls),
+        None => Err(ConnectError::Timeout),
+    }
+}
+
+async fn open(address: SocketAddr, timer: &Timer, deadline: Deadline) -> Result<TcpStream, ConnectError> {
     let Some(socket) = timer.bound(deadline, TcpStream::connect(address)).await else {
         return Err(ConnectError::Timeout);
     };
@@ -39,9 +57,11 @@ pub(super) async fn connect(
 /// [`connect`] for HTTP/1.1.
 pub(super) async fn connect_http1(
     address: SocketAddr,
+    identity: Option<&Arc<Identity>>,
     timer: Timer,
     deadline: Deadline,
 ) -> Result<h1::Connection, ConnectError> {
-    let socket = connect(address, &timer, deadline).await?;
-    Ok(h1::Connection::new(socket, timer))
+    let transport =
+        connect(address, identity.map(|identity| &**identity), Speaks::Http1, &timer, deadline).await?;
+    Ok(h1::Connection::new(transport, identity.cloned(), timer))
 }

@@ -11,17 +11,20 @@
 
 use super::connect::{ConnectError, connect, connect_http1};
 use super::h1::{self, Bounds, Connection, Exchange, Failure, RequestHead};
+use super::identity::{Identity, Speaks};
 use super::pick::pick;
 use super::pool::{Connected, Lease};
-use super::{BackendState, h2};
+use super::{BackendState, Way, h2};
 use crate::body::{Broken, Inbound, Source};
 use crate::model::BackendProtocol;
 use crate::rejection::{Malformed, Rejection};
 use crate::runtime::Thread;
 use crate::timer::{Deadline, Timer};
+use http::uri::Scheme;
 use http::{HeaderMap, Request, StatusCode, Uri};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Times a request is sent again after a connection closed on it. Two: the one that a restarted backend left in the
@@ -70,11 +73,11 @@ enum Try {
     Failed(Rejection),
 }
 
-/// Forwards a request in `protocol`. A body of which nothing was used stays where it is.
+/// Forwards a request in this way. A body of which nothing was used stays where it is.
 pub(crate) async fn forward(
     thread: &Rc<Thread>,
     backend: &BackendState,
-    protocol: BackendProtocol,
+    way: Way,
     head: &RequestHead<'_>,
     body: &mut Option<Inbound>,
     times: Times,
@@ -82,7 +85,7 @@ pub(crate) async fn forward(
     let mut forwarding = Forwarding {
         thread,
         backend,
-        protocol,
+        way,
         head,
         body,
         times,
@@ -132,7 +135,7 @@ fn unconnected(why: Rejection) -> Try {
 struct Forwarding<'a> {
     thread: &'a Rc<Thread>,
     backend: &'a BackendState,
-    protocol: BackendProtocol,
+    way: Way,
     head: &'a RequestHead<'a>,
     /// Taken by a try; back here when the try didn't use it.
     body: &'a mut Option<Inbound>,
@@ -158,7 +161,7 @@ impl Forwarding<'_> {
     }
 
     async fn attempt(&mut self, picked: Picked) -> Try {
-        match self.protocol {
+        match self.way.protocol {
             BackendProtocol::Http1 => self.attempt_http1(picked).await,
             // In a box: idle connections keep the room of the largest request.
             BackendProtocol::H2c => Box::pin(self.attempt_http2(picked)).await,
@@ -169,13 +172,13 @@ impl Forwarding<'_> {
         let Picked { lease, socket, others, .. } = picked;
         let idempotent = self.head.method.is_idempotent();
         // After a connection died on us the others in the pool are suspect, too.
-        let idle = if self.resent == 0 { lease.idle(!idempotent) } else { None };
+        let idle = if self.resent == 0 { lease.idle(self.identity(), !idempotent) } else { None };
         let connection = match idle {
             Some(connection) => connection,
             None => {
                 let timer = Timer::new(&self.thread.wheel);
                 let deadline = self.connect_deadline(others);
-                let connected = connect_http1(socket, timer, deadline).await;
+                let connected = connect_http1(socket, self.identity(), timer, deadline).await;
                 match self.connected(&lease, connected) {
                     Ok(mut connection) => {
                         lease.equip(&mut connection);
@@ -219,14 +222,15 @@ impl Forwarding<'_> {
             return Try::Failed(Rejection::UpstreamProtocol);
         }
         let timer = Timer::new(&self.thread.wheel);
-        let shared = if self.resent == 0 { h2::shared(&lease) } else { None };
+        let shared = if self.resent == 0 { h2::shared(&lease, self.identity()) } else { None };
         let stream = match shared {
             Some(stream) => stream,
             None => {
                 let deadline = self.connect_deadline(others);
                 let opened = async {
-                    let socket = connect(socket, &timer, deadline).await?;
-                    match timer.bound(deadline, h2::handshake(&lease, socket)).await {
+                    let identity = self.way.identity.clone();
+                    let open = connect(socket, identity.as_deref(), Speaks::Http2, &timer, deadline).await?;
+                    match timer.bound(deadline, h2::handshake(&lease, open, identity)).await {
                         Some(stream) => Ok(stream?),
                         None => Err(ConnectError::Timeout),
                     }
@@ -238,7 +242,8 @@ impl Forwarding<'_> {
                 }
             }
         };
-        let Some(request) = http2_request(self.head) else {
+        let scheme = if self.identity().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let Some(request) = http2_request(self.head, scheme) else {
             return Try::Failed(Rejection::Malformed(Malformed::Target));
         };
         let had_body = self.body.is_some();
@@ -272,14 +277,19 @@ impl Forwarding<'_> {
             Err(error) => {
                 lease.note_connect(Connected::No);
                 tracing::debug!(backend = %self.backend.id, %error, "can't connect to an endpoint");
-                let timed_out = matches!(error, ConnectError::Timeout);
-                Err(match timed_out {
-                    true if self.is_over() => Rejection::RequestTimeout,
-                    true => Rejection::ConnectTimeout,
-                    false => Rejection::ConnectFailed,
+                Err(match error {
+                    ConnectError::Timeout if self.is_over() => Rejection::RequestTimeout,
+                    ConnectError::Timeout => Rejection::ConnectTimeout,
+                    ConnectError::Failed(_) => Rejection::ConnectFailed,
+                    ConnectError::Tls(_) => Rejection::UpstreamTls,
                 })
             }
         }
+    }
+
+    /// Under which connections are made.
+    fn identity(&self) -> Option<&Arc<Identity>> {
+        self.way.identity.as_ref()
     }
 
     /// Whether the rule's `request` timeout has passed.
@@ -319,11 +329,11 @@ fn rejection(failure: &Failure) -> Rejection {
 }
 
 /// The head as HTTP/2 has it: Host becomes `:authority` (RFC 9113 §8.3.1).
-fn http2_request(head: &RequestHead<'_>) -> Option<Request<()>> {
+fn http2_request(head: &RequestHead<'_>, scheme: Scheme) -> Option<Request<()>> {
     let mut headers = head.headers.clone();
     let host = headers.remove(http::header::HOST)?;
     headers.remove(http::header::TRANSFER_ENCODING);
-    let uri = Uri::builder().scheme("http").authority(host.as_bytes()).path_and_query(head.target);
+    let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(head.target);
     let mut request = Request::new(());
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = uri.build().ok()?;

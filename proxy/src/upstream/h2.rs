@@ -1,13 +1,15 @@
-//! HTTP/2 to backends that speak it in clear text (`appProtocol: kubernetes.io/h2c`): hyper's client, one connection
-//! per thread and endpoint while its streams suffice.
+//! HTTP/2 to backends that speak it, in clear text (`appProtocol: kubernetes.io/h2c`) or in TLS: hyper's client, one
+//! connection per thread, endpoint and identity while its streams suffice.
 //!
 //! The same bounds as in [`super::h1`] hold, per stream. A request is sent again only when nothing of it can have been
 //! processed, or when it is safe to repeat.
 
 use super::h1::{Bounds, CutShort, Failure};
+use super::identity::{Identity, is_same};
 use super::pool::Lease;
 use crate::body::{Broken, Inbound};
 use crate::timer::{Deadline, Timer};
+use crate::transport::Transport;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -20,8 +22,8 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::net::TcpStream;
 
 /// Streams on one connection before another one is opened: the least that RFC 9113 §6.5.2 recommends to allow.
 const MAX_STREAMS: u32 = 100;
@@ -103,6 +105,8 @@ impl Body for Outgoing {
 pub(crate) struct Connection {
     sender: SendRequest<Outgoing>,
     streams: Rc<Cell<u32>>,
+    /// Under which it was made; none: in clear text.
+    identity: Option<Arc<Identity>>,
     /// Sweeps of the pool since a stream was open on it.
     idle_sweeps: u32,
 }
@@ -132,17 +136,24 @@ impl Drop for Stream {
     }
 }
 
-/// A place on a connection that is already there.
-pub(crate) fn shared(lease: &Lease) -> Option<Stream> {
+/// A place on a connection that is already there, and was made under this identity.
+pub(crate) fn shared(lease: &Lease, identity: Option<&Arc<Identity>>) -> Option<Stream> {
     lease.multiplexed(|connections| {
         connections.retain(|connection| !connection.sender.is_closed());
-        let connection = connections.iter().find(|connection| connection.has_room())?;
+        let fits = |connection: &&Connection| {
+            is_same(connection.identity.as_ref(), identity) && connection.has_room()
+        };
+        let connection = connections.iter().find(fits)?;
         Some(open(connection, true))
     })
 }
 
-/// Makes a connected socket a connection for this request and others.
-pub(crate) async fn handshake(lease: &Lease, io: TcpStream) -> io::Result<Stream> {
+/// Makes what was opened under an identity, or none, a connection for this request and others.
+pub(crate) async fn handshake(
+    lease: &Lease,
+    io: Transport,
+    identity: Option<Arc<Identity>>,
+) -> io::Result<Stream> {
     let (sender, connection) = Builder::new(Local)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -155,7 +166,7 @@ pub(crate) async fn handshake(lease: &Lease, io: TcpStream) -> io::Result<Stream
             tracing::debug!(%error, "HTTP/2 connection to a backend ended");
         }
     });
-    let connection = Connection { sender, streams: Rc::default(), idle_sweeps: 0 };
+    let connection = Connection { sender, streams: Rc::default(), identity, idle_sweeps: 0 };
     let stream = open(&connection, false);
     lease.multiplexed(|connections| connections.push(connection));
     Ok(stream)

@@ -9,14 +9,18 @@ mod endpoint;
 pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod h2;
+mod identity;
 mod pick;
 pub(crate) mod pool;
 pub(crate) mod upgrade;
 
 use crate::metrics::{BackendMetrics, Metrics};
-use crate::model::{Backend, BackendId, BackendProtocol, EndpointSet};
+use crate::model::{Backend, BackendId, BackendProtocol, BackendTls, EndpointSet, Failure};
+use crate::rejection::Rejection;
 use crate::snapshot::Swap;
 use endpoint::{Addresses, Member};
+use identity::{Identities, Identity};
+use rustls::sign::CertifiedKey;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -24,9 +28,52 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct BackendState {
     id: BackendId,
-    protocol: Swap<BackendProtocol>,
+    manner: Swap<Manner>,
     endpoints: Swap<Endpoints>,
     metrics: Arc<BackendMetrics>,
+}
+
+/// How a backend is spoken to.
+#[derive(Debug)]
+struct Manner {
+    protocol: BackendProtocol,
+    /// What `security` was compiled from.
+    tls: Option<Arc<BackendTls>>,
+    security: Security,
+}
+
+#[derive(Debug)]
+enum Security {
+    Clear,
+    Tls(Identities),
+    /// It can't be compiled: nobody is spoken to.
+    Broken,
+}
+
+impl Manner {
+    fn compile(backend: &Backend) -> Self {
+        let security = match backend.tls.as_deref().map(Identities::compile) {
+            None => Security::Clear,
+            Some(Ok(identities)) => Security::Tls(identities),
+            Some(Err(error)) => {
+                tracing::error!(backend = %backend.id, %error, "TLS to a backend can't be set up: its requests fail");
+                Security::Broken
+            }
+        };
+        Self { protocol: backend.protocol, tls: backend.tls.clone(), security }
+    }
+
+    fn is_of(&self, backend: &Backend) -> bool {
+        self.protocol == backend.protocol && self.tls == backend.tls
+    }
+}
+
+/// How one request goes to a backend.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    pub(crate) protocol: BackendProtocol,
+    /// Under which its connection is made; none: in clear text.
+    pub(crate) identity: Option<Arc<Identity>>,
 }
 
 /// A set of endpoints in force, numbered.
@@ -44,7 +91,27 @@ impl BackendState {
 
     /// What its endpoints speak.
     pub fn protocol(&self) -> BackendProtocol {
-        **self.protocol.borrow()
+        self.manner.borrow().protocol
+    }
+
+    /// How a request goes there. `certificate` is asked for what the backend is to be shown, when it speaks TLS.
+    pub(crate) fn way(
+        &self,
+        certificate: impl FnOnce() -> Option<Arc<CertifiedKey>>,
+    ) -> Result<Way, Rejection> {
+        let manner = self.manner.borrow();
+        let identity = match &manner.security {
+            Security::Clear => None,
+            Security::Tls(identities) => match identities.of(certificate().as_ref()) {
+                Ok(identity) => Some(identity),
+                Err(error) => {
+                    tracing::error!(backend = %self.id, %error, "a client certificate can't be used");
+                    return Err(Rejection::Config(Failure::BackendTls));
+                }
+            },
+            Security::Broken => return Err(Rejection::Config(Failure::BackendTls)),
+        };
+        Ok(Way { protocol: manner.protocol, identity })
     }
 
     /// The endpoints in force.
@@ -72,17 +139,17 @@ impl Registry {
         Self { metrics, backends: HashMap::new(), addresses: Addresses::default() }
     }
 
-    /// The state of a backend: the one there is, brought to the protocol named, or a new one without endpoints.
+    /// The state of a backend: the one there is, brought to what the model says of it, or a new one without endpoints.
     pub fn backend(&mut self, backend: &Backend) -> Arc<BackendState> {
         if let Some(state) = self.backends.get(&backend.id) {
-            if state.protocol() != backend.protocol {
-                state.protocol.store(Arc::new(backend.protocol));
+            if !state.manner.load().is_of(backend) {
+                state.manner.store(Arc::new(Manner::compile(backend)));
             }
             return state.clone();
         }
         let state = Arc::new(BackendState {
             id: backend.id.clone(),
-            protocol: Swap::new(Arc::new(backend.protocol)),
+            manner: Swap::new(Arc::new(Manner::compile(backend))),
             endpoints: Swap::new(Arc::default()),
             metrics: self.metrics.backend(&backend.id),
         });

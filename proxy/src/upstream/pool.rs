@@ -7,6 +7,7 @@
 use super::endpoint::Address;
 use super::h1::{Connection, Home};
 use super::h2;
+use super::identity::Identity;
 use bytes::BytesMut;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -99,7 +100,7 @@ impl Pools {
                 }
                 continue;
             }
-            pool.idle.retain(|idle| now - idle.since < IDLE_SWEEPS && idle.connection.is_quiet());
+            pool.idle.retain_mut(|idle| now - idle.since < IDLE_SWEEPS && idle.connection.is_quiet());
             pool.multiplexed.retain_mut(|connection| connection.survives_sweep(IDLE_SWEEPS));
         }
     }
@@ -121,12 +122,16 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// An idle connection to the endpoint, if one is in order. `certain` asks the kernel, not only the runtime,
-    /// whether it still is.
-    pub(crate) fn idle(&self, certain: bool) -> Option<Connection> {
+    /// An idle connection to the endpoint that was made under this identity, if one is in order. `certain` asks the
+    /// kernel, not only the runtime, whether it still is.
+    pub(crate) fn idle(&self, identity: Option<&Arc<Identity>>, certain: bool) -> Option<Connection> {
         loop {
-            let idle = self.pools.by_slot.borrow_mut()[self.slot].idle.pop()?;
-            let mut connection = idle.connection;
+            let mut connection = {
+                let idle = &mut self.pools.by_slot.borrow_mut()[self.slot].idle;
+                // The last one, but where backends share an address.
+                let fitting = idle.iter().rposition(|idle| idle.connection.is_of(identity))?;
+                idle.remove(fitting).connection
+            };
             if connection.is_quiet() && (!certain || connection.is_quiet_now()) {
                 self.equip(&mut connection);
                 return Some(connection);

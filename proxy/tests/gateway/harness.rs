@@ -68,7 +68,7 @@ impl Setup {
             .into_iter()
             .map(|(name, hostname, tls)| Listener { id: listener_id(name), hostname, tls })
             .collect();
-        let port = Port { id: id.clone(), bind: loopback(), protocol, listeners };
+        let port = Port { id: id.clone(), bind: loopback(), protocol, listeners, client_certificate: None };
         self.model.ports.insert(id, Arc::new(port));
         self
     }
@@ -76,7 +76,9 @@ impl Setup {
     /// A backend with endpoints.
     pub fn backend(&mut self, name: &str, protocol: BackendProtocol, addresses: &[SocketAddr]) -> &mut Self {
         let id = backend_id(name);
-        self.model.backends.insert(id.clone(), Arc::new(ModelBackend { id: id.clone(), protocol }));
+        self.model
+            .backends
+            .insert(id.clone(), Arc::new(ModelBackend { id: id.clone(), protocol, tls: None }));
         self.model.endpoints.insert(id, endpoints(addresses));
         self
     }

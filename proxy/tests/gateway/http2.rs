@@ -74,7 +74,7 @@ pub async fn client(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) ->
     sender
 }
 
-async fn connect(address: SocketAddr) -> SendRequest<Frames> {
+pub async fn connect(address: SocketAddr) -> SendRequest<Frames> {
     client(soon(TcpStream::connect(address)).await.unwrap()).await
 }
 
@@ -116,7 +116,7 @@ where
 }
 
 /// Says what it was asked, as the HTTP/1.1 one does.
-async fn http2_echo() -> Backend {
+pub async fn http2_echo() -> Backend {
     http2_backend(|request: Request<Incoming>| async move {
         let (parts, body) = request.into_parts();
         let mut text = format!("{} {} {:?}\n", parts.method, parts.uri, parts.version);

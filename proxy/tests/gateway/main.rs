@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
+mod backend_tls;
 mod bad_backends;
 mod configuration;
 mod cors;

@@ -3,11 +3,11 @@
 use crate::harness::{Backend, Setup, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+pub const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
                          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// Switches protocols, says hello in the same packet, then echoes.
-async fn websocket() -> Backend {
+pub async fn websocket() -> Backend {
     Backend::raw(|mut stream, _| async move {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

@@ -15,14 +15,17 @@ pub(crate) use download::{Body, CutShort, Download};
 pub(crate) use encode::{Framing, Head as RequestHead};
 pub(crate) use exchange::{Answer, Bounds, Exchange, Failure};
 
+use super::identity::{Identity, is_same};
 use crate::timer::Timer;
+use crate::transport::Transport;
 use bytes::BytesMut;
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 
 /// What a read asks for at first: heads and small bodies fit.
@@ -36,7 +39,9 @@ const KEPT_BUFFER: usize = 4 * 1024;
 
 /// A connection to an endpoint.
 pub(crate) struct Connection {
-    io: TcpStream,
+    io: Transport,
+    /// Under which it was made; none: in clear text.
+    identity: Option<Arc<Identity>>,
     /// Bytes read and not yet consumed.
     read: BytesMut,
     /// How much the next read asks for.
@@ -55,24 +60,38 @@ pub(crate) trait Home {
 }
 
 impl Connection {
-    /// Wraps a connected socket.
-    pub(crate) fn new(io: TcpStream, timer: Timer) -> Self {
-        Self { io, read: BytesMut::new(), read_size: SMALL_READ, out: Vec::new(), timer, used: false }
+    /// Wraps what was opened under an identity, or under none.
+    pub(crate) fn new(io: Transport, identity: Option<Arc<Identity>>, timer: Timer) -> Self {
+        let (read, out) = (BytesMut::new(), Vec::new());
+        Self { io, identity, read, read_size: SMALL_READ, out, timer, used: false }
+    }
+
+    /// Whether it was made under this identity.
+    pub(crate) fn is_of(&self, identity: Option<&Arc<Identity>>) -> bool {
+        is_same(self.identity.as_ref(), identity)
     }
 
     /// Whether nothing was heard on it since it went idle: neither bytes, which nobody asked for, nor its end. Costs
     /// no system call while the runtime has seen nothing, and no buffer.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        // Readiness may be left over from a read that took the last byte: then the kernel knows.
-        self.read.is_empty() && (self.io.poll_read_ready(&mut cx).is_pending() || self.is_quiet_now())
+        self.read.is_empty()
+            && match &mut self.io {
+                // Readiness may be left over from a read that took the last byte: then the kernel knows.
+                Transport::Clear(socket) => {
+                    socket.poll_read_ready(&mut cx).is_pending() || is_quiet_now(socket)
+                }
+                // What TLS says to itself (session tickets, new keys) is taken here, and isn't the backend's.
+                Transport::Tls(stream) => {
+                    let mut byte = [0; 1];
+                    Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+                }
+            }
     }
 
-    /// [`Connection::is_quiet`], asking the kernel: for requests that can't be sent twice.
+    /// Whether the kernel has heard nothing either: for requests that can't be sent twice.
     pub(crate) fn is_quiet_now(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit(); 1];
-        let peeked = socket2::SockRef::from(&self.io).peek(&mut byte);
-        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        is_quiet_now(self.io.socket())
     }
 
     /// Gives the buffer it reads into to whoever keeps spare ones, and takes none with it.
@@ -86,8 +105,8 @@ impl Connection {
         self.read = buffer;
     }
 
-    /// The socket, and what was read beyond the answer's head: for a protocol that isn't HTTP.
-    pub(crate) fn into_parts(self) -> (TcpStream, BytesMut, Timer) {
+    /// The transport, and what was read beyond the answer's head: for a protocol that isn't HTTP.
+    pub(crate) fn into_parts(self) -> (Transport, BytesMut, Timer) {
         (self.io, self.read, self.timer)
     }
 
@@ -105,4 +124,10 @@ impl Connection {
         }
         read
     }
+}
+
+fn is_quiet_now(socket: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit(); 1];
+    let peeked = socket2::SockRef::from(socket).peek(&mut byte);
+    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }

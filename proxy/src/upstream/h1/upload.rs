@@ -6,6 +6,7 @@
 use super::chunked::may_trail;
 use super::encode::{self, Framing};
 use crate::body::{Broken, Inbound};
+use crate::transport::Transport;
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::Body;
@@ -13,7 +14,6 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 /// A body of at most so many bytes is awaited so that it leaves in one write with the head: it came, most likely, in
 /// one packet with the client's head.
@@ -138,7 +138,7 @@ impl Upload {
     }
 
     /// Sends as much as client and backend allow. Pending also while the body is held back.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, io: &mut TcpStream) -> Poll<Result<(), SendError>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> Poll<Result<(), SendError>> {
         loop {
             match self.state {
                 State::Done => return Poll::Ready(Ok(())),
@@ -225,13 +225,14 @@ impl Upload {
         }
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>, io: &mut TcpStream) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> Poll<io::Result<()>> {
         loop {
             let out = &self.out[self.written..];
             if out.is_empty() && self.chunk.is_empty() && self.tail.is_empty() {
                 self.out.clear();
                 self.written = 0;
-                return Poll::Ready(Ok(()));
+                // TLS keeps what the socket doesn't take at once.
+                return Pin::new(&mut *io).poll_flush(cx);
             }
             let sent = if self.chunk.is_empty() && self.tail.is_empty() {
                 ready!(Pin::new(&mut *io).poll_write(cx, out))?
