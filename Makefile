@@ -37,13 +37,15 @@ clippy:
 unit: ## Tests of all crates
 	cargo test --workspace --locked
 
-gen: ## Write generated files anew: Gateway API types, CRDs of the chart
+gen: ## Write generated files anew: Gateway API types, CRDs of the chart, docs/conformance.md
 	hack/gen.sh
 	hack/crds.sh write
+	hack/conformance-page.sh
 
 drift: ## Fail where generated files aren't what `make gen` writes
 	hack/gen.sh --check
 	hack/crds.sh check
+	hack/conformance-page.sh --check
 
 chart: ## Lint and render the chart
 	cargo build --quiet --locked -p headgate
