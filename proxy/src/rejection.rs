@@ -539,4 +539,14 @@ mod tests {
         assert_eq!(Rejection::RequestTimeout.grpc_code(), 4);
         assert_eq!(Rejection::NoEndpoints.grpc_code(), 14);
     }
+
+    #[test]
+    fn the_documentation_has_every_reason() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/access-log.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        for rejection in Rejection::ALL {
+            let row = format!("| `{}` | {} |", rejection.reason(), rejection.status().as_u16());
+            assert!(page.contains(&row), "docs/access-log.md lacks {row}");
+        }
+    }
 }

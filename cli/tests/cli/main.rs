@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod client;
+mod docs;
 mod echo;
 mod examples;
 mod exit_codes;

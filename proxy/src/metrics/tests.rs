@@ -125,3 +125,18 @@ fn the_process_counts_rejections_connections_and_bytes() {
     }
     assert!(text.contains(&format!("headgate_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"))));
 }
+
+#[test]
+fn the_documentation_has_every_metric() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for family in scrape(&Metrics::new(1)).lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = family.split_once(' ').unwrap();
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        assert!(page.contains(&format!("| `{name}{suffix}` |")), "docs/metrics.md lacks {name}{suffix}");
+    }
+}

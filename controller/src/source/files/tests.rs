@@ -57,6 +57,17 @@ fn examples_have_no_mistakes() {
 }
 
 #[test]
+fn the_documentation_has_every_kind() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/files.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let kinds = page.split("**Kinds**: ").nth(1).and_then(|rest| rest.split_once('.')).unwrap().0;
+    for entry in crate::source::catalog::entries() {
+        let name = entry.kind.name();
+        assert!(kinds.split([',', ' ', '\n']).any(|kind| kind == name), "docs/files.md lacks {name}");
+    }
+}
+
+#[test]
 fn mistakes_of_documents_are_told_with_their_place() {
     for (text, told) in [
         ("a: [1\nb: 2", "f.yaml:2:2: not YAML: illegal placement of ':' indicator"),
