@@ -28,7 +28,7 @@ done
 
 command -v cargo >/dev/null || { echo "bench/run.sh: cargo is missing: see https://rustup.rs" >&2; exit 1; }
 missing=()
-for program in nginx:nginx-light wrk:wrk taskset:util-linux git:git cc:build-essential cmake:cmake; do
+for program in nginx:nginx wrk:wrk taskset:util-linux git:git cc:build-essential cmake:cmake; do
     command -v "${program%%:*}" >/dev/null || missing+=("${program##*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then

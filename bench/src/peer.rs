@@ -140,7 +140,7 @@ fn start_nginx(name: &str, cpu: &str, work: &Path, http: &str) -> Result<Process
     let mut command = pinned(cpu, Path::new("nginx"));
     command.arg("-c").arg(&config);
     Process::start(&mut command, &work.join(format!("{name}.log")))
-        .context("nginx is needed (Debian package nginx-light)")
+        .context("nginx is needed (Debian package nginx)")
 }
 
 fn nginx(work: &Path, backends: &[u16; 2]) -> Result<Peer> {

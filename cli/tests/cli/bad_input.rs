@@ -2,7 +2,7 @@
 //! API and a message that names what is wrong; what is right is served all the same.
 
 use crate::client::{get, until};
-use crate::manifests::{Folder, documents, gateway, route, service};
+use crate::manifests::{Folder, documents, gateway, route, secret, service};
 use crate::process::{Echo, Port, Process, output};
 use crate::translation::{Condition, conditions, translate};
 use std::path::Path;
@@ -39,16 +39,6 @@ fn https(port: u16, certificate: &str) -> String {
         "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: tls}}\nspec:\n  \
          gatewayClassName: headgate\n  addresses: [{{type: IPAddress, value: 127.0.0.1}}]\n  listeners:\n  \
          - {{name: https, protocol: HTTPS, port: {port}, tls: {{certificateRefs: [{{name: {certificate}}}]}}}}\n"
-    )
-}
-
-fn secret(certificate: &str, key: &str) -> String {
-    let text = |text: &str| serde_json::to_string(text).expect("text");
-    format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{name: certificate}}\ntype: kubernetes.io/tls\nstringData:\n  \
-         tls.crt: {}\n  tls.key: {}\n",
-        text(certificate),
-        text(key)
     )
 }
 

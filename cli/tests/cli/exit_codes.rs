@@ -1,8 +1,10 @@
 //! Exit codes, as docs/cli.md has them.
 
 use crate::manifests::{Folder, gateway};
-use crate::process::{Process, output};
+use crate::process::{Process, headgate, output};
+use std::io::Write;
 use std::net::TcpListener;
+use std::process::Stdio;
 
 fn code(arguments: &[&str]) -> (Option<i32>, String) {
     let done = output(arguments);
@@ -63,4 +65,18 @@ fn files_at_fault_are_3_and_all_their_mistakes_are_told() {
     let (number, said) = code(&["translate", "-f", &missing]);
     assert_eq!(number, Some(3), "{said}");
     assert!(said.contains("missing.yaml"), "{said}");
+}
+
+/// As in `kubectl get … -o yaml | headgate translate -f -`.
+#[test]
+fn standard_input_is_a_file_too() {
+    let mut command = headgate();
+    command.args(["translate", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("the binary starts");
+    let list =
+        format!("apiVersion: v1\nkind: List\nitems:\n- {}", gateway(8080).trim_end().replace('\n', "\n  "));
+    child.stdin.take().expect("piped").write_all(list.as_bytes()).expect("it reads");
+    let done = child.wait_with_output().expect("it is our child");
+    assert_eq!(done.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&done.stdout).contains("name: gateway"));
 }

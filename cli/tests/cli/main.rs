@@ -1,6 +1,7 @@
 //! The binary as people use it: started as a process, asked over sockets, and judged by answers, stderr and exit codes.
 
 mod bad_input;
+mod certificates;
 mod client;
 mod docs;
 mod echo;

@@ -79,6 +79,17 @@ pub fn route(name: &str, host: &str, rule: &str) -> String {
     )
 }
 
+/// A Secret `certificate` with these in it.
+pub fn secret(chain: &str, key: &str) -> String {
+    let text = |text: &str| serde_json::to_string(text).expect("text");
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: certificate}}\ntype: kubernetes.io/tls\nstringData:\n  \
+         tls.crt: {}\n  tls.key: {}\n",
+        text(chain),
+        text(key)
+    )
+}
+
 /// Several objects in one file.
 pub fn documents(objects: &[String]) -> String {
     objects.join("---\n")
