@@ -1,7 +1,9 @@
 //! Bodies as hyper sees them: the client's on its way in, the backend's or our own on its way out.
 //!
 //! Both count bytes; the outgoing one carries the [`Finish`] of its request, which is told when the last byte is handed
-//! over or when the client goes away. Nothing is buffered here.
+//! over or when the client goes away. Nothing is buffered here, but what may be sent again ([`replay`]).
+
+pub(crate) mod replay;
 
 use crate::connection::Client;
 use crate::limits;
@@ -40,6 +42,7 @@ enum From {
     Client(Incoming, Rc<Client>),
     // In a box: copies are few, and bodies are moved often.
     Copy(Box<Copy>),
+    Kept(replay::Reading),
 }
 
 /// A body of which each piece comes when another one has had it.
@@ -57,7 +60,7 @@ impl Copies {
     /// `None` is the end. A copy that is too far behind gets no more, and breaks.
     fn feed(&mut self, frame: Option<&Frame<Bytes>>) {
         self.0.retain(|copy| {
-            let piece = frame.map_or(Some(Piece::End), duplicate);
+            let piece = frame.map_or(Some(Piece::End), |frame| same(frame).map(Piece::Frame));
             piece.is_some_and(|piece| copy.try_send(piece).is_ok())
         });
     }
@@ -152,6 +155,7 @@ impl Body for Inbound {
                     None => Some(Err(Broken::Copy)),
                 });
             }
+            From::Kept(reading) => return reading.poll_frame(cx),
         };
         let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
             this.pace.iter_mut().for_each(Pace::wait);
@@ -183,6 +187,7 @@ impl Body for Inbound {
         match &self.from {
             From::Client(body, _) => body.is_end_stream(),
             From::Copy(_) => false,
+            From::Kept(reading) => reading.is_end(),
         }
     }
 
@@ -190,15 +195,15 @@ impl Body for Inbound {
         match &self.from {
             From::Client(body, _) => body.size_hint(),
             From::Copy(copy) => copy.hint,
+            From::Kept(reading) => reading.hint(),
         }
     }
 }
 
 /// Frames can't be cloned: nobody knows what else may be in them one day.
-fn duplicate(frame: &Frame<Bytes>) -> Option<Piece> {
+fn same(frame: &Frame<Bytes>) -> Option<Frame<Bytes>> {
     let data = frame.data_ref().map(|data| Frame::data(data.clone()));
-    let same = data.or_else(|| frame.trailers_ref().map(|fields| Frame::trailers(fields.clone())));
-    same.map(Piece::Frame)
+    data.or_else(|| frame.trailers_ref().map(|fields| Frame::trailers(fields.clone())))
 }
 
 impl Drop for Inbound {

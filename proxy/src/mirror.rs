@@ -11,6 +11,7 @@ use crate::runtime::Thread;
 use crate::timer::{Deadline, Timer};
 use crate::upstream::forward::{Answer, Body, Times, forward};
 use crate::upstream::h1::{Framing, RequestHead};
+use crate::upstream::pick::Choice;
 use crate::upstream::{BackendState, Way};
 use http::{HeaderMap, Method};
 use std::future::poll_fn;
@@ -96,7 +97,7 @@ async fn run(
     let head = RequestHead { method, target, headers, framing: *framing, expecting: false, websocket: false };
     let until = thread.wheel.after(LONGEST);
     let times = Times { request: until, attempt: None };
-    match forward(thread, backend, way, &head, &mut body, times).await {
+    match forward(thread, backend, way, &head, &mut body, times, &Choice::Any).await {
         Ok(answer) => discard(thread, answer, until).await,
         Err(why) => tracing::debug!(backend = %backend.id(), why = why.reason(), "a mirrored request failed"),
     }

@@ -97,6 +97,17 @@ pub enum Source {
     Upstream,
 }
 
+/// Whether a request may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It would end the same.
+    Never,
+    /// Always: no backend has seen it.
+    Unsent,
+    /// If it does no harm twice: a backend may have acted on it.
+    Sent,
+}
+
 impl Rejection {
     /// Every rejection once; the order gives [`Rejection::index`].
     pub const ALL: [Self; 39] = [
@@ -306,11 +317,13 @@ impl Rejection {
         }
     }
 
-    /// Whether another try, on another endpoint, could end differently. Whether the request may be sent twice is for
-    /// the caller to know.
-    pub fn retryable(self) -> bool {
+    /// Whether another try, on another endpoint, could end differently.
+    pub fn repeat(self) -> Repeat {
         match self {
-            Self::ConnectFailed | Self::ConnectTimeout | Self::UpstreamTls | Self::UpstreamClosed => true,
+            Self::NoEndpoints | Self::ConnectFailed | Self::ConnectTimeout | Self::UpstreamTls => {
+                Repeat::Unsent
+            }
+            Self::UpstreamClosed | Self::UpstreamTimeout => Repeat::Sent,
             Self::Malformed(_)
             | Self::HeadTooLarge
             | Self::TargetTooLong
@@ -328,10 +341,8 @@ impl Rejection {
             | Self::Config(_)
             | Self::Overloaded
             | Self::Internal
-            | Self::NoEndpoints
             | Self::UpstreamProtocol
-            | Self::UpstreamTimeout
-            | Self::RequestTimeout => false,
+            | Self::RequestTimeout => Repeat::Never,
         }
     }
 
@@ -508,7 +519,7 @@ mod tests {
                 Source::Gateway => assert!([404, 500, 503].contains(&status.as_u16())),
                 Source::Upstream => assert!([502, 503, 504].contains(&status.as_u16())),
             }
-            assert!(!rejection.retryable() || rejection.source() == Source::Upstream);
+            assert!(rejection.repeat() == Repeat::Never || rejection.source() == Source::Upstream);
         }
     }
 

@@ -27,6 +27,8 @@ use crate::router::{Action, Head, Rule, SplitBackend};
 use crate::timer::{Deadline, Timer};
 use crate::upstream::forward::{self, Answer, Times, forward};
 use crate::upstream::h1::{CutShort, Framing, RequestHead};
+use crate::upstream::pick::Choice;
+use crate::upstream::retry::retry;
 use crate::upstream::upgrade::Carried;
 use crate::upstream::{BackendState, Way};
 use futures_util::FutureExt;
@@ -279,8 +281,12 @@ async fn forward_to(
         request: rule.timeouts.request.map_or(Deadline::NEVER, |bound| wheel.after(bound)),
         attempt: rule.timeouts.backend_request,
     };
-    let way = way(client, rule, backend)?;
-    let answer = forward(&client.thread, backend, way, head, body, times).await?;
+    let (thread, way) = (&client.thread, way(client, rule, backend)?);
+    let answer = match &rule.retry {
+        None => forward(thread, backend, way, head, body, times, &Choice::Any).await?,
+        // In a box: few rules have it, and idle connections keep the room of the largest request.
+        Some(from) => Box::pin(retry(thread, backend, way, head, body, times, Choice::Any, from)).await?,
+    };
     if let Some(line) = &mut finish.line {
         line.endpoint = Some(answer.endpoint);
     }

@@ -51,8 +51,8 @@ pub mod http_route {
         HttpRouteRulesMatchesHeaders as HeaderMatch, HttpRouteRulesMatchesHeadersType as HeaderMatchType,
         HttpRouteRulesMatchesMethod as Method, HttpRouteRulesMatchesPath as PathMatch,
         HttpRouteRulesMatchesPathType as PathMatchType, HttpRouteRulesMatchesQueryParams as QueryMatch,
-        HttpRouteRulesMatchesQueryParamsType as QueryMatchType, HttpRouteRulesTimeouts as Timeouts,
-        HttpRouteSpec,
+        HttpRouteRulesMatchesQueryParamsType as QueryMatchType, HttpRouteRulesRetry as Retry,
+        HttpRouteRulesTimeouts as Timeouts, HttpRouteSpec,
     };
 }
 

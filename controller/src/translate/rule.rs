@@ -6,16 +6,24 @@
 use super::lookup::Lookup;
 use super::route::Problems;
 use super::{backend_ref, filters};
-use crate::api::http_route::{BackendRef, RequestMirror, Rule as ApiRule, Timeouts as ApiTimeouts};
+use crate::api::http_route::{
+    BackendRef, RequestMirror, Retry as ApiRetry, Rule as ApiRule, Timeouts as ApiTimeouts,
+};
 use crate::cluster::Kind;
 use crate::status::Reason;
 use filters::{Filters, Refused};
 use headgate_proxy::model::{
-    Action, Backend, Failure, Filter, Match, Mirror, PathMatch, Rule, Target, Timeouts, WeightedBackend,
+    Action, Backend, Failure, Filter, Match, Mirror, PathMatch, Retry, Rule, Target, Timeouts,
+    WeightedBackend,
 };
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// `retry.attempts` where files leave it out (the CRD's default).
+const DEFAULT_ATTEMPTS: i64 = 1;
+/// The first pause between tries, where none is set: longer than a hiccup, shorter than anybody notices.
+const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
 
 /// Translates the rules of one route, one after the other.
 pub(super) struct Rules<'a, 'c> {
@@ -55,6 +63,7 @@ impl<'a, 'c> Rules<'a, 'c> {
             filters: Vec::new(),
             action: Action::Fail(Failure::InvalidMatch),
             timeouts: Timeouts::default(),
+            retry: None,
         };
         match matches {
             Ok(matches) => rule.matches = matches,
@@ -68,12 +77,16 @@ impl<'a, 'c> Rules<'a, 'c> {
             self.problems.ignored.push(self.at(&why));
             Timeouts::default()
         });
-        for (field, set) in
-            [("retry", from.retry.is_some()), ("sessionPersistence", from.session_persistence.is_some())]
-        {
-            if set {
-                self.problems.ignored.push(self.at(&format!("{field} is not supported and has no effect")));
+        rule.retry = from.retry.as_ref().and_then(|from| match retry(from) {
+            Ok(retry) => Some(retry),
+            Err(why) => {
+                self.problems.ignored.push(self.at(&why));
+                None
             }
+        });
+        if from.session_persistence.is_some() {
+            let why = self.at("sessionPersistence is not supported and has no effect");
+            self.problems.ignored.push(why);
         }
         let prefixes_only = rule.matches.iter().all(|one| matches!(one.path, PathMatch::Prefix(_)));
         match self.steps(from, prefixes_only) {
@@ -174,6 +187,22 @@ impl<'a, 'c> Rules<'a, 'c> {
     }
 }
 
+fn retry(from: &ApiRetry) -> Result<Retry, String> {
+    let code = |code: &i64| match u16::try_from(*code) {
+        Ok(code @ 400..600) => Ok(code),
+        Ok(_) | Err(_) => Err(format!("retry.codes: {code} is not a status of an error; nothing is retried")),
+    };
+    let backoff = match from.backoff.as_deref().map(gateway_api::Duration::from_str) {
+        None => DEFAULT_BACKOFF,
+        Some(Ok(duration)) => Duration::new(duration.as_secs(), duration.subsec_nanos()),
+        Some(Err(error)) => return Err(format!("retry.backoff: {error}; nothing is retried")),
+    };
+    let attempts = from.attempts.unwrap_or(DEFAULT_ATTEMPTS);
+    let attempts = u32::try_from(attempts)
+        .map_err(|_| format!("retry.attempts: {attempts} is not a number of tries; nothing is retried"))?;
+    Ok(Retry { codes: from.codes.iter().flatten().map(code).collect::<Result<_, _>>()?, attempts, backoff })
+}
+
 fn timeouts(from: Option<&ApiTimeouts>) -> Result<Timeouts, String> {
     let Some(from) = from else { return Ok(Timeouts::default()) };
     let read = |field: &str, value: Option<&String>| match value {
@@ -189,4 +218,32 @@ fn timeouts(from: Option<&ApiTimeouts>) -> Result<Timeouts, String> {
         request: read("request", from.request.as_ref())?,
         backend_request: read("backendRequest", from.backend_request.as_ref())?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_have_defaults() {
+        let retry = |from| retry(&from);
+        let plain = Retry { codes: vec![], attempts: 1, backoff: DEFAULT_BACKOFF };
+        assert_eq!(retry(ApiRetry::default()), Ok(plain));
+        let all =
+            ApiRetry { attempts: Some(0), backoff: Some("1s500ms".into()), codes: Some(vec![503, 429]) };
+        let backoff = Duration::from_millis(1500);
+        assert_eq!(retry(all), Ok(Retry { codes: vec![503, 429], attempts: 0, backoff }));
+    }
+
+    #[test]
+    fn retries_that_make_no_sense_are_told() {
+        for (from, field) in [
+            (ApiRetry { codes: Some(vec![200]), ..ApiRetry::default() }, "retry.codes: 200"),
+            (ApiRetry { attempts: Some(-1), ..ApiRetry::default() }, "retry.attempts: -1"),
+            (ApiRetry { backoff: Some("soon".into()), ..ApiRetry::default() }, "retry.backoff: "),
+        ] {
+            let why = retry(&from).unwrap_err();
+            assert!(why.starts_with(field), "{why}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ pub use filter::{Cors, Filter, HeaderEdits, Mirror, PathRewrite, Redirect, Rewri
 pub use id::{BackendId, BackendKind, ListenerId, ObjectName, PortId, RouteId, RouteKind, Text};
 pub use listener::{Certificate, HostPattern, Listener, Port, PortProtocol, Redacted, Tls};
 pub use matches::{Match, PathMatch, StringMatch, ValueMatch};
-pub use route::{Action, Failure, Route, Rule, Target, Timeouts, WeightedBackend};
+pub use route::{Action, Failure, Retry, Route, Rule, Target, Timeouts, WeightedBackend};
 
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;

@@ -36,6 +36,21 @@ pub struct Rule {
     /// Bounds on the time it may take.
     #[serde(skip_serializing_if = "Timeouts::is_none")]
     pub timeouts: Timeouts,
+    /// When a request is sent once more. Absent: only when nothing of it can have reached a backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+}
+
+/// `retry`, GEP-1731.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Retry {
+    /// Status codes of answers after which it is tried again, if its method is idempotent. Failures to get an answer
+    /// needn't be named.
+    pub codes: Vec<u16>,
+    /// Tries after the first; 0 is none.
+    pub attempts: u32,
+    /// The first pause; each one is longer.
+    pub backoff: Duration,
 }
 
 /// What a rule does with a request.

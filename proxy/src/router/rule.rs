@@ -10,7 +10,8 @@ use super::precedence::{Rank, Seniority};
 use crate::filter::{Filters, Redirect};
 use crate::metrics::{Metrics, RuleMetrics};
 use crate::model::{
-    self, Backend, BackendId, BackendProtocol, Failure, HostPattern, PathMatch, RouteId, Text, Timeouts,
+    self, Backend, BackendId, BackendProtocol, Failure, HostPattern, PathMatch, Retry, RouteId, Text,
+    Timeouts,
 };
 use crate::path::normalise;
 use crate::rejection::Rejection;
@@ -52,6 +53,8 @@ pub struct Rule {
     pub action: Action,
     /// Bounds on the time it may take.
     pub timeouts: Timeouts,
+    /// When a request is tried again.
+    pub retry: Option<Retry>,
     /// Its counters.
     pub metrics: Arc<RuleMetrics>,
 }
@@ -239,7 +242,8 @@ fn compile_rule(
     let (filters, action) = compile_steps(from, broken, &id, context);
     let mirrors = Mirror::compile(&from.filters, context);
     let metrics = context.metrics.rule(&id.route, index, id.name.as_ref());
-    let rule = Arc::new(Rule { id, filters, mirrors, action, timeouts: from.timeouts, metrics });
+    let retry = from.retry.clone().filter(|retry| retry.attempts > 0);
+    let rule = Arc::new(Rule { id, filters, mirrors, action, timeouts: from.timeouts, retry, metrics });
     candidates.extend(
         matches.into_iter().map(|(rank, path, conditions)| {
             Arc::new(Candidate { rank, path, conditions, rule: rule.clone() })

@@ -12,7 +12,7 @@
 use super::connect::{ConnectError, connect, connect_http1};
 use super::h1::{self, Bounds, Connection, Exchange, Failure, RequestHead};
 use super::identity::{Identity, Speaks};
-use super::pick::pick;
+use super::pick::{Choice, choose};
 use super::pool::{Connected, Lease};
 use super::{BackendState, Way, h2};
 use crate::body::{Broken, Inbound, Source};
@@ -81,6 +81,7 @@ pub(crate) async fn forward(
     head: &RequestHead<'_>,
     body: &mut Option<Inbound>,
     times: Times,
+    choice: &Choice,
 ) -> Result<Answer, Rejection> {
     let mut forwarding = Forwarding {
         thread,
@@ -89,6 +90,7 @@ pub(crate) async fn forward(
         head,
         body,
         times,
+        choice,
         connect_until: None,
         tried: Vec::new(),
         resent: 0,
@@ -140,6 +142,7 @@ struct Forwarding<'a> {
     /// Taken by a try; back here when the try didn't use it.
     body: &'a mut Option<Inbound>,
     times: Times,
+    choice: &'a Choice,
     /// Set with the first connection that is opened.
     connect_until: Option<Deadline>,
     /// Slots of endpoints that couldn't be reached.
@@ -151,7 +154,7 @@ impl Forwarding<'_> {
     fn pick(&self) -> Option<Picked> {
         let endpoints = self.backend.endpoints.borrow();
         let pools = &self.thread.pools;
-        let member = pick(&endpoints.members, pools, self.thread.random(), &self.tried)?;
+        let member = choose(&endpoints.members, pools, self.thread.random(), &self.tried, self.choice)?;
         Some(Picked {
             lease: pools.lease(&member.address),
             socket: member.address.socket(),

@@ -10,8 +10,9 @@ pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod h2;
 mod identity;
-mod pick;
+pub(crate) mod pick;
 pub(crate) mod pool;
+pub(crate) mod retry;
 pub(crate) mod upgrade;
 
 use crate::metrics::{BackendMetrics, Metrics};

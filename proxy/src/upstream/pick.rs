@@ -5,6 +5,46 @@
 
 use super::endpoint::{Address, Member};
 use super::pool::Pools;
+use std::net::SocketAddr;
+
+/// What a request wants of the endpoint that it goes to.
+#[derive(Debug)]
+pub(crate) enum Choice {
+    /// Nothing.
+    Any,
+    /// Rather none of these, which were tried before.
+    Other(Vec<SocketAddr>),
+}
+
+impl Choice {
+    /// Wants another endpoint than this one, too.
+    pub(crate) fn exclude(&mut self, endpoint: Option<SocketAddr>) {
+        let Some(endpoint) = endpoint else { return };
+        match self {
+            Self::Any => *self = Self::Other(vec![endpoint]),
+            Self::Other(tried) => tried.push(endpoint),
+        }
+    }
+}
+
+/// Picks what a request wants, if that is there; `tried` are slots of endpoints that can't be reached.
+pub(super) fn choose<'a>(
+    members: &'a [Member],
+    pools: &Pools,
+    random: u32,
+    tried: &[usize],
+    choice: &Choice,
+) -> Option<&'a Member> {
+    match choice {
+        Choice::Any => pick(members, pools, random, tried),
+        Choice::Other(before) => {
+            let old = members.iter().filter(|member| before.contains(&member.address.socket()));
+            let tried_or_old: Vec<_> =
+                tried.iter().copied().chain(old.map(|member| member.address.slot())).collect();
+            pick(members, pools, random, &tried_or_old).or_else(|| pick(members, pools, random, tried))
+        }
+    }
+}
 
 /// Picks a member that wasn't tried before; `None` when there is none left.
 pub(crate) fn pick<'a>(
@@ -76,6 +116,21 @@ mod tests {
             assert_eq!(tried, [0, 1, 2]);
         }
         assert!(pick(&[], &pools, 0, &[]).is_none());
+    }
+
+    #[test]
+    fn others_are_picked_while_there_are_some() {
+        let (members, pools) = (members(3), Pools::default());
+        let mut choice = Choice::Any;
+        choice.exclude(None);
+        for seen in 1..=3 {
+            let picked = choose(&members, &pools, 0, &[], &choice).unwrap().address.socket();
+            choice.exclude(Some(picked));
+            let Choice::Other(before) = &choice else { panic!("some are excluded") };
+            assert_eq!(before.iter().collect::<std::collections::BTreeSet<_>>().len(), seen);
+        }
+        assert!(choose(&members, &pools, 0, &[], &choice).is_some());
+        assert_eq!(choose(&members, &pools, 0, &[0, 1], &choice).unwrap().address.slot(), 2);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod harness;
 mod http1;
 mod http2;
 mod mirror;
+mod retry;
 mod timeouts;
 mod tls;
 mod websocket;
