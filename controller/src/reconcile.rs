@@ -337,6 +337,12 @@ impl Telling {
             let status = merge::route(status.as_ref(), draft, &settings.controller_name, &now);
             self.offer(*kind, name, present.meta().resource_version.clone(), status);
         }
+        let policies = statuses.backend_tls_policies.iter();
+        for (name, draft) in policies.filter(|(name, _)| wanted(Kind::BackendTlsPolicy, name)) {
+            let Some(present) = cluster.backend_tls_policies.get(name) else { continue };
+            let status = merge::policy(present.status.as_ref(), draft, &settings.controller_name, &now);
+            self.offer(Kind::BackendTlsPolicy, name, present.resource_version(), status);
+        }
     }
 
     fn offer(
@@ -417,6 +423,11 @@ pub fn problems(statuses: &Statuses) -> Vec<String> {
     for ((kind, name), draft) in &statuses.routes {
         for parent in &draft.parents {
             note(&format!("{kind} {name}, parent {}", parent.parent.name), &parent.conditions);
+        }
+    }
+    for (name, draft) in &statuses.backend_tls_policies {
+        for ancestor in &draft.ancestors {
+            note(&format!("BackendTLSPolicy {name}, Gateway {}", ancestor.gateway), &ancestor.conditions);
         }
     }
     problems

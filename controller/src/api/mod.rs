@@ -88,7 +88,15 @@ pub mod udp_route {
 
 /// `BackendTLSPolicy`.
 pub mod backend_tls_policy {
-    pub use gateway_api::backendtlspolicies::{BackendTlsPolicy, BackendTlsPolicySpec};
+    pub use gateway_api::backendtlspolicies::{
+        BackendTlsPolicy, BackendTlsPolicySpec, BackendTlsPolicyStatus,
+        BackendTlsPolicyStatusAncestors as AncestorStatus,
+        BackendTlsPolicyStatusAncestorsAncestorRef as AncestorRef, BackendTlsPolicyTargetRefs as TargetRef,
+        BackendTlsPolicyValidation as Validation,
+        BackendTlsPolicyValidationCaCertificateRefs as CaCertificateRef,
+        BackendTlsPolicyValidationSubjectAltNames as SubjectAltName,
+        BackendTlsPolicyValidationSubjectAltNamesType as SubjectAltNameType,
+    };
 }
 
 /// `ReferenceGrant`.

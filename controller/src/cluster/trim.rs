@@ -12,7 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 /// What `kubectl apply` notes down: the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Entries of Secrets that are read.
-const SECRET_ENTRIES: [&str; 2] = ["tls.crt", "tls.key"];
+const SECRET_ENTRIES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
+/// Entries of ConfigMaps that are read.
+const CONFIG_MAP_ENTRIES: [&str; 1] = ["ca.crt"];
 
 /// Drops what isn't read of any kind.
 pub(super) fn metadata(meta: &mut ObjectMeta) {
@@ -62,10 +64,13 @@ impl Trim for Secret {
 }
 
 impl Trim for ConfigMap {
-    // Nothing reads them yet; that they exist is enough.
     fn trim(&mut self) {
-        self.data = None;
+        // Some elect leaders by an annotation that beats every few seconds.
+        self.metadata.annotations = None;
         self.binary_data = None;
+        if let Some(data) = &mut self.data {
+            data.retain(|name, _| CONFIG_MAP_ENTRIES.contains(&name.as_str()));
+        }
     }
 }
 

@@ -81,13 +81,7 @@ pub fn watch(client: &Client, scope: &Scope, changes: &mpsc::Sender<Vec<Change>>
                     (vec![scope.pod_namespace.clone()], Config::default().labels(&scope.pod_selector));
                 tasks.spawn(within::<k8s_openapi::api::core::v1::Pod>(client, namespaces, config, changes))
             }
-            // Nothing reads them: not watched, and so known in full.
-            Kind::ConfigMap => tasks.spawn(async move {
-                let none =
-                    Change::Replace { kind: Kind::ConfigMap, objects: Vec::new(), undecodable: Vec::new() };
-                // Fails when the loop has ended.
-                let _ = changes.send(vec![none]).await;
-            }),
+            Kind::ConfigMap => tasks.spawn(all::<k8s_openapi::api::core::v1::ConfigMap>(client, changes)),
         };
     }
     tasks

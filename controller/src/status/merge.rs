@@ -3,11 +3,17 @@
 //! Each function returns the whole new status, or `None` when the present one says it all already, so that nothing needs to
 //! be written. Pure: the time is given.
 
-use super::{ClassDraft, ConditionType, Draft, GatewayDraft, RouteDraft};
+use super::{ClassDraft, ConditionType, Draft, GatewayDraft, PolicyDraft, RouteDraft};
+use crate::api::GROUP;
+use crate::api::backend_tls_policy::{AncestorRef, AncestorStatus, BackendTlsPolicyStatus};
 use crate::api::gateway::{GatewayStatus, ListenerStatus};
 use crate::api::gateway_class::{GatewayClassStatus, SupportedFeature};
 use crate::api::route::{ParentStatus, RouteStatus};
+use headgate_proxy::model::ObjectName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// Entries that the API lets a policy's status have (GEP-713); those that come late have no place.
+const MAX_ANCESTORS: usize = 16;
 
 /// Status of a GatewayClass.
 pub fn gateway_class(
@@ -72,6 +78,42 @@ pub fn route(
         parent_ref: parent.parent.clone(),
     }));
     (parents != old).then_some(RouteStatus { parents })
+}
+
+/// Status of a BackendTLSPolicy. Entries of other controllers stay where they are.
+pub fn policy(
+    present: Option<&BackendTlsPolicyStatus>,
+    draft: &PolicyDraft,
+    controller_name: &str,
+    now: &Time,
+) -> Option<BackendTlsPolicyStatus> {
+    let old = present.map(|present| &*present.ancestors).unwrap_or_default();
+    let reference = |gateway: &ObjectName| AncestorRef {
+        group: Some(GROUP.to_owned()),
+        kind: Some("Gateway".to_owned()),
+        namespace: Some(gateway.namespace.to_string()),
+        name: gateway.name.to_string(),
+        ..AncestorRef::default()
+    };
+    let mut left: Vec<_> =
+        draft.ancestors.iter().map(|ancestor| (reference(&ancestor.gateway), &ancestor.conditions)).collect();
+    let mut ancestors = Vec::with_capacity(old.len());
+    for entry in old {
+        if entry.controller_name != controller_name {
+            ancestors.push(entry.clone());
+        } else if let Some(at) = left.iter().position(|(reference, _)| *reference == entry.ancestor_ref) {
+            let (_, drafts) = left.remove(at);
+            let conditions = conditions(&entry.conditions, drafts, draft.generation, now);
+            ancestors.push(AncestorStatus { conditions, ..entry.clone() });
+        }
+    }
+    let room = MAX_ANCESTORS.saturating_sub(ancestors.len());
+    ancestors.extend(left.into_iter().take(room).map(|(ancestor_ref, drafts)| AncestorStatus {
+        ancestor_ref,
+        conditions: conditions(&[], drafts, draft.generation, now),
+        controller_name: controller_name.to_owned(),
+    }));
+    (ancestors != old).then_some(BackendTlsPolicyStatus { ancestors })
 }
 
 fn conditions(present: &[Condition], drafts: &[Draft], generation: i64, now: &Time) -> Vec<Condition> {

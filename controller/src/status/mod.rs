@@ -47,6 +47,8 @@ pub struct Statuses {
     pub gateways: BTreeMap<ObjectName, Arc<GatewayDraft>>,
     /// All routes, of every kind: one that left us has no parents of ours, and an old status that says so.
     pub routes: BTreeMap<(Kind, ObjectName), Arc<RouteDraft>>,
+    /// All BackendTLSPolicies: one that no Gateway of ours uses has no ancestors of ours.
+    pub backend_tls_policies: BTreeMap<ObjectName, Arc<PolicyDraft>>,
 }
 
 /// Status of a GatewayClass.
@@ -101,5 +103,23 @@ pub struct ParentDraft {
     /// As the route has it.
     pub parent: ParentRef,
     /// Its conditions.
+    pub conditions: Vec<Draft>,
+}
+
+/// Status of a policy: one entry per Gateway of ours that it has an effect on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PolicyDraft {
+    /// The generation that it describes.
+    pub generation: i64,
+    /// Entries of ours, by Gateway.
+    pub ancestors: Vec<AncestorDraft>,
+}
+
+/// What a policy is told about one Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AncestorDraft {
+    /// The Gateway.
+    pub gateway: ObjectName,
+    /// The policy's conditions.
     pub conditions: Vec<Draft>,
 }

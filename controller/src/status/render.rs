@@ -27,6 +27,11 @@ pub fn render(cluster: &Cluster, statuses: &Statuses, controller_name: &str, now
         let status = merge::route(present.as_ref(), draft, controller_name, now);
         rendered.extend(object(*kind, name, status.as_ref().or(present.as_ref())));
     }
+    for (name, draft) in &statuses.backend_tls_policies {
+        let present = cluster.backend_tls_policies.get(name).and_then(|policy| policy.status.as_ref());
+        let status = merge::policy(present, draft, controller_name, now);
+        rendered.extend(object(Kind::BackendTlsPolicy, name, status.as_ref().or(present)));
+    }
     rendered
 }
 

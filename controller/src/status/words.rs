@@ -85,6 +85,14 @@ words! {
         InvalidCertificateRef,
         /// The Gateway's certificate for its backends.
         InvalidClientCertificateRef,
+        /// A certificate authority.
+        InvalidCACertificateRef,
+        /// No certificate authority is left.
+        NoValidCACertificate,
+        /// A policy whose target another one has.
+        Conflicted,
+        /// What a policy is for isn't there.
+        TargetNotFound,
         /// A reference into another namespace.
         RefNotPermitted,
         /// No listener is named so.

@@ -1,5 +1,6 @@
 //! References to backends: to a Service's port, or to the reason why not.
 
+use super::backend_tls::Security;
 use super::grants::Reference;
 use super::lookup::Lookup;
 use crate::api::http_route::BackendRef;
@@ -9,7 +10,8 @@ use headgate_proxy::model::{Backend, BackendId, BackendKind, BackendProtocol, Fa
 /// A reference that can't be followed.
 pub(super) struct Refused {
     pub(super) failure: Failure,
-    pub(super) reason: Reason,
+    /// `None`: it is not the route's fault, and told elsewhere.
+    pub(super) reason: Option<Reason>,
     /// With the field relative to the reference.
     pub(super) why: String,
 }
@@ -21,7 +23,7 @@ pub(super) fn resolve(
     namespace: &str,
     reference: &BackendRef,
 ) -> Result<Backend, Refused> {
-    let refuse = |failure, reason, why: String| Err(Refused { failure, reason, why });
+    let refuse = |failure, reason, why: String| Err(Refused { failure, reason: Some(reason), why });
     let group = reference.group.as_deref().unwrap_or_default();
     let kind = reference.kind.as_deref().unwrap_or("Service");
     if !group.is_empty() || kind != "Service" {
@@ -61,25 +63,35 @@ pub(super) fn resolve(
         let why = format!("Service {name} has no TCP port {number}; it has {}", known.join(", "));
         return refuse(Failure::BackendNotFound, Reason::BackendNotFound, why);
     };
+    let tls = match lookup.backend_tls(&name, port.name.as_deref()) {
+        None => None,
+        Some(Security::Verified(tls)) => Some(tls),
+        Some(Security::Broken) => {
+            let why = format!("the BackendTLSPolicy of Service {name} can't be honoured");
+            return Err(Refused { failure: Failure::BackendTls, reason: None, why });
+        }
+    };
     let app = port.app_protocol.as_deref().unwrap_or_default();
-    match protocol(app) {
+    match protocol(app, tls.is_some()) {
         Some(protocol) => {
             let id = BackendId { kind: BackendKind::Service, name, port: number };
-            Ok(Backend { id, protocol, tls: None })
+            Ok(Backend { id, protocol, tls })
         }
         None => {
-            let why =
-                format!("port {number} of Service {name} has appProtocol {app}, which is not supported");
+            let why = format!(
+                "port {number} of Service {name} has appProtocol {app}; a BackendTLSPolicy for it has to say how it is verified"
+            );
             refuse(Failure::UnsupportedBackend, Reason::UnsupportedProtocol, why)
         }
     }
 }
 
-/// What an `appProtocol` says (KEP-3726, and the words that other gateways read). Unknown words are somebody else's.
-fn protocol(app: &str) -> Option<BackendProtocol> {
+/// What an `appProtocol` says (KEP-3726, and the words that other gateways read). Unknown words are somebody else's. What
+/// says that it is TLS is not spoken to in clear text.
+fn protocol(app: &str, tls: bool) -> Option<BackendProtocol> {
     match app.to_ascii_lowercase().as_str() {
         "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => Some(BackendProtocol::H2c),
-        "kubernetes.io/wss" | "https" | "tls" | "wss" => None,
+        "kubernetes.io/wss" | "https" | "tls" | "wss" if !tls => None,
         _ => Some(BackendProtocol::Http1),
     }
 }

@@ -3,17 +3,17 @@
 //! [`evaluate`] judges one Gateway without looking at routes; [`Evaluated::view`] is what routes may see of it, and
 //! [`Evaluated::draft`] its status, once it is known how many routes each listener has.
 
-use super::certificate::Certificates;
+use super::certificate::{self, Certificates};
 use super::class;
 use super::grants::Grants;
 use super::listener::{self, Evaluated as Listener};
 use crate::api::Gateway;
-use crate::api::gateway::{Address, StatusAddress};
+use crate::api::gateway::{Address, CertificateRef, StatusAddress};
 use crate::cluster::Cluster;
 use crate::naming;
 use crate::settings::{Mode, Settings};
 use crate::status::{ConditionType, Draft, GatewayDraft, ListenerDraft, Reason};
-use headgate_proxy::model::{self, ListenerId, ObjectName, Port, PortId};
+use headgate_proxy::model::{self, Certificate, ListenerId, ObjectName, Port, PortId};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,12 +101,14 @@ pub(super) fn evaluate(context: &mut Context<'_>, name: &ObjectName, gateway: &G
         Mode::Cluster { .. } => service_of(context.cluster, name, gateway),
         Mode::Files => None,
     };
+    let (client_certificate, resolved) = client_certificate(context, name, gateway);
     let mut ports = Vec::new();
     let numbers: BTreeSet<u16> = listeners.iter().map(|listener| listener.view.port).collect();
     for number in numbers.into_iter().filter(|_| refused.is_none()) {
         let id = PortId { gateway: name.clone(), port: number };
         let bind = bind(context.settings.mode, gateway, service, number);
-        ports.extend(bind.and_then(|bind| port(id.clone(), bind, &listeners)));
+        let port = bind.and_then(|bind| port(id.clone(), bind, &listeners));
+        ports.extend(port.map(|port| Port { client_certificate: client_certificate.clone(), ..port }));
         let state = match (context.failed_ports.get(&id), bind) {
             (Some(why), _) => listener::PortState::Failed(why),
             (None, Some(_)) => listener::PortState::Open,
@@ -137,7 +139,7 @@ pub(super) fn evaluate(context: &mut Context<'_>, name: &ObjectName, gateway: &G
     let (addresses, unassigned) = addresses(context.settings.mode, gateway, service);
     let programmed = programmed(&accepted, &listeners, unassigned);
     let mut conditions = vec![accepted, programmed];
-    conditions.extend(client_certificate(gateway));
+    conditions.extend(resolved);
     let generation = gateway.metadata.generation.unwrap_or_default();
     Evaluated { generation, conditions, addresses, listeners, ports }
 }
@@ -180,12 +182,36 @@ fn refuse(cluster: &Cluster, name: &ObjectName, gateway: &Gateway) -> Option<(Re
     })
 }
 
-/// A certificate for our connections to backends: nothing uses one yet, and the status says so.
-fn client_certificate(gateway: &Gateway) -> Option<Draft> {
-    let backend = gateway.spec.tls.as_ref()?.backend.as_ref()?;
-    backend.client_certificate_ref.as_ref()?;
-    let why = "spec.tls.backend.clientCertificateRef is not supported; backends are reached in clear text";
-    Some(Draft::new(ConditionType::ResolvedRefs, false, Reason::InvalidClientCertificateRef, why))
+/// The certificate that backends are shown (GEP-3155), and what is said of it, when one is named. One that can't be had
+/// isn't shown: whether that will do is for each backend to say.
+fn client_certificate(
+    context: &mut Context<'_>,
+    name: &ObjectName,
+    gateway: &Gateway,
+) -> (Option<Arc<Certificate>>, Option<Draft>) {
+    let backend = gateway.spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+    let Some(from) = backend.and_then(|backend| backend.client_certificate_ref.as_ref()) else {
+        return (None, None);
+    };
+    let reference = CertificateRef {
+        group: from.group.clone(),
+        kind: from.kind.clone(),
+        name: from.name.clone(),
+        namespace: from.namespace.clone(),
+    };
+    let resolved = |status, reason, why: String| Draft::new(ConditionType::ResolvedRefs, status, reason, why);
+    match certificate::resolve(context, &name.namespace, &reference) {
+        Ok(certificate) => {
+            let why = "all references are resolved".to_owned();
+            (Some(certificate), Some(resolved(true, Reason::ResolvedRefs, why)))
+        }
+        Err((reason, why)) => {
+            let permitted = reason != Reason::RefNotPermitted;
+            let reason = if permitted { Reason::InvalidClientCertificateRef } else { reason };
+            let why = format!("spec.tls.backend.clientCertificateRef: {why}");
+            (None, Some(resolved(false, reason, why)))
+        }
+    }
 }
 
 fn asked(gateway: &Gateway) -> impl Iterator<Item = &str> {

@@ -1,5 +1,6 @@
 //! What translating one route looks at, noted down: as long as all of it is the same, so is the result.
 
+use super::backend_tls::{Policies, Security, ServicePolicies};
 use super::gateway::View;
 use super::grants::{Grants, Reference};
 use crate::cluster::Cluster;
@@ -18,6 +19,7 @@ enum Seen {
     Service(ObjectName, Option<Arc<Service>>),
     Namespace(Text, Option<Arc<Namespace>>),
     Grants(Arc<Grants>),
+    Policies(ObjectName, Option<Arc<ServicePolicies>>),
 }
 
 /// All that was looked at.
@@ -25,8 +27,21 @@ enum Seen {
 pub(super) struct Inputs(Vec<Seen>);
 
 impl Inputs {
+    /// Services with policies that were looked at.
+    pub(super) fn secured_services(&self) -> impl Iterator<Item = &ObjectName> {
+        self.0.iter().filter_map(|seen| match seen {
+            Seen::Policies(name, Some(_)) => Some(name),
+            Seen::Policies(_, None)
+            | Seen::Gateway(..)
+            | Seen::Service(..)
+            | Seen::Namespace(..)
+            | Seen::Grants(_) => None,
+        })
+    }
+
     /// Whether all of it is still the same.
-    pub(super) fn are_current(&self, cluster: &Cluster, views: &Views, grants: &Arc<Grants>) -> bool {
+    pub(super) fn are_current(&self, around: &Around<'_>) -> bool {
+        let Around { cluster, views, grants, policies } = *around;
         fn same<T>(before: Option<&Arc<T>>, now: Option<&Arc<T>>) -> bool {
             match (before, now) {
                 (Some(before), Some(now)) => Arc::ptr_eq(before, now),
@@ -39,8 +54,18 @@ impl Inputs {
             Seen::Service(name, before) => same(before.as_ref(), cluster.services.get(name)),
             Seen::Namespace(name, before) => same(before.as_ref(), namespace(cluster, name)),
             Seen::Grants(before) => Arc::ptr_eq(before, grants),
+            Seen::Policies(name, before) => same(before.as_ref(), policies.services.get(name)),
         })
     }
+}
+
+/// What a route may look at.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) views: &'a Views,
+    pub(super) grants: &'a Arc<Grants>,
+    pub(super) policies: &'a Policies,
 }
 
 /// Looks things up, and remembers what.
@@ -48,12 +73,14 @@ pub(super) struct Lookup<'a> {
     cluster: &'a Cluster,
     views: &'a Views,
     grants: &'a Arc<Grants>,
+    policies: &'a Policies,
     inputs: Inputs,
 }
 
 impl<'a> Lookup<'a> {
-    pub(super) fn new(cluster: &'a Cluster, views: &'a Views, grants: &'a Arc<Grants>) -> Self {
-        Self { cluster, views, grants, inputs: Inputs::default() }
+    pub(super) fn new(around: &Around<'a>) -> Self {
+        let Around { cluster, views, grants, policies } = *around;
+        Self { cluster, views, grants, policies, inputs: Inputs::default() }
     }
 
     pub(super) fn into_inputs(self) -> Inputs {
@@ -79,6 +106,13 @@ impl<'a> Lookup<'a> {
         let mut labels = found.and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default();
         labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.to_owned());
         labels
+    }
+
+    /// How the backends of a Service's port are verified; `None`: they speak clear text.
+    pub(super) fn backend_tls(&mut self, service: &ObjectName, port_name: Option<&str>) -> Option<Security> {
+        let found = self.policies.services.get(service);
+        self.inputs.0.push(Seen::Policies(service.clone(), found.cloned()));
+        found?.of_port(port_name).cloned()
     }
 
     pub(super) fn permit(&mut self, reference: &Reference<'_>) -> bool {

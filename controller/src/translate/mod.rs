@@ -6,6 +6,8 @@
 
 mod attach;
 mod backend_ref;
+mod backend_tls;
+mod bundle;
 mod certificate;
 mod class;
 mod endpoints;
@@ -27,13 +29,15 @@ use crate::api::Gateway;
 use crate::cluster::{Cluster, Kind, Object, Store, Watched};
 use crate::settings::Settings;
 use crate::status::Statuses;
+use backend_tls::Policies;
+use bundle::Bundles;
 use certificate::Certificates;
 use class::Classes;
 use endpoints::Endpoints;
 use gateway::{Context, Evaluated};
 use grants::Grants;
 use headgate_proxy::model::{Backend, BackendId, EndpointSet, ListenerId, Model, ObjectName, Port, PortId};
-use lookup::{Inputs, Lookup, Views};
+use lookup::{Around, Inputs, Lookup, Views};
 use route::Translated;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,6 +57,8 @@ pub struct Translator {
     settings: Settings,
     grants: Arc<Grants>,
     certificates: Certificates,
+    bundles: Bundles,
+    policies: Policies,
     views: Views,
     routes: BTreeMap<(Kind, ObjectName), Remembered>,
     endpoints: Endpoints,
@@ -74,6 +80,8 @@ impl Translator {
             settings,
             grants: Arc::default(),
             certificates: Certificates::default(),
+            bundles: Bundles::default(),
+            policies: Policies::default(),
             views: Views::new(),
             routes: BTreeMap::new(),
             endpoints: Endpoints::default(),
@@ -92,6 +100,7 @@ impl Translator {
         self.grants = Grants::of(cluster, &self.grants);
         let classes = Classes::of(cluster, &self.settings);
         let gateways = self.gateways(cluster, &classes, failed_ports);
+        self.policies = Policies::of(cluster, &mut self.bundles, &self.policies);
         let routes = self.routes(cluster);
 
         let (mut model, mut statuses) = (Model::default(), Statuses::default());
@@ -117,11 +126,13 @@ impl Translator {
             statuses.gateways.insert(name, Arc::new(gateway.draft(&attached)));
         }
         statuses.gateway_classes = classes.drafts;
+        statuses.backend_tls_policies = self.policies.drafts(&self.users());
         for id in model.backends.keys() {
             model.endpoints.insert(id.clone(), self.endpoints.get(cluster, self.settings.mode, id));
         }
         self.endpoints.retain(|id| model.backends.contains_key(id));
         self.certificates.retain(|name| cluster.secrets.contains_key(name));
+        self.bundles.retain(cluster);
         self.ports.clone_from(&model.ports);
         self.backends.clone_from(&model.backends);
         Translation { model, statuses }
@@ -164,6 +175,18 @@ impl Translator {
         evaluated
     }
 
+    /// Which Gateways forward to Services that have policies.
+    fn users(&self) -> BTreeMap<ObjectName, BTreeSet<ObjectName>> {
+        let mut users = BTreeMap::<_, BTreeSet<_>>::new();
+        for route in self.routes.values() {
+            for service in route.inputs.secured_services() {
+                let gateways = route.translated.attached.iter().map(|listener| listener.gateway.clone());
+                users.entry(service.clone()).or_default().extend(gateways);
+            }
+        }
+        users
+    }
+
     fn routes(&mut self, cluster: &Cluster) -> Vec<((Kind, ObjectName), Arc<Translated>)> {
         let mut before = std::mem::take(&mut self.routes);
         self.routes_of(cluster, &mut before, &cluster.http_routes, http_route::translate);
@@ -178,14 +201,15 @@ impl Translator {
         store: &Store<K>,
         translate: impl Fn(&mut Lookup<'_>, &ObjectName, &K) -> Translated,
     ) {
+        let around = Around { cluster, views: &self.views, grants: &self.grants, policies: &self.policies };
         for (name, route) in store {
             let id = (K::KIND, name.clone());
             let object = route.clone().wrap();
-            let known = before.remove(&id).filter(|known| {
-                known.route.is(&object) && known.inputs.are_current(cluster, &self.views, &self.grants)
-            });
+            let known = before
+                .remove(&id)
+                .filter(|known| known.route.is(&object) && known.inputs.are_current(&around));
             let remembered = known.unwrap_or_else(|| {
-                let mut lookup = Lookup::new(cluster, &self.views, &self.grants);
+                let mut lookup = Lookup::new(&around);
                 let translated = Arc::new(translate(&mut lookup, name, route));
                 Remembered { route: object, inputs: lookup.into_inputs(), translated }
             });

@@ -179,8 +179,10 @@ impl<'a, 'c> Rules<'a, 'c> {
                 Target::Backend(id)
             }
             Err(refused) => {
-                let why = self.at(&format!("{field}: {}", refused.why));
-                self.problems.unresolved.push((refused.reason, why));
+                if let Some(reason) = refused.reason {
+                    let why = self.at(&format!("{field}: {}", refused.why));
+                    self.problems.unresolved.push((reason, why));
+                }
                 Target::Fail(refused.failure)
             }
         }
