@@ -16,6 +16,7 @@ use crate::api::{
 };
 use headgate_crds::GatewayParameters;
 use headgate_proxy::model::ObjectName;
+use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -95,6 +96,7 @@ pub struct Cluster {
     pub endpoint_slices: Store<EndpointSlice>,
     pub secrets: Store<Secret>,
     pub config_maps: Store<ConfigMap>,
+    pub cluster_trust_bundles: Store<ClusterTrustBundle>,
     pub gateway_parameters: Store<GatewayParameters>,
     /// Headgate's own pods.
     pub pods: Store<Pod>,
@@ -166,6 +168,7 @@ impl Cluster {
             | Kind::EndpointSlice
             | Kind::Secret
             | Kind::ConfigMap
+            | Kind::ClusterTrustBundle
             | Kind::GatewayParameters
             | Kind::Pod
             | Kind::Node => None,

@@ -251,6 +251,7 @@ fn resource(kind: Kind) -> ApiResource {
         Kind::Service => ("", "v1", "services"),
         Kind::Secret => ("", "v1", "secrets"),
         Kind::ConfigMap => ("", "v1", "configmaps"),
+        Kind::ClusterTrustBundle => ("certificates.k8s.io", "v1beta1", "clustertrustbundles"),
         Kind::Pod => ("", "v1", "pods"),
         Kind::Node => ("", "v1", "nodes"),
     };

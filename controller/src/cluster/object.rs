@@ -10,6 +10,7 @@ use crate::api::{
 };
 use headgate_crds::GatewayParameters;
 use headgate_proxy::model::ObjectName;
+use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -185,6 +186,7 @@ kinds! {
     EndpointSlice "EndpointSlice" in endpoint_slices: endpoints;
     Secret "Secret" in secrets: routing;
     ConfigMap "ConfigMap" in config_maps: routing;
+    ClusterTrustBundle "ClusterTrustBundle" in cluster_trust_bundles: routing;
     GatewayParameters "GatewayParameters" in gateway_parameters: routing;
     Pod "Pod" in pods: infrastructure;
     Node "Node" in nodes: infrastructure;
@@ -259,5 +261,5 @@ macro_rules! found_by_name {
 
 found_by_name! {
     GatewayClass Gateway ListenerSet HttpRoute GrpcRoute TlsRoute TcpRoute UdpRoute BackendTlsPolicy ReferenceGrant
-    Namespace Service Secret ConfigMap GatewayParameters Pod Node
+    Namespace Service Secret ConfigMap ClusterTrustBundle GatewayParameters Pod Node
 }

@@ -5,6 +5,7 @@ use crate::api::{
     TlsRoute, UdpRoute,
 };
 use headgate_crds::GatewayParameters;
+use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, PodSpec, PodStatus, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -43,6 +44,7 @@ impl Trim for UdpRoute {}
 impl Trim for BackendTlsPolicy {}
 impl Trim for ReferenceGrant {}
 impl Trim for GatewayParameters {}
+impl Trim for ClusterTrustBundle {}
 impl Trim for EndpointSlice {}
 impl Trim for Service {}
 

@@ -8,6 +8,7 @@ use super::schema::Schema;
 use crate::api;
 use crate::cluster::{Kind, Object, Watched};
 use headgate_crds::GatewayParameters;
+use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -100,6 +101,7 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         from_type::<EndpointSlice>(true),
         from_type::<Secret>(true),
         from_type::<ConfigMap>(true),
+        from_type::<ClusterTrustBundle>(false),
     ]
 });
 

@@ -81,6 +81,8 @@ pub fn watch(client: &Client, scope: &Scope, changes: &mpsc::Sender<Vec<Change>>
                     (vec![scope.pod_namespace.clone()], Config::default().labels(&scope.pod_selector));
                 tasks.spawn(within::<k8s_openapi::api::core::v1::Pod>(client, namespaces, config, changes))
             }
+            Kind::ClusterTrustBundle => tasks
+                .spawn(all::<k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle>(client, changes)),
             Kind::ConfigMap => tasks.spawn(all::<k8s_openapi::api::core::v1::ConfigMap>(client, changes)),
         };
     }
@@ -188,6 +190,10 @@ impl Complaints {
             return;
         }
         match code(error) {
+            // Kubernetes' own, where its API server is told to have it.
+            Some(NOT_FOUND) if self.kind == Kind::ClusterTrustBundle => {
+                tracing::debug!(kind = %self.kind, "the cluster doesn't have this kind");
+            }
             Some(NOT_FOUND) => {
                 tracing::warn!(kind = %self.kind, "the cluster doesn't know this kind; its CRD is not installed");
             }

@@ -34,6 +34,7 @@ impl Bundles {
         from: &BundleRef<'_>,
     ) -> Result<Text, (Reason, String)> {
         let name = ObjectName::new(from.namespace, from.name);
+        let cluster_wide = || ObjectName::new("", from.name);
         let checked = match (from.group, from.kind) {
             ("", "ConfigMap") => {
                 self.get(name, &cluster.config_maps, |map| map.data.as_ref()?.get(ENTRY).cloned())
@@ -41,9 +42,13 @@ impl Bundles {
             ("", "Secret") => self.get(name, &cluster.secrets, |secret| {
                 String::from_utf8(secret.data.as_ref()?.get(ENTRY)?.0.clone()).ok()
             }),
+            ("certificates.k8s.io", "ClusterTrustBundle") => {
+                let bundles = &cluster.cluster_trust_bundles;
+                self.get(cluster_wide(), bundles, |bundle| Some(bundle.spec.trust_bundle.clone()))
+            }
             (group, kind) => {
                 let why = format!(
-                    "{group}/{kind} is not supported; name a ConfigMap or a Secret with the entry {ENTRY}"
+                    "{group}/{kind} is not supported; name a ConfigMap or a Secret with the entry {ENTRY}, or a ClusterTrustBundle"
                 );
                 return Err((Reason::InvalidKind, why));
             }
@@ -58,7 +63,11 @@ impl Bundles {
         read: impl Fn(&K) -> Option<String>,
     ) -> Result<Text, String> {
         let kind = K::KIND;
-        let Some(held) = store.get(&name) else { return Err(format!("{kind} {name} doesn't exist")) };
+        let shown = match &*name.namespace {
+            "" => format!("{kind} {}", name.name),
+            _ => format!("{kind} {name}"),
+        };
+        let Some(held) = store.get(&name) else { return Err(format!("{shown} doesn't exist")) };
         let object = held.clone().wrap();
         if let Some((known, checked)) = self.0.get(&(kind, name.clone()))
             && known.is(&object)
@@ -66,10 +75,10 @@ impl Bundles {
             return checked.clone();
         }
         let checked = match read(held) {
-            None => Err(format!("{kind} {name} has no entry {ENTRY}")),
+            None => Err(format!("{shown} has no entry {ENTRY}")),
             Some(pem) => match check_authorities(&pem) {
                 Ok(()) => Ok(certificates(&pem)),
-                Err(error) => Err(format!("{ENTRY} of {kind} {name}: {error}")),
+                Err(error) => Err(format!("{shown}: {error}")),
             },
         };
         self.0.insert((kind, name), (object, checked.clone()));

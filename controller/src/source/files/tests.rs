@@ -89,7 +89,8 @@ fn mistakes_of_documents_are_told_with_their_place() {
              HTTPRoute.gateway.networking.k8s.io, GRPCRoute.gateway.networking.k8s.io, TLSRoute.gateway.networking.k8s.io, \
              TCPRoute.gateway.networking.k8s.io, UDPRoute.gateway.networking.k8s.io, \
              BackendTLSPolicy.gateway.networking.k8s.io, ReferenceGrant.gateway.networking.k8s.io, GatewayParameters.headgate.dev, Namespace, Service, \
-             EndpointSlice.discovery.k8s.io, Secret, ConfigMap",
+             EndpointSlice.discovery.k8s.io, Secret, ConfigMap, \
+             ClusterTrustBundle.certificates.k8s.io",
         ),
         (
             "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: HTTPRoute\nmetadata: {name: x}",

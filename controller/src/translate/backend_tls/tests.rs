@@ -257,6 +257,24 @@ fn an_authority_that_comes_goes_or_changes_counts_at_once() {
 }
 
 #[test]
+fn authorities_may_be_the_clusters() {
+    let reference = "hostname: a.example, caCertificateRefs: \
+                     [{group: certificates.k8s.io, kind: ClusterTrustBundle, name: 'example.com:ca:1'}]";
+    let mut case = Case::new(&policy("it", "two", 1, reference));
+    let absent = told(&["Accepted=False NoValidCACertificate", "ResolvedRefs=False InvalidCACertificateRef"]);
+    let translation = case.translate();
+    assert_eq!(case.told(&translation.statuses, "it"), absent);
+    let pem = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap().cert.pem();
+    case.put(json!({
+        "apiVersion": "certificates.k8s.io/v1beta1", "kind": "ClusterTrustBundle",
+        "metadata": {"name": "example.com:ca:1"}, "spec": {"trustBundle": pem},
+    }));
+    let translation = case.translate();
+    assert_eq!(case.told(&translation.statuses, "it"), accepted());
+    assert!(tls(&translation, 8443).is_some());
+}
+
+#[test]
 fn only_gateways_that_forward_there_are_told_and_others_entries_stay() {
     let mut case = Case::new(&policy("it", "three", 1, GOOD));
     let absent = told(&["Accepted=False TargetNotFound", "ResolvedRefs=True ResolvedRefs"]);
