@@ -23,7 +23,7 @@ say "running the conformance suite"
 # Both addresses are for GatewayStaticAddresses: one that the load-balancer loop gives only who asks for it, and one that it refuses.
 set +e
 inside "$binary" -test.v -test.timeout=90m \
-  -gateway-class="$GATEWAY_CLASS" -conformance-profiles=GATEWAY-HTTP,GATEWAY-GRPC \
+  -gateway-class="$GATEWAY_CLASS" -conformance-profiles=GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP \
   -usable-address=172.31.0.250 -unusable-address=192.0.2.1 \
   -report-output="$report" -organization=headgate -project=headgate -url=https://headgate.dev -version=dev \
   -contact=https://headgate.dev \

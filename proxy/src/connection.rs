@@ -6,7 +6,7 @@
 
 use crate::body::Outbound;
 use crate::drain::Stay;
-use crate::handshake::{self, Ready, Tls, Version};
+use crate::handshake::{self, Greeted, Ready, Tls, Version};
 use crate::headers::Forwarding;
 use crate::limits;
 use crate::model::{PortProtocol, Scheme};
@@ -14,6 +14,7 @@ use crate::rejection::{Malformed, Rejection};
 use crate::request::{self, Finish};
 use crate::router::PortTable;
 use crate::runtime::Thread;
+use crate::stream::{self, Onward};
 use crate::timer::{Deadline, Timer};
 use crate::transport::Transport;
 use crate::upstream::h2::Local;
@@ -87,8 +88,8 @@ impl Client {
     ) -> Self {
         let (version, tls) = ready;
         let scheme = match table.protocol() {
-            PortProtocol::Http => Scheme::Http,
-            PortProtocol::Https => Scheme::Https,
+            PortProtocol::Tls => Scheme::Https,
+            PortProtocol::Http | PortProtocol::Tcp | PortProtocol::Udp => Scheme::Http,
         };
         let forwarding = Forwarding::new(peer.ip(), scheme, table.id().port);
         // Not the generation of `table`, which may be older: the first request looks for itself.
@@ -243,18 +244,28 @@ pub(crate) async fn serve(
                 let outcome = first.as_mut().poll(cx);
                 match outcome.is_pending() && stay.guest().is_leaving(cx) {
                     true => Poll::Ready(None),
-                    false => outcome,
+                    false => outcome
+                        .map(|outcome| outcome.map(|ready| ready.map(|ready| ready.map(Greeted::Http)))),
                 }
             })
             .await
         }
-        PortProtocol::Https => {
+        PortProtocol::Tcp | PortProtocol::Udp => table.stream().map(|stream| {
+            Ok(Some(Greeted::Stream(Transport::Clear(socket), BytesMut::new(), stream.clone())))
+        }),
+        PortProtocol::Tls => {
             // In a box, as all that an idle connection is better without: its task is as large as its largest part.
             Box::pin(timer.bound(deadline, handshake::tls(socket, &table))).await
         }
     };
     match ready {
-        Some(Ok(Some(ready))) => {
+        Some(Ok(Some(Greeted::Stream(transport, begun, stream)))) => {
+            drop(timer);
+            let passes = protocol == PortProtocol::Tls && matches!(transport, Transport::Clear(_));
+            let onward = if passes { Onward::AsItIs } else { Onward::Secured };
+            Box::pin(stream::serve(&thread, transport, begun, &stream, onward, &table)).await;
+        }
+        Some(Ok(Some(Greeted::Http(ready)))) => {
             let Ready { transport, begun, version, tls } = ready;
             let client = Client::new(thread, peer, table, stay, (version, tls));
             let client = Rc::new(client);
@@ -264,7 +275,7 @@ pub(crate) async fn serve(
                 Version::Http2 => Box::pin(serve_http2(client, io, timer)).await,
             }
         }
-        Some(Ok(None)) | None if protocol == PortProtocol::Http => {}
+        Some(Ok(None)) | None if protocol != PortProtocol::Tls => {}
         Some(Err(error)) => {
             tracing::debug!(%peer, %error, "handshake failed");
             thread.metrics.handshake_failed();

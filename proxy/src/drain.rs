@@ -125,10 +125,14 @@ impl Drop for Stay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ObjectName;
+    use crate::model::{ObjectName, Transport};
 
     fn port(number: u16) -> Arc<PortId> {
-        Arc::new(PortId { gateway: ObjectName::new("ns", "gateway"), port: number })
+        Arc::new(PortId {
+            gateway: ObjectName::new("ns", "gateway"),
+            port: number,
+            transport: Transport::Tcp,
+        })
     }
 
     #[test]

@@ -4,17 +4,19 @@
 //! Certificates come from the table in force at that moment, so a rotated one is seen by the next handshake and by no
 //! connection that is already there. In clear text the first bytes tell HTTP/2 with prior knowledge from HTTP/1.1.
 
-use crate::router::PortTable;
+use crate::router::{PortTable, Reception, Stream};
 use crate::tls::provider;
 use crate::transport::Transport;
 use bytes::{Bytes, BytesMut};
-use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
+use rustls::server::{
+    Accepted, Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig,
+};
 use rustls::sign::CertifiedKey;
 use std::io;
 use std::sync::{Arc, LazyLock};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::StartHandshake;
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -65,20 +67,43 @@ pub(crate) async fn clear(mut socket: TcpStream) -> io::Result<Option<Ready>> {
     }
 }
 
-/// Does the TLS handshake. `None`: no listener serves the name.
-pub(crate) async fn tls(socket: TcpStream, table: &PortTable) -> io::Result<Option<Ready>> {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
-    let hello = start.client_hello();
+/// What comes of a ClientHello.
+pub(crate) enum Greeted {
+    /// TLS ends here, and HTTP follows.
+    Http(Ready),
+    /// Bytes for the endpoints of a route: what is inside of the TLS, or all of it, with what was read of it.
+    Stream(Transport, BytesMut, Arc<Stream>),
+}
+
+/// Reads the ClientHello, and does the handshake where TLS ends here. `None`: no listener or route serves the name.
+pub(crate) async fn tls(mut socket: TcpStream, table: &PortTable) -> io::Result<Option<Greeted>> {
+    let (begun, accepted) = hello(&mut socket).await?;
+    let hello = accepted.client_hello();
     // RFC 6066 §3: compared without case; a final dot isn't allowed, but harmless.
     let sni: Option<Box<str>> =
         hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
-    let Some(certificate) = table.certificate(sni.as_deref(), hello.signature_schemes()) else {
+    let Some(reception) = table.receive(sni.as_deref(), hello.signature_schemes()) else {
         return Ok(None);
+    };
+    let (certificate, stream) = match reception {
+        Reception::Passthrough(stream) => {
+            return Ok(Some(Greeted::Stream(Transport::Clear(socket), begun, stream.clone())));
+        }
+        Reception::Http(certificate) => (certificate, None),
+        Reception::Terminate(certificate, stream) => (certificate, Some(stream.clone())),
     };
     let mut config = BASE.clone();
     config.cert_resolver = Arc::new(Chosen(certificate.clone()));
-    let stream = start.into_stream(Arc::new(config)).await?;
-    let session = stream.get_ref().1;
+    if stream.is_some() {
+        // Nobody here knows what is spoken inside.
+        config.alpn_protocols.clear();
+    }
+    drop(begun);
+    let tls = StartHandshake::from_parts(accepted, socket).into_stream(Arc::new(config)).await?;
+    if let Some(stream) = stream {
+        return Ok(Some(Greeted::Stream(Transport::Tls(Box::new(tls.into())), BytesMut::new(), stream)));
+    }
+    let session = tls.get_ref().1;
     let version = match session.alpn_protocol() {
         Some(b"h2") => Version::Http2,
         Some(_) | None => Version::Http1,
@@ -87,8 +112,37 @@ pub(crate) async fn tls(socket: TcpStream, table: &PortTable) -> io::Result<Opti
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         Some(_) | None => "TLSv1.3",
     };
+    let transport = Transport::Tls(Box::new(tls.into()));
     let tls = Some(Tls { version: tls_version, sni });
-    Ok(Some(Ready { transport: Transport::Tls(Box::new(stream.into())), begun: Bytes::new(), version, tls }))
+    Ok(Some(Greeted::Http(Ready { transport, begun: Bytes::new(), version, tls })))
+}
+
+/// Reads until the ClientHello is whole. What was read is kept: somebody else's TLS may begin with it.
+async fn hello(socket: &mut TcpStream) -> io::Result<(BytesMut, Accepted)> {
+    let mut begun = BytesMut::with_capacity(FIRST_READ);
+    let mut acceptor = Acceptor::default();
+    let mut fed = 0;
+    loop {
+        // The acceptor refuses hellos that are too large.
+        if socket.read_buf(&mut begun).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        while fed < begun.len() {
+            fed += acceptor.read_tls(&mut &begun[fed..])?;
+            match acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) if fed == begun.len() => return Ok((begun, accepted)),
+                // A client that goes on before it is answered: only early data does, and nobody offered that.
+                Ok(Some(_)) => return Err(io::ErrorKind::InvalidData.into()),
+                Err((error, mut alert)) => {
+                    let mut farewell = Vec::new();
+                    alert.write_all(&mut farewell)?;
+                    socket.write_all(&farewell).await?;
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                }
+            }
+        }
+    }
 }
 
 /// What all handshakes have in common: the versions, suites and groups of security.md §6, no early data, and one set of

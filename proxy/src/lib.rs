@@ -8,6 +8,7 @@ pub mod admin;
 mod authorities;
 mod body;
 mod connection;
+mod datagram;
 mod drain;
 pub mod filter;
 mod handshake;
@@ -26,6 +27,7 @@ mod runtime;
 #[cfg(test)]
 mod sample;
 pub mod snapshot;
+mod stream;
 mod timer;
 pub mod tls;
 mod transport;
@@ -99,7 +101,11 @@ pub fn start(options: Options) -> io::Result<Proxy> {
     let listeners = Arc::new(Listeners::new(threads.clone()));
     let publisher = Publisher::new(metrics.clone(), Box::new(listeners.clone()));
     let (logs, writer) = access_log::start(access_log, count, &metrics, Box::new(io::stdout()))?;
-    let limits = Limits { connections: limits.connections.div_ceil(count), ..limits };
+    let limits = Limits {
+        connections: limits.connections.div_ceil(count),
+        udp_sessions: limits.udp_sessions.div_ceil(count),
+        ..limits
+    };
     let mut ends = Vec::with_capacity(count);
     for (index, (commands, log)) in queues.into_iter().zip(logs).enumerate() {
         let (reader, metrics) = (publisher.reader(), metrics.thread(index));

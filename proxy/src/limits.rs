@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Connections that a process takes when its descriptors allow more.
 const MOST_CONNECTIONS: usize = 50_000;
+/// Sessions of datagrams that a process has when its descriptors allow more.
+const MOST_SESSIONS: usize = 10_000;
 /// Descriptors assumed when the system doesn't tell: the usual soft limit.
 const USUAL_DESCRIPTORS: usize = 1_024;
 
@@ -47,6 +49,13 @@ pub struct Limits {
     pub stream: Duration,
     /// For the first byte of body that an answer of ours drains to its last: 5 s.
     pub drained_body: Duration,
+    /// Silence in a connection that isn't HTTP: 1 h.
+    pub tcp_idle: Duration,
+    /// Silence in a session of datagrams: 1 min.
+    pub udp_idle: Duration,
+    /// Sessions of datagrams of the whole process; clients beyond that aren't heard. Default: 10,000, or 10 % of the
+    /// descriptors the process may open.
+    pub udp_sessions: usize,
     /// For a connection to a backend, over all its endpoints: 5 s.
     pub connect: Duration,
     /// For a connection to one endpoint while there are others to try: 1 s.
@@ -65,6 +74,9 @@ impl Default for Limits {
             slow_body: Duration::from_secs(10),
             stream: Duration::from_secs(5 * 60),
             drained_body: Duration::from_secs(5),
+            tcp_idle: Duration::from_secs(60 * 60),
+            udp_idle: Duration::from_secs(60),
+            udp_sessions: MOST_SESSIONS.min(descriptors() / 10),
             connect: Duration::from_secs(5),
             connect_one: Duration::from_secs(1),
             answer: Duration::from_secs(60),

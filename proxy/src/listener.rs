@@ -5,21 +5,21 @@
 //! keeps its sockets. Must not know what is spoken on a port: the table in force says so when a client comes.
 
 use crate::connection;
-use crate::model::{PortId, PortProtocol};
+use crate::model::{PortId, PortProtocol, Transport};
 use crate::runtime::{Command, Thread};
 use crate::snapshot::Ports;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Type};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 #[expect(clippy::disallowed_types, reason = "taken when ports change, never by a request")]
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::task::{Poll, Waker, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -29,6 +29,14 @@ const BACKLOG: i32 = 4_096;
 const PAUSE: Duration = Duration::from_millis(200);
 /// What closing a socket may take: the loop that has it is woken, takes what is queued, and is done.
 const CLOSE: Duration = Duration::from_secs(2);
+
+/// A thread's socket of a port.
+pub(crate) enum Socket {
+    /// Listens for connections.
+    Tcp(TcpListener),
+    /// Receives datagrams.
+    Udp(UdpSocket),
+}
 
 #[derive(Debug)]
 struct Open {
@@ -59,8 +67,7 @@ impl Listeners {
     }
 
     fn open_port(&self, port: &PortId, wanted: SocketAddr) -> io::Result<Open> {
-        let sockets = bind(wanted, self.threads.len())?;
-        let actual = sockets[0].local_addr()?;
+        let (sockets, actual) = bind(wanted, port.transport, self.threads.len())?;
         let port = Arc::new(port.clone());
         for (thread, socket) in self.threads.iter().zip(sockets) {
             let command = Command::Listen { port: port.clone(), socket };
@@ -99,7 +106,9 @@ impl Ports for Arc<Listeners> {
             if open.contains_key(port) {
                 continue;
             }
-            let taken = open.iter().find(|(_, open)| open.wanted == *address && address.port() != 0);
+            let taken = open.iter().find(|(other, open)| {
+                other.transport == port.transport && open.wanted == *address && address.port() != 0
+            });
             if let Some((other, _)) = taken {
                 failed.push((
                     port.clone(),
@@ -120,31 +129,47 @@ impl Ports for Arc<Listeners> {
     }
 }
 
-/// One listening socket per thread. Fails when any other process, or an unrelated socket, has the address.
-fn bind(address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
+/// One socket per thread, and their address. Fails when any other process, or an unrelated socket, has it. Datagrams
+/// of one client all come to one of the sockets, as long as their number stays.
+fn bind(address: SocketAddr, transport: Transport, threads: usize) -> io::Result<(Vec<Socket>, SocketAddr)> {
     if address.port() != 0 {
         // With SO_REUSEPORT alone we would share the port with another process of the same user and get half of its
         // clients: without it, binding says whether anybody listens there.
-        socket(address)?.bind(&address.into())?;
+        socket(address, transport)?.bind(&address.into())?;
     }
-    let mut sockets: Vec<TcpListener> = Vec::with_capacity(threads);
+    let mut sockets = Vec::with_capacity(threads);
     let mut address = address;
     for _ in 0..threads.max(1) {
-        let socket = socket(address)?;
+        let socket = socket(address, transport)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        let socket: TcpListener = socket.into();
-        address = socket.local_addr()?;
-        sockets.push(socket);
+        sockets.push(match transport {
+            Transport::Tcp => {
+                socket.listen(BACKLOG)?;
+                let socket: TcpListener = socket.into();
+                address = socket.local_addr()?;
+                Socket::Tcp(socket)
+            }
+            Transport::Udp => {
+                let socket: UdpSocket = socket.into();
+                address = socket.local_addr()?;
+                Socket::Udp(socket)
+            }
+        });
     }
-    Ok(sockets)
+    Ok((sockets, address))
 }
 
-fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Connections in TIME_WAIT don't keep a restarted gateway from its port.
-    socket.set_reuse_address(true)?;
+fn socket(address: SocketAddr, transport: Transport) -> io::Result<socket2::Socket> {
+    let (kind, protocol) = match transport {
+        Transport::Tcp => (Type::STREAM, Protocol::TCP),
+        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = socket2::Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if transport == Transport::Tcp {
+        // Connections in TIME_WAIT don't keep a restarted gateway from its port.
+        socket.set_reuse_address(true)?;
+    }
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -169,8 +194,18 @@ impl Closing {
         }
     }
 
-    fn is_asked(&self) -> bool {
-        self.asked.borrow().is_some()
+    /// Ready when the loop is asked to end.
+    pub(crate) fn poll_asked(&self, cx: &Context<'_>) -> Poll<()> {
+        *self.waker.borrow_mut() = Some(cx.waker().clone());
+        if self.asked.borrow().is_some() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// The socket is closed.
+    pub(crate) fn done(&self) {
+        if let Some(closed) = self.asked.borrow_mut().take() {
+            // Nobody may be waiting any more.
+            let _ = closed.try_send(());
+        }
     }
 }
 
@@ -180,10 +215,7 @@ pub(crate) async fn accept(thread: Rc<Thread>, port: Arc<PortId>, socket: TcpLis
         Ok(socket) => accept_all(&thread, &port, socket, &closing).await,
         Err(error) => tracing::error!(%port, %error, "can't accept on a port"),
     }
-    if let Some(closed) = closing.asked.borrow_mut().take() {
-        // Nobody may be waiting any more.
-        let _ = closed.try_send(());
-    }
+    closing.done();
 }
 
 async fn accept_all(
@@ -194,13 +226,13 @@ async fn accept_all(
 ) {
     loop {
         let accepted = std::future::poll_fn(|cx| {
-            *closing.waker.borrow_mut() = Some(cx.waker().clone());
-            if !closing.is_asked() {
+            let asked = closing.poll_asked(cx).is_ready();
+            if !asked {
                 ready!(thread.guests.poll_fewer_than(cx, thread.limits.connections));
             }
             match socket.poll_accept(cx) {
                 Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-                Poll::Pending if closing.is_asked() => Poll::Ready(None),
+                Poll::Pending if asked => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             }
         });
@@ -264,17 +296,24 @@ mod tests {
 
     #[test]
     fn every_thread_gets_a_socket_of_the_same_port() {
-        let sockets = bind(([127, 0, 0, 1], 0).into(), 3).unwrap();
-        let addresses: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
-        assert!(addresses.len() == 3 && addresses.iter().all(|address| *address == addresses[0]));
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let (sockets, address) = bind(([127, 0, 0, 1], 0).into(), transport, 3).unwrap();
+            let addresses = sockets.iter().map(|socket| match socket {
+                Socket::Tcp(socket) => socket.local_addr().unwrap(),
+                Socket::Udp(socket) => socket.local_addr().unwrap(),
+            });
+            assert_eq!(addresses.collect::<Vec<_>>(), [address; 3]);
+        }
     }
 
     #[test]
     fn a_port_that_somebody_has_is_refused() {
-        let taken = bind(([127, 0, 0, 1], 0).into(), 1).unwrap();
-        let address = taken[0].local_addr().unwrap();
-        assert_eq!(bind(address, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        drop(taken);
-        bind(address, 2).unwrap();
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let (taken, address) = bind(([127, 0, 0, 1], 0).into(), transport, 1).unwrap();
+            let error = bind(address, transport, 2).err().unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            drop(taken);
+            bind(address, transport, 2).unwrap();
+        }
     }
 }

@@ -297,7 +297,7 @@ async fn forward_to(
 fn way(client: &Client, rule: &Rule, backend: &BackendState) -> Result<Way, Rejection> {
     let way = backend.way(|| client.table().as_ref()?.client_certificate().cloned())?;
     Ok(match rule.id.route.kind {
-        RouteKind::Http => way,
+        RouteKind::Http | RouteKind::Tls | RouteKind::Tcp | RouteKind::Udp => way,
         // gRPC is HTTP/2, and a Service of it seldom says so.
         RouteKind::Grpc => Way { protocol: BackendProtocol::H2c, ..way },
     })

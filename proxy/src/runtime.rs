@@ -4,6 +4,7 @@
 //! [`Command`]s through a bounded queue, and only when ports change or the process drains.
 
 use crate::access_log::ThreadLog;
+use crate::datagram;
 use crate::drain::Guests;
 use crate::headers::RequestIds;
 use crate::limits::Limits;
@@ -18,7 +19,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -34,7 +34,7 @@ const EVENTS: usize = 1_024;
 /// What a worker is told.
 pub(crate) enum Command {
     /// Accept clients of a port.
-    Listen { port: Arc<PortId>, socket: TcpListener },
+    Listen { port: Arc<PortId>, socket: listener::Socket },
     /// Take what is queued on a port's socket, close it, say so, and let its connections end.
     Close { port: PortId, closed: SyncSender<()> },
     /// Ask clients to go; go on accepting.
@@ -57,6 +57,8 @@ pub(crate) struct Thread {
     pub(crate) unready: Cell<bool>,
     /// Copies of requests under way.
     pub(crate) mirrored: Cell<usize>,
+    /// Sessions of datagrams.
+    pub(crate) sessions: Cell<usize>,
     reader: RefCell<Reader>,
     random: Cell<u64>,
 }
@@ -135,6 +137,7 @@ async fn work(parts: Parts) {
         limits,
         unready: Cell::new(false),
         mirrored: Cell::new(0),
+        sessions: Cell::new(0),
         reader: RefCell::new(reader),
         // Never 0, which xorshift would stay at.
         random: Cell::new(RandomState::new().hash_one(0) | 1),
@@ -157,10 +160,18 @@ async fn work(parts: Parts) {
 }
 
 impl Worker {
-    fn listen(&mut self, port: Arc<PortId>, socket: TcpListener) {
+    fn listen(&mut self, port: Arc<PortId>, socket: listener::Socket) {
         let closing = Rc::new(Closing::default());
         self.open.insert((*port).clone(), closing.clone());
-        tokio::task::spawn_local(listener::accept(self.thread.clone(), port, socket, closing));
+        let thread = self.thread.clone();
+        match socket {
+            listener::Socket::Tcp(socket) => {
+                tokio::task::spawn_local(listener::accept(thread, port, socket, closing))
+            }
+            listener::Socket::Udp(socket) => {
+                tokio::task::spawn_local(datagram::serve(thread, port, socket, closing))
+            }
+        };
     }
 
     fn close(&mut self, port: &PortId, closed: SyncSender<()>) {

@@ -1,9 +1,9 @@
 //! Pieces of models for unit tests, in few words.
 
 use crate::model::{
-    Action, Backend, BackendId, BackendKind, BackendProtocol, Certificate, Endpoint, EndpointSet,
+    Action, Backend, BackendId, BackendKind, BackendProtocol, Certificate, Content, Endpoint, EndpointSet,
     HostPattern, Listener, ListenerId, Match, Model, ObjectName, PathMatch, Port, PortId, PortProtocol,
-    Redacted, Route, RouteId, RouteKind, Rule, StringMatch, Target, Timeouts, Tls, ValueMatch,
+    Redacted, Route, RouteId, RouteKind, Rule, StringMatch, Target, Timeouts, Tls, Transport, ValueMatch,
     WeightedBackend,
 };
 use crate::snapshot::Ports;
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub(crate) fn port_id(port: u16) -> PortId {
-    PortId { gateway: ObjectName::new("infra", "gw"), port }
+    PortId { gateway: ObjectName::new("infra", "gw"), port, transport: Transport::Tcp }
 }
 
 pub(crate) fn listener_id(name: &str) -> ListenerId {
@@ -22,7 +22,12 @@ pub(crate) fn listener_id(name: &str) -> ListenerId {
 pub(crate) fn port(number: u16, listeners: &[(&str, &str)]) -> Port {
     let listeners = listeners
         .iter()
-        .map(|(name, host)| Listener { id: listener_id(name), hostname: HostPattern::parse(host), tls: None })
+        .map(|(name, host)| Listener {
+            id: listener_id(name),
+            hostname: HostPattern::parse(host),
+            content: Content::Http,
+            tls: None,
+        })
         .collect();
     let bind = SocketAddr::from(([127, 0, 0, 1], number));
     Port { id: port_id(number), bind, protocol: PortProtocol::Http, listeners, client_certificate: None }
@@ -32,7 +37,7 @@ pub(crate) fn port(number: u16, listeners: &[(&str, &str)]) -> Port {
 pub(crate) fn tls_port(number: u16, listeners: &[(&str, &str, Certificate)]) -> Port {
     let plain: Vec<_> = listeners.iter().map(|(name, host, _)| (*name, *host)).collect();
     let mut port = port(number, &plain);
-    port.protocol = PortProtocol::Https;
+    port.protocol = PortProtocol::Tls;
     for (listener, (_, _, certificate)) in port.listeners.iter_mut().zip(listeners) {
         listener.tls = Some(Tls { certificates: vec![Arc::new(certificate.clone())] });
     }
@@ -88,7 +93,12 @@ pub(crate) fn value(name: &str, value: &str) -> ValueMatch {
 }
 
 pub(crate) fn backend_id(name: &str) -> BackendId {
-    BackendId { kind: BackendKind::Service, name: ObjectName::new("shop", name), port: 80 }
+    BackendId {
+        kind: BackendKind::Service,
+        name: ObjectName::new("shop", name),
+        port: 80,
+        transport: Transport::Tcp,
+    }
 }
 
 /// Endpoints on loopback, by port.

@@ -3,6 +3,7 @@
 //! Each kind has types of its own for these, alike in every field. Everything behind this module sees one.
 
 use super::generated::httproutes;
+use super::http_route::BackendRef;
 use super::{GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute};
 use crate::cluster::Watched;
 
@@ -23,6 +24,12 @@ pub trait Route: Watched {
 
     /// Its status, if it has one.
     fn route_status(&self) -> Option<RouteStatus>;
+}
+
+/// A kind of route for what isn't HTTP.
+pub trait StreamRoute: Route {
+    /// `backendRefs` of its rule: the API allows one rule.
+    fn backend_refs(&self) -> Vec<BackendRef>;
 }
 
 macro_rules! parent_ref {
@@ -61,6 +68,30 @@ macro_rules! route {
         }
     };
 }
+
+macro_rules! stream_route {
+    ($kind:ty) => {
+        impl StreamRoute for $kind {
+            fn backend_refs(&self) -> Vec<BackendRef> {
+                let references = self.spec.rules.iter().take(1).flat_map(|rule| &rule.backend_refs);
+                let same = references.map(|reference| BackendRef {
+                    group: reference.group.clone(),
+                    kind: reference.kind.clone(),
+                    name: reference.name.clone(),
+                    namespace: reference.namespace.clone(),
+                    port: reference.port,
+                    weight: reference.weight,
+                    ..BackendRef::default()
+                });
+                same.collect()
+            }
+        }
+    };
+}
+
+stream_route!(TlsRoute);
+stream_route!(TcpRoute);
+stream_route!(UdpRoute);
 
 route!(HttpRoute, |route| route.spec.hostnames.as_deref().unwrap_or_default());
 route!(GrpcRoute, |route| route.spec.hostnames.as_deref().unwrap_or_default());

@@ -6,7 +6,7 @@ use crate::cluster::Cluster;
 use crate::naming::{self, GATEWAY_NAME};
 use crate::settings::Settings;
 use crate::translate;
-use headgate_proxy::model::ObjectName;
+use headgate_proxy::model::{ObjectName, Transport};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
@@ -70,8 +70,12 @@ fn slice(
         .iter()
         .filter_map(|port| match port.target_port.as_ref()? {
             IntOrString::Int(number) => {
-                let name = u16::try_from(port.port).ok().map(port_name)?;
-                Some(json!({"name": name, "port": number, "protocol": "TCP"}))
+                let transport = match port.protocol.as_deref() {
+                    Some("UDP") => Transport::Udp,
+                    Some(_) | None => Transport::Tcp,
+                };
+                let name = port_name(u16::try_from(port.port).ok()?, transport);
+                Some(json!({"name": name, "port": number, "protocol": transport.name()}))
             }
             IntOrString::String(_) => None,
         })

@@ -54,10 +54,10 @@ impl Ports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headgate_proxy::model::ObjectName;
+    use headgate_proxy::model::{ObjectName, Transport};
 
     fn id(gateway: &str, port: u16) -> PortId {
-        PortId { gateway: ObjectName::new("a", gateway), port }
+        PortId { gateway: ObjectName::new("a", gateway), port, transport: Transport::Tcp }
     }
 
     fn plain(assigned: &BTreeMap<PortId, Option<u16>>) -> Vec<Option<u16>> {

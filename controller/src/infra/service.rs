@@ -1,13 +1,14 @@
 //! The Service of each Gateway: its address, and the record of its ports on our pods.
 
 use super::{CONTROLLER, Infrastructure, Ports, controller_label, owner};
+use crate::api::gateway::Listener;
 use crate::api::{GROUP, Gateway};
 use crate::cluster::Cluster;
 use crate::naming::{self, GATEWAY_NAME};
 use crate::settings::Settings;
 use crate::translate;
 use headgate_crds::{ServiceParameters, ServiceType};
-use headgate_proxy::model::{ObjectName, PortId};
+use headgate_proxy::model::{ObjectName, PortId, Transport};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,9 +41,10 @@ pub fn services(
     });
     for (name, gateway) in by_age {
         let service = translate::service_of(cluster, name, gateway);
-        for port in served_ports(gateway) {
-            let id = PortId { gateway: (*name).clone(), port };
-            if let Some(pod_port) = service.and_then(|service| translate::pod_port(service, port)) {
+        for id in served_ports(name, gateway) {
+            let recorded_port =
+                service.and_then(|service| translate::pod_port(service, id.port, id.transport));
+            if let Some(pod_port) = recorded_port {
                 recorded.insert(id.clone(), pod_port);
             }
             wanted_ports.push(id);
@@ -51,12 +53,13 @@ pub fn services(
     let assigned = ports.assign(&wanted_ports, &recorded);
     let mut plan = Services::default();
     for (name, gateway) in &gateways {
-        let number = |port: u16| assigned.get(&PortId { gateway: (*name).clone(), port }).copied().flatten();
-        let ports: Vec<_> = served_ports(gateway).into_iter().map(|port| (port, number(port))).collect();
-        let missing = ports.iter().filter(|(_, pod_port)| pod_port.is_none());
-        plan.without_port.extend(missing.map(|(port, _)| PortId { gateway: (*name).clone(), port: *port }));
-        let ports: Vec<_> =
-            ports.into_iter().filter_map(|(port, pod_port)| Some((port, pod_port?))).collect();
+        let mut ports = Vec::new();
+        for id in served_ports(name, gateway) {
+            match assigned.get(&id).copied().flatten() {
+                Some(pod_port) => ports.push((id, pod_port)),
+                None => plan.without_port.push(id),
+            }
+        }
         // A Service needs a port.
         if ports.is_empty() {
             continue;
@@ -77,10 +80,13 @@ pub fn services(
 }
 
 /// Ports of listeners whose protocol we serve.
-fn served_ports(gateway: &Gateway) -> BTreeSet<u16> {
+fn served_ports(name: &ObjectName, gateway: &Gateway) -> BTreeSet<PortId> {
     let listeners = gateway.spec.listeners.iter();
-    let served = listeners.filter(|listener| matches!(listener.protocol.as_str(), "HTTP" | "HTTPS"));
-    served.filter_map(|listener| u16::try_from(listener.port).ok()).collect()
+    let port = |listener: &Listener| {
+        let transport = translate::transport(&listener.protocol)?;
+        Some(PortId { gateway: name.clone(), port: u16::try_from(listener.port).ok()?, transport })
+    };
+    listeners.filter_map(port).collect()
 }
 
 /// The Gateway's own parameters, else its class's, else the installation's: field by field.
@@ -119,7 +125,7 @@ fn service_body(
     name: &ObjectName,
     gateway: &Arc<Gateway>,
     service: &ObjectName,
-    ports: &[(u16, u16)],
+    ports: &[(PortId, u16)],
 ) -> Value {
     let own = gateway.spec.infrastructure.as_ref();
     let mut labels = own.and_then(|own| own.labels.clone()).unwrap_or_default();
@@ -135,8 +141,9 @@ fn service_body(
             "ports".to_owned(),
             ports
                 .iter()
-                .map(|(port, pod_port)| {
-                    json!({"name": port_name(*port), "port": port, "protocol": "TCP", "targetPort": pod_port})
+                .map(|(id, pod_port)| {
+                    let (name, protocol) = (port_name(id.port, id.transport), id.transport.name());
+                    json!({"name": name, "port": id.port, "protocol": protocol, "targetPort": pod_port})
                 })
                 .collect(),
         ),
@@ -172,6 +179,9 @@ fn service_body(
 }
 
 /// The name of a port in the Service and its EndpointSlices: what joins the two.
-pub(super) fn port_name(port: u16) -> String {
-    format!("port-{port}")
+pub(super) fn port_name(port: u16, transport: Transport) -> String {
+    match transport {
+        Transport::Tcp => format!("port-{port}"),
+        Transport::Udp => format!("port-{port}-udp"),
+    }
 }

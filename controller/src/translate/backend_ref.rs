@@ -5,7 +5,10 @@ use super::grants::Reference;
 use super::lookup::Lookup;
 use crate::api::http_route::BackendRef;
 use crate::status::Reason;
-use headgate_proxy::model::{Backend, BackendId, BackendKind, BackendProtocol, Failure, ObjectName};
+use headgate_proxy::model::{
+    Backend, BackendId, BackendKind, BackendProtocol, BackendTls, Failure, ObjectName, Transport,
+};
+use std::sync::Arc;
 
 /// A reference that can't be followed.
 pub(super) struct Refused {
@@ -16,13 +19,74 @@ pub(super) struct Refused {
     pub(super) why: String,
 }
 
-/// The backend that a reference of a route in `namespace` names.
+/// The backend that a reference of a route in `namespace` names, for requests.
 pub(super) fn resolve(
     lookup: &mut Lookup<'_>,
     from_kind: &str,
     namespace: &str,
     reference: &BackendRef,
 ) -> Result<Backend, Refused> {
+    let port = find(lookup, from_kind, namespace, reference, Transport::Tcp)?;
+    let tls = security(lookup, &port)?;
+    match protocol(&port.app, tls.is_some()) {
+        Some(protocol) => Ok(Backend { id: port.id, protocol, tls }),
+        None => {
+            let why = format!(
+                "port {} of Service {} has appProtocol {}; a BackendTLSPolicy for it has to say how it is verified",
+                port.id.port, port.id.name, port.app
+            );
+            let (failure, reason) = (Failure::UnsupportedBackend, Some(Reason::UnsupportedProtocol));
+            Err(Refused { failure, reason, why })
+        }
+    }
+}
+
+/// The backend that a reference of a route in `namespace` names, for what isn't HTTP: `appProtocol` doesn't matter.
+pub(super) fn resolve_stream(
+    lookup: &mut Lookup<'_>,
+    from_kind: &str,
+    namespace: &str,
+    reference: &BackendRef,
+    transport: Transport,
+) -> Result<Backend, Refused> {
+    let port = find(lookup, from_kind, namespace, reference, transport)?;
+    let tls = match transport {
+        Transport::Tcp => security(lookup, &port)?,
+        Transport::Udp => None,
+    };
+    // Routes of HTTP may name the same backend, and must find it as they would alone.
+    let protocol = protocol(&port.app, tls.is_some()).unwrap_or(BackendProtocol::Http1);
+    Ok(Backend { id: port.id, protocol, tls })
+}
+
+/// A port of a Service.
+struct Port {
+    id: BackendId,
+    name: Option<String>,
+    /// Its `appProtocol`.
+    app: String,
+}
+
+/// What the BackendTLSPolicy for a port asks for.
+fn security(lookup: &mut Lookup<'_>, port: &Port) -> Result<Option<Arc<BackendTls>>, Refused> {
+    match lookup.backend_tls(&port.id.name, port.name.as_deref()) {
+        None => Ok(None),
+        Some(Security::Verified(tls)) => Ok(Some(tls)),
+        Some(Security::Broken) => {
+            let why = format!("the BackendTLSPolicy of Service {} can't be honoured", port.id.name);
+            Err(Refused { failure: Failure::BackendTls, reason: None, why })
+        }
+    }
+}
+
+/// The port of a Service that a reference names.
+fn find(
+    lookup: &mut Lookup<'_>,
+    from_kind: &str,
+    namespace: &str,
+    reference: &BackendRef,
+    transport: Transport,
+) -> Result<Port, Refused> {
     let refuse = |failure, reason, why: String| Err(Refused { failure, reason: Some(reason), why });
     let group = reference.group.as_deref().unwrap_or_default();
     let kind = reference.kind.as_deref().unwrap_or("Service");
@@ -56,34 +120,19 @@ pub(super) fn resolve(
         return refuse(Failure::UnsupportedBackend, Reason::UnsupportedProtocol, why);
     }
     let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-    let is_tcp = |protocol: Option<&str>| protocol.unwrap_or("TCP") == "TCP";
-    let found = ports.iter().find(|port| port.port == number && is_tcp(port.protocol.as_deref()));
+    let fits = |protocol: Option<&str>| protocol.unwrap_or("TCP") == transport.name();
+    let found = ports.iter().find(|port| port.port == number && fits(port.protocol.as_deref()));
     let (Some(port), Ok(number)) = (found, u16::try_from(number)) else {
-        let known: Vec<_> = ports.iter().map(|port| port.port.to_string()).collect();
-        let why = format!("Service {name} has no TCP port {number}; it has {}", known.join(", "));
+        let known: Vec<_> = ports
+            .iter()
+            .map(|port| format!("{}/{}", port.port, port.protocol.as_deref().unwrap_or("TCP")))
+            .collect();
+        let transport = transport.name();
+        let why = format!("Service {name} has no {transport} port {number}; it has {}", known.join(", "));
         return refuse(Failure::BackendNotFound, Reason::BackendNotFound, why);
     };
-    let tls = match lookup.backend_tls(&name, port.name.as_deref()) {
-        None => None,
-        Some(Security::Verified(tls)) => Some(tls),
-        Some(Security::Broken) => {
-            let why = format!("the BackendTLSPolicy of Service {name} can't be honoured");
-            return Err(Refused { failure: Failure::BackendTls, reason: None, why });
-        }
-    };
-    let app = port.app_protocol.as_deref().unwrap_or_default();
-    match protocol(app, tls.is_some()) {
-        Some(protocol) => {
-            let id = BackendId { kind: BackendKind::Service, name, port: number };
-            Ok(Backend { id, protocol, tls })
-        }
-        None => {
-            let why = format!(
-                "port {number} of Service {name} has appProtocol {app}; a BackendTLSPolicy for it has to say how it is verified"
-            );
-            refuse(Failure::UnsupportedBackend, Reason::UnsupportedProtocol, why)
-        }
-    }
+    let id = BackendId { kind: BackendKind::Service, name, port: number, transport };
+    Ok(Port { id, name: port.name.clone(), app: port.app_protocol.clone().unwrap_or_default() })
 }
 
 /// What an `appProtocol` says (KEP-3726, and the words that other gateways read). Unknown words are somebody else's. What

@@ -36,7 +36,7 @@ impl Endpoints {
         {
             return known.set.clone();
         }
-        let made = collect(service, &slices, id.port, mode);
+        let made = collect(service, &slices, id, mode);
         let set = match self.0.get(id) {
             Some(known) if *known.set == made => known.set.clone(),
             _ => Arc::new(made),
@@ -56,18 +56,17 @@ impl Endpoints {
     }
 }
 
-fn collect(service: &Service, slices: &[Arc<EndpointSlice>], port: u16, mode: Mode) -> EndpointSet {
+fn collect(service: &Service, slices: &[Arc<EndpointSlice>], id: &BackendId, mode: Mode) -> EndpointSet {
+    let fits = |protocol: Option<&str>| protocol.unwrap_or("TCP") == id.transport.name();
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-    let Some(port) = ports.iter().find(|p| p.port == i32::from(port)) else { return EndpointSet::default() };
+    let port = ports.iter().find(|p| p.port == i32::from(id.port) && fits(p.protocol.as_deref()));
+    let Some(port) = port else { return EndpointSet::default() };
     let name = port.name.as_deref().unwrap_or_default();
     let (mut ready, mut leaving) = (BTreeMap::new(), BTreeMap::new());
     for slice in slices {
         let mut slice_ports = slice.ports.iter().flatten();
         let Some(number) = slice_ports
-            .find(|p| {
-                p.name.as_deref().unwrap_or_default() == name
-                    && p.protocol.as_deref().unwrap_or("TCP") == "TCP"
-            })
+            .find(|p| p.name.as_deref().unwrap_or_default() == name && fits(p.protocol.as_deref()))
             .and_then(|p| p.port)
             .and_then(|number| u16::try_from(number).ok())
         else {

@@ -13,7 +13,7 @@ use crate::cluster::Cluster;
 use crate::naming;
 use crate::settings::{Mode, Settings};
 use crate::status::{ConditionType, Draft, GatewayDraft, ListenerDraft, Reason};
-use headgate_proxy::model::{self, Certificate, ListenerId, ObjectName, Port, PortId};
+use headgate_proxy::model::{self, Certificate, ListenerId, ObjectName, Port, PortId, Transport};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,9 +85,13 @@ pub(crate) fn service_of<'a>(
 }
 
 /// The port on Headgate's pods that a Gateway's Service notes down for one of its ports.
-pub(crate) fn pod_port(service: &Service, port: u16) -> Option<u16> {
+pub(crate) fn pod_port(service: &Service, port: u16, transport: Transport) -> Option<u16> {
     let mut ports = service.spec.as_ref()?.ports.iter().flatten();
-    match ports.find(|candidate| candidate.port == i32::from(port))?.target_port.as_ref()? {
+    let found = ports.find(|candidate| {
+        candidate.port == i32::from(port)
+            && candidate.protocol.as_deref().unwrap_or("TCP") == transport.name()
+    });
+    match found?.target_port.as_ref()? {
         IntOrString::Int(number) => u16::try_from(*number).ok(),
         IntOrString::String(_) => None,
     }
@@ -103,10 +107,9 @@ pub(super) fn evaluate(context: &mut Context<'_>, name: &ObjectName, gateway: &G
     };
     let (client_certificate, resolved) = client_certificate(context, name, gateway);
     let mut ports = Vec::new();
-    let numbers: BTreeSet<u16> = listeners.iter().map(|listener| listener.view.port).collect();
-    for number in numbers.into_iter().filter(|_| refused.is_none()) {
-        let id = PortId { gateway: name.clone(), port: number };
-        let bind = bind(context.settings.mode, gateway, service, number);
+    let ids: BTreeSet<PortId> = listeners.iter().map(|listener| listener.port_id()).collect();
+    for id in ids.into_iter().filter(|_| refused.is_none()) {
+        let bind = bind(context.settings.mode, gateway, service, id.port, id.transport);
         let port = bind.and_then(|bind| port(id.clone(), bind, &listeners));
         ports.extend(port.map(|port| Port { client_certificate: client_certificate.clone(), ..port }));
         let state = match (context.failed_ports.get(&id), bind) {
@@ -114,7 +117,7 @@ pub(super) fn evaluate(context: &mut Context<'_>, name: &ObjectName, gateway: &G
             (None, Some(_)) => listener::PortState::Open,
             (None, None) => listener::PortState::Awaited,
         };
-        for listener in listeners.iter_mut().filter(|listener| listener.view.port == number) {
+        for listener in listeners.iter_mut().filter(|listener| listener.port_id() == id) {
             listener.conclude(&state);
         }
     }
@@ -220,9 +223,15 @@ fn asked(gateway: &Gateway) -> impl Iterator<Item = &str> {
     addresses.filter_map(|address| address.value.as_deref())
 }
 
-fn bind(mode: Mode, gateway: &Gateway, service: Option<&Arc<Service>>, port: u16) -> Option<SocketAddr> {
+fn bind(
+    mode: Mode,
+    gateway: &Gateway,
+    service: Option<&Arc<Service>>,
+    port: u16,
+    transport: Transport,
+) -> Option<SocketAddr> {
     match mode {
-        Mode::Cluster { bind } => Some(SocketAddr::new(bind, pod_port(service?, port)?)),
+        Mode::Cluster { bind } => Some(SocketAddr::new(bind, pod_port(service?, port, transport)?)),
         Mode::Files => {
             let address = asked(gateway).find_map(|value| value.parse().ok());
             Some(SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port))
@@ -233,13 +242,14 @@ fn bind(mode: Mode, gateway: &Gateway, service: Option<&Arc<Service>>, port: u16
 /// The port with those of its listeners that can be served.
 fn port(id: PortId, bind: SocketAddr, listeners: &[Listener]) -> Option<Port> {
     let valid: Vec<&Listener> =
-        listeners.iter().filter(|listener| listener.view.port == id.port && listener.is_valid()).collect();
+        listeners.iter().filter(|listener| listener.port_id() == id && listener.is_valid()).collect();
     let protocol = valid.first()?.protocol?;
     let listeners = valid
         .into_iter()
         .map(|listener| model::Listener {
             id: listener.view.id.clone(),
             hostname: listener.view.hostname.clone(),
+            content: listener.content,
             tls: listener.tls.clone(),
         })
         .collect();
@@ -258,7 +268,8 @@ fn addresses(
         ..StatusAddress::default()
     };
     if mode == Mode::Files {
-        let bound = bind(mode, gateway, None, 0).map(|bound| of_type(IP_ADDRESS, &bound.ip().to_string()));
+        let bound = bind(mode, gateway, None, 0, Transport::Tcp)
+            .map(|bound| of_type(IP_ADDRESS, &bound.ip().to_string()));
         return (bound.into_iter().collect(), None);
     }
     let given = service.map(|service| given(service)).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use super::lookup::Lookup;
 use super::matches;
-use super::route::{Parents, Translated, created};
+use super::route::{Parents, Routed, Translated, created};
 use super::rule::Rules;
 use crate::api::HttpRoute;
 use crate::api::http_route::Rule as ApiRule;
@@ -45,7 +45,7 @@ pub(super) fn translate_rules<K: ApiRoute, R: Borrow<ApiRule>>(
         rules: translated,
     };
     Translated {
-        route: (!attached.is_empty()).then(|| Arc::new(model)),
+        route: (!attached.is_empty()).then(|| Routed::Http(Arc::new(model))),
         backends,
         attached: if none_left { Vec::new() } else { attached },
         draft: Arc::new(parents.draft(none_left, &problems)),

@@ -5,12 +5,37 @@ use super::gateway::Context;
 use crate::api::gateway::{Listener, NamespacesFrom, SupportedKind, TlsMode};
 use crate::api::{GROUP, Gateway};
 use crate::status::{ConditionType, Draft, Reason};
-use headgate_proxy::model::{HostPattern, ListenerId, ObjectName, PortProtocol, Tls};
+use headgate_proxy::model::{
+    Content, HostPattern, ListenerId, ObjectName, PortId, PortProtocol, Tls, Transport,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use kube::core::Selector;
 
-/// Kinds of route that HTTP and HTTPS listeners take.
-const HTTP_KINDS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
+/// What a listener's protocol says.
+struct Protocol {
+    port: PortProtocol,
+    content: Content,
+    /// Kinds of route that it takes.
+    kinds: &'static [&'static str],
+}
+
+/// The protocols of the specification, all of them.
+fn protocol(name: &str) -> Option<Protocol> {
+    let (port, content, kinds): (_, _, &[_]) = match name {
+        "HTTP" => (PortProtocol::Http, Content::Http, &["HTTPRoute", "GRPCRoute"]),
+        "HTTPS" => (PortProtocol::Tls, Content::Http, &["HTTPRoute", "GRPCRoute"]),
+        "TLS" => (PortProtocol::Tls, Content::Stream, &["TLSRoute"]),
+        "TCP" => (PortProtocol::Tcp, Content::Stream, &["TCPRoute"]),
+        "UDP" => (PortProtocol::Udp, Content::Stream, &["UDPRoute"]),
+        _ => return None,
+    };
+    Some(Protocol { port, content, kinds })
+}
+
+/// By what clients of a protocol come, if it is served.
+pub(crate) fn transport(name: &str) -> Option<Transport> {
+    protocol(name).map(|protocol| protocol.port.transport())
+}
 
 /// What routes may see of a listener.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +63,9 @@ pub(super) struct Evaluated {
     pub(super) view: View,
     /// `None`: not supported.
     pub(super) protocol: Option<PortProtocol>,
+    pub(super) content: Content,
+    /// Whether TLS ends here.
+    terminates: bool,
     pub(super) tls: Option<Tls>,
     pub(super) supported_kinds: Vec<SupportedKind>,
     pub(super) conditions: Vec<Draft>,
@@ -61,9 +89,16 @@ pub(super) enum PortState<'a> {
 impl Evaluated {
     /// Whether it can be served.
     pub(super) fn is_valid(&self) -> bool {
-        self.refused.is_none()
-            && self.conflict.is_none()
-            && (self.protocol != Some(PortProtocol::Https) || self.tls.is_some())
+        self.refused.is_none() && self.conflict.is_none() && (!self.terminates || self.tls.is_some())
+    }
+
+    /// The port that it is on.
+    pub(super) fn port_id(&self) -> PortId {
+        PortId {
+            gateway: self.view.id.gateway.clone(),
+            port: self.view.port,
+            transport: self.protocol.map_or(Transport::Tcp, PortProtocol::transport),
+        }
     }
 
     pub(super) fn is_programmed(&self) -> bool {
@@ -127,7 +162,7 @@ pub(super) fn evaluate_all(
         let mut evaluated = evaluate(context, name, gateway, listener);
         // The earlier one keeps the place (conformance: the loser is Conflicted).
         let holders = listeners.iter().filter(|holder| {
-            holder.view.port == evaluated.view.port && holder.protocol.is_some() && holder.conflict.is_none()
+            holder.port_id() == evaluated.port_id() && holder.protocol.is_some() && holder.conflict.is_none()
         });
         evaluated.conflict =
             evaluated.protocol.and_then(|protocol| conflict(protocol, &evaluated.view, holders));
@@ -163,25 +198,27 @@ fn evaluate(
     gateway: &Gateway,
     listener: &Listener,
 ) -> Evaluated {
-    let protocol = match listener.protocol.as_str() {
-        "HTTP" => Some(PortProtocol::Http),
-        "HTTPS" => Some(PortProtocol::Https),
-        _ => None,
-    };
-    let (kinds, unknown_kinds) = kinds(protocol, listener);
+    let known = protocol(&listener.protocol);
+    let (kinds, unknown_kinds) = kinds(known.as_ref().map_or(&[], |known| known.kinds), listener);
+    let content = known.as_ref().map_or(Content::Http, |known| known.content);
+    let protocol = known.map(|known| known.port);
+    let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_ref());
+    let passes = content == Content::Stream && mode == Some(&TlsMode::Passthrough);
+    let terminates = protocol == Some(PortProtocol::Tls) && !passes;
     let (namespaces, bad_selector) = namespaces(listener);
     let unsupported = || {
-        let why = format!("protocol {} is not supported; use HTTP or HTTPS", listener.protocol);
+        let why =
+            format!("protocol {} is not supported; use HTTP, HTTPS, TLS, TCP or UDP", listener.protocol);
         (Reason::UnsupportedProtocol, why)
     };
     let refused = protocol
         .is_none()
         .then(unsupported)
         .or_else(|| bad_selector.map(|why| (Reason::Invalid, why)))
-        .or_else(|| unsupported_fields(gateway, listener, protocol));
-    let (tls, certificates) = match protocol {
-        Some(PortProtocol::Https) => certificates(context, name, listener),
-        Some(PortProtocol::Http) | None => (None, Ok(())),
+        .or_else(|| unsupported_fields(gateway, listener, terminates));
+    let (tls, certificates) = match terminates {
+        true => certificates(context, name, listener),
+        false => (None, Ok(())),
     };
     let resolved = match unknown_kinds {
         Some(why) => Err((Reason::InvalidRouteKinds, why)),
@@ -190,13 +227,21 @@ fn evaluate(
     let supported_kind =
         |kind: &&str| SupportedKind { group: Some(GROUP.to_owned()), kind: (*kind).to_owned() };
     let id = ListenerId { gateway: name.clone(), listener_set: None, name: listener.name.as_str().into() };
-    let hostname = HostPattern::parse(listener.hostname.as_deref().unwrap_or_default());
+    // Without a name in what clients send there is nothing that a hostname could be compared with.
+    let hostname = match protocol {
+        Some(PortProtocol::Tcp | PortProtocol::Udp) => HostPattern::Any,
+        Some(PortProtocol::Http | PortProtocol::Tls) | None => {
+            HostPattern::parse(listener.hostname.as_deref().unwrap_or_default())
+        }
+    };
     let supported_kinds = kinds.iter().map(supported_kind).collect();
     let port = u16::try_from(listener.port).unwrap_or_default();
     let view = View { id, port, hostname, kinds, namespaces };
     Evaluated {
         view,
         protocol,
+        content,
+        terminates,
         tls,
         supported_kinds,
         conditions: Vec::new(),
@@ -208,11 +253,7 @@ fn evaluate(
 }
 
 /// What would make the listener less safe than it says if we passed over it.
-fn unsupported_fields(
-    gateway: &Gateway,
-    listener: &Listener,
-    protocol: Option<PortProtocol>,
-) -> Option<(Reason, String)> {
+fn unsupported_fields(gateway: &Gateway, listener: &Listener, terminates: bool) -> Option<(Reason, String)> {
     let frontend = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref());
     let validates = frontend.is_some_and(|frontend| {
         frontend.default.validation.is_some()
@@ -223,9 +264,9 @@ fn unsupported_fields(
                 .any(|port| port.port == listener.port && port.tls.validation.is_some())
     });
     let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_ref());
-    let why = if protocol == Some(PortProtocol::Https) && validates {
+    let why = if terminates && validates {
         "spec.tls.frontend: validation of client certificates is not supported"
-    } else if protocol == Some(PortProtocol::Https) && mode == Some(&TlsMode::Passthrough) {
+    } else if listener.protocol == "HTTPS" && mode == Some(&TlsMode::Passthrough) {
         "tls.mode: an HTTPS listener terminates TLS; use Terminate"
     } else if listener.filters.is_some() {
         "filters: filters of listeners are not supported"
@@ -235,19 +276,19 @@ fn unsupported_fields(
     Some((Reason::Invalid, why.to_owned()))
 }
 
-fn kinds(protocol: Option<PortProtocol>, listener: &Listener) -> (Vec<&'static str>, Option<String>) {
-    if protocol.is_none() {
+fn kinds(possible: &[&'static str], listener: &Listener) -> (Vec<&'static str>, Option<String>) {
+    if possible.is_empty() {
         return (Vec::new(), None);
     }
     let named =
         listener.allowed_routes.as_ref().and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
     if named.is_empty() {
-        return (HTTP_KINDS.to_vec(), None);
+        return (possible.to_vec(), None);
     }
     let (mut kinds, mut unknown) = (Vec::new(), None);
     for (n, named) in named.iter().enumerate() {
         let group = named.group.as_deref().unwrap_or(GROUP);
-        match HTTP_KINDS.iter().find(|kind| group == GROUP && **kind == named.kind) {
+        match possible.iter().find(|kind| group == GROUP && **kind == named.kind) {
             Some(kind) => kinds.push(*kind),
             None => {
                 let why = format!(

@@ -21,9 +21,11 @@ mod lookup;
 mod matches;
 mod route;
 mod rule;
+mod stream_route;
 
 pub(crate) use class::{named as named_parameters, parameters as class_parameters};
 pub(crate) use gateway::{pod_port, service_of};
+pub(crate) use listener::transport;
 
 use crate::api::Gateway;
 use crate::cluster::{Cluster, Kind, Object, Store, Watched};
@@ -36,9 +38,11 @@ use class::Classes;
 use endpoints::Endpoints;
 use gateway::{Context, Evaluated};
 use grants::Grants;
-use headgate_proxy::model::{Backend, BackendId, EndpointSet, ListenerId, Model, ObjectName, Port, PortId};
+use headgate_proxy::model::{
+    Backend, BackendId, EndpointSet, ListenerId, Model, ObjectName, Port, PortId, RouteKind,
+};
 use lookup::{Around, Inputs, Lookup, Views};
-use route::Translated;
+use route::{Routed, Translated};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -110,8 +114,13 @@ impl Translator {
                 *attached.entry(listener.clone()).or_default() += 1;
             }
             statuses.routes.insert(id, translated.draft.clone());
-            let Some(route) = &translated.route else { continue };
-            model.routes.insert(route.id.clone(), route.clone());
+            match &translated.route {
+                None => continue,
+                Some(Routed::Http(route)) => drop(model.routes.insert(route.id.clone(), route.clone())),
+                Some(Routed::Stream(route)) => {
+                    model.stream_routes.insert(route.id.clone(), route.clone());
+                }
+            }
             for backend in &translated.backends {
                 model
                     .backends
@@ -191,6 +200,15 @@ impl Translator {
         let mut before = std::mem::take(&mut self.routes);
         self.routes_of(cluster, &mut before, &cluster.http_routes, http_route::translate);
         self.routes_of(cluster, &mut before, &cluster.grpc_routes, grpc_route::translate);
+        self.routes_of(cluster, &mut before, &cluster.tls_routes, |lookup, name, route| {
+            stream_route::translate(RouteKind::Tls, lookup, name, route)
+        });
+        self.routes_of(cluster, &mut before, &cluster.tcp_routes, |lookup, name, route| {
+            stream_route::translate(RouteKind::Tcp, lookup, name, route)
+        });
+        self.routes_of(cluster, &mut before, &cluster.udp_routes, |lookup, name, route| {
+            stream_route::translate(RouteKind::Udp, lookup, name, route)
+        });
         self.routes.iter().map(|(id, route)| (id.clone(), route.translated.clone())).collect()
     }
 

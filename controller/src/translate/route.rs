@@ -13,13 +13,22 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Translated {
     /// For the proxy; `None` when no listener takes it.
-    pub(super) route: Option<Arc<model::Route>>,
+    pub(super) route: Option<Routed>,
     /// Backends that it forwards to.
     pub(super) backends: Vec<Arc<Backend>>,
     /// Listeners that accepted it.
     pub(super) attached: Vec<ListenerId>,
     /// What its parents say.
     pub(super) draft: Arc<RouteDraft>,
+}
+
+/// A route for the proxy.
+#[derive(Clone, Debug)]
+pub(super) enum Routed {
+    /// Request by request.
+    Http(Arc<model::Route>),
+    /// As a whole.
+    Stream(Arc<model::StreamRoute>),
 }
 
 /// What is wrong with the route itself, whatever its parents say.

@@ -210,7 +210,7 @@ fn lossy<S: Serializer>(bytes: &Option<&[u8]>, to: S) -> Result<S::Ok, S::Error>
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::model::{BackendKind, ObjectName, RouteId, RouteKind};
+    use crate::model::{BackendKind, ObjectName, RouteId, RouteKind, Transport};
 
     pub(crate) fn record() -> Record<'static> {
         Record {
@@ -253,7 +253,8 @@ pub(super) mod tests {
         let name = ObjectName::new("shop", "web");
         let rule =
             RuleId { route: RouteId { kind: RouteKind::Http, name: name.clone() }, index: 2, name: None };
-        let backend = BackendId { kind: BackendKind::Service, name: name.clone(), port: 80 };
+        let backend =
+            BackendId { kind: BackendKind::Service, name: name.clone(), port: 80, transport: Transport::Tcp };
         let listener = ListenerId { gateway: name, listener_set: None, name: "https".into() };
         let line = Record {
             tls: Some(TlsInfo { version: "TLSv1.3", sni: Some("shop.example") }),

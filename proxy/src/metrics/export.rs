@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 const CLASS_LABELS: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-const PROTOCOL_LABELS: [&str; 2] = ["http", "https"];
+const PROTOCOL_LABELS: [&str; 4] = ["http", "tls", "tcp", "udp"];
 
 impl Metrics {
     /// Adds the counters of the data plane to what a scrape encodes.
@@ -222,10 +222,7 @@ fn rule_label(key: &RuleKey) -> String {
 }
 
 fn labels_of_rule<'a>(key: &'a RuleKey, rule: &'a str) -> Labels<'a, 4> {
-    let kind = match key.route.kind {
-        crate::model::RouteKind::Http => "HTTPRoute",
-        crate::model::RouteKind::Grpc => "GRPCRoute",
-    };
+    let kind = key.route.kind.name();
     let name = &key.route.name;
     Labels([("kind", kind), ("namespace", &name.namespace), ("route", &name.name), ("rule", rule)])
 }

@@ -112,8 +112,8 @@ pub struct BackendMetrics(PerThread<BackendCells>);
 #[repr(align(128))]
 struct ThreadCells {
     rejections: PerRejection,
-    opened: [Cell; 2],
-    closed: [Cell; 2],
+    opened: [Cell; 4],
+    closed: [Cell; 4],
     handshake_failures: Cell,
     received: Cell,
     sent: Cell,
@@ -292,7 +292,9 @@ fn class(status: StatusCode) -> usize {
 fn side(protocol: PortProtocol) -> usize {
     match protocol {
         PortProtocol::Http => 0,
-        PortProtocol::Https => 1,
+        PortProtocol::Tls => 1,
+        PortProtocol::Tcp => 2,
+        PortProtocol::Udp => 3,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a scrape says after some requests.
 
 use super::*;
-use crate::model::{BackendKind, Failure, ObjectName, RouteKind};
+use crate::model::{BackendKind, Failure, ObjectName, RouteKind, Transport};
 use prometheus_client::registry::Registry;
 
 fn scrape(metrics: &Arc<Metrics>) -> String {
@@ -73,7 +73,12 @@ fn ids_that_are_gone_do_not_pile_up_without_a_scrape() {
 fn unused_rules_and_backends_have_no_series() {
     let metrics = Metrics::new(4);
     let _rule = metrics.rule(&route(), 0, None);
-    let id = BackendId { kind: BackendKind::Service, name: ObjectName::new("shop", "web"), port: 80 };
+    let id = BackendId {
+        kind: BackendKind::Service,
+        name: ObjectName::new("shop", "web"),
+        port: 80,
+        transport: Transport::Tcp,
+    };
     let backend = metrics.backend(&id);
     assert!(!scrape(&metrics).contains("shop"));
 
@@ -98,9 +103,9 @@ fn the_process_counts_rejections_connections_and_bytes() {
     first.rejected(Rejection::NoRoute);
     second.rejected(Rejection::Config(Failure::InvalidFilter));
     for _ in 0..3 {
-        first.connection_opened(PortProtocol::Https);
+        first.connection_opened(PortProtocol::Tls);
     }
-    first.connection_closed(PortProtocol::Https);
+    first.connection_closed(PortProtocol::Tls);
     second.handshake_failed();
     first.transferred(10, 20);
     second.transferred(1, 2);
@@ -112,8 +117,8 @@ fn the_process_counts_rejections_connections_and_bytes() {
         (r#"headgate_rejections_total{reason="no_route",source="gateway"}"#, "1"),
         (r#"headgate_rejections_total{reason="config_invalid_filter",source="gateway"}"#, "1"),
         (r#"headgate_rejections_total{reason="head_timeout",source="client"}"#, "0"),
-        (r#"headgate_connections_opened_total{protocol="https"}"#, "3"),
-        (r#"headgate_connections{protocol="https"}"#, "2"),
+        (r#"headgate_connections_opened_total{protocol="tls"}"#, "3"),
+        (r#"headgate_connections{protocol="tls"}"#, "2"),
         (r#"headgate_connections{protocol="http"}"#, "0"),
         ("headgate_tls_handshake_failures_total", "1"),
         ("headgate_received_bytes_total", "11"),

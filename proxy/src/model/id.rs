@@ -30,6 +30,40 @@ impl fmt::Display for ObjectName {
     }
 }
 
+/// What carries bytes: ports of the two are apart, whatever their number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Transport {
+    /// Connections.
+    #[default]
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl Transport {
+    /// Whether it is TCP: what goes without saying.
+    pub fn is_tcp(&self) -> bool {
+        *self == Self::Tcp
+    }
+
+    /// As Services name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+
+    /// After a number, for people: nothing, or `/UDP`.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Tcp => "",
+            Self::Udp => "/UDP",
+        }
+    }
+}
+
 /// A port of a Gateway, as its listeners name it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct PortId {
@@ -37,11 +71,14 @@ pub struct PortId {
     pub gateway: ObjectName,
     /// The port clients connect to.
     pub port: u16,
+    /// By what they come.
+    #[serde(skip_serializing_if = "Transport::is_tcp")]
+    pub transport: Transport,
 }
 
 impl fmt::Display for PortId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.gateway, self.port)
+        write!(f, "{}:{}{}", self.gateway, self.port, self.transport.suffix())
     }
 }
 
@@ -75,14 +112,33 @@ pub enum RouteKind {
     /// `GRPCRoute`: HTTP/2 to its backends, whatever they are said to speak.
     #[serde(rename = "GRPCRoute")]
     Grpc,
+    /// `TLSRoute`.
+    #[serde(rename = "TLSRoute")]
+    Tls,
+    /// `TCPRoute`.
+    #[serde(rename = "TCPRoute")]
+    Tcp,
+    /// `UDPRoute`.
+    #[serde(rename = "UDPRoute")]
+    Udp,
+}
+
+impl RouteKind {
+    /// As YAML has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "HTTPRoute",
+            Self::Grpc => "GRPCRoute",
+            Self::Tls => "TLSRoute",
+            Self::Tcp => "TCPRoute",
+            Self::Udp => "UDPRoute",
+        }
+    }
 }
 
 impl fmt::Display for RouteKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Http => "HTTPRoute",
-            Self::Grpc => "GRPCRoute",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -119,10 +175,13 @@ pub struct BackendId {
     pub name: ObjectName,
     /// Its port (a Service's port, not the pods').
     pub port: u16,
+    /// By what its endpoints are reached.
+    #[serde(skip_serializing_if = "Transport::is_tcp")]
+    pub transport: Transport,
 }
 
 impl fmt::Display for BackendId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.name, self.port)
+        write!(f, "{}:{}{}", self.name, self.port, self.transport.suffix())
     }
 }

@@ -1,6 +1,6 @@
 //! Ports, the listeners on them, and their certificates.
 
-use super::{ListenerId, ObjectName, PortId, Text};
+use super::{ListenerId, ObjectName, PortId, Text, Transport};
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,7 +17,8 @@ pub struct Port {
     pub bind: SocketAddr,
     /// What is spoken on it.
     pub protocol: PortProtocol,
-    /// Its listeners, at most one per [`HostPattern`], in the order of their precedence at translation.
+    /// Its listeners, at most one per [`HostPattern`], in the order of their precedence at translation. A port of TCP
+    /// or UDP has one.
     pub listeners: Vec<Listener>,
     /// What backends that speak TLS and ask for a certificate are shown (GEP-3155); absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,9 +31,43 @@ pub enum PortProtocol {
     /// HTTP/1.1, or HTTP/2 with prior knowledge, in clear text.
     #[serde(rename = "HTTP")]
     Http,
-    /// TLS, terminated here, with HTTP/1.1 or HTTP/2 inside.
-    #[serde(rename = "HTTPS")]
-    Https,
+    /// TLS: the server name says which listener it is for, and that one what is inside.
+    #[serde(rename = "TLS")]
+    Tls,
+    /// Anything over TCP.
+    #[serde(rename = "TCP")]
+    Tcp,
+    /// Datagrams.
+    #[serde(rename = "UDP")]
+    Udp,
+}
+
+impl PortProtocol {
+    /// What carries it.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Http | Self::Tls | Self::Tcp => Transport::Tcp,
+            Self::Udp => Transport::Udp,
+        }
+    }
+}
+
+/// What a listener makes of what comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Content {
+    /// HTTP/1.1 or HTTP/2, routed request by request.
+    #[default]
+    #[serde(rename = "HTTP")]
+    Http,
+    /// Bytes or datagrams, routed as a whole by a [`super::StreamRoute`]. On a port of TLS: what is inside of it when
+    /// the listener has certificates, else the TLS itself.
+    Stream,
+}
+
+impl Content {
+    fn is_http(&self) -> bool {
+        *self == Self::Http
+    }
 }
 
 /// One listener: a hostname pattern on a port, with its certificates.
@@ -42,7 +77,10 @@ pub struct Listener {
     pub id: ListenerId,
     /// Which requests (by Host, and by SNI with TLS) are its own.
     pub hostname: HostPattern,
-    /// Certificates; present exactly when the port speaks TLS.
+    /// What it makes of what comes.
+    #[serde(skip_serializing_if = "Content::is_http")]
+    pub content: Content,
+    /// Certificates, with which TLS ends here. On ports of TLS only; listeners of HTTP there always have some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
 }

@@ -14,13 +14,15 @@ mod id;
 mod listener;
 mod matches;
 mod route;
+mod stream;
 
 pub use backend::{Authorities, Backend, BackendProtocol, BackendTls, Endpoint, EndpointSet, SubjectAltName};
 pub use filter::{Cors, Filter, HeaderEdits, Mirror, PathRewrite, Redirect, Rewrite, Scheme};
-pub use id::{BackendId, BackendKind, ListenerId, ObjectName, PortId, RouteId, RouteKind, Text};
-pub use listener::{Certificate, HostPattern, Listener, Port, PortProtocol, Redacted, Tls};
+pub use id::{BackendId, BackendKind, ListenerId, ObjectName, PortId, RouteId, RouteKind, Text, Transport};
+pub use listener::{Certificate, Content, HostPattern, Listener, Port, PortProtocol, Redacted, Tls};
 pub use matches::{Match, PathMatch, StringMatch, ValueMatch};
 pub use route::{Action, Failure, Retry, Route, Rule, Target, Timeouts, WeightedBackend};
+pub use stream::StreamRoute;
 
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -38,6 +40,9 @@ pub struct Model {
     /// Routes, each naming the listeners it is attached to.
     #[serde(serialize_with = "values")]
     pub routes: BTreeMap<RouteId, Arc<Route>>,
+    /// Routes of what isn't HTTP.
+    #[serde(serialize_with = "values", skip_serializing_if = "BTreeMap::is_empty")]
+    pub stream_routes: BTreeMap<RouteId, Arc<StreamRoute>>,
     /// Targets of routes, without their endpoints. A [`Target::Backend`] always names one of these.
     #[serde(serialize_with = "values")]
     pub backends: BTreeMap<BackendId, Arc<Backend>>,

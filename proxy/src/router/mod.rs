@@ -10,13 +10,15 @@ mod path;
 mod precedence;
 mod rule;
 mod shards;
+mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use rule::{Action, Mirror, Rule, RuleId, Split, SplitBackend};
 pub(crate) use rule::{CompiledRoute, Context};
+pub use stream::Stream;
 
-use crate::model::{self, HostPattern, ListenerId, PortId, PortProtocol};
+use crate::model::{self, Content, HostPattern, ListenerId, PortId, PortProtocol};
 use crate::path::{is_ambiguous, lax_readings};
 use crate::rejection::{Malformed, Rejection};
 use crate::tls::parse_certificate;
@@ -27,6 +29,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use rustls::SignatureScheme;
 use rustls::sign::CertifiedKey;
 use std::sync::Arc;
+use stream::StreamTable;
 
 /// Compiled size of one regular expression, in bytes: room for several Unicode classes, none for a bomb.
 const REGEX_SIZE: usize = 1 << 20;
@@ -63,13 +66,16 @@ pub struct Found<'a> {
 
 /// The routes of one listener, by hostname as written. Cheap to copy and change a little.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RouteTable(HostMap<Arc<PathTable>>);
+pub(crate) struct RouteTable {
+    http: HostMap<Arc<PathTable>>,
+    pub(crate) streams: StreamTable,
+}
 
 impl RouteTable {
     pub(crate) fn insert(&mut self, route: &CompiledRoute) {
         for hostname in &route.hostnames {
             for candidate in &route.candidates {
-                self.0.change(hostname, |paths| Arc::make_mut(paths).insert(candidate), |_| true);
+                self.http.change(hostname, |paths| Arc::make_mut(paths).insert(candidate), |_| true);
             }
         }
     }
@@ -78,17 +84,17 @@ impl RouteTable {
         for hostname in &route.hostnames {
             for candidate in &route.candidates {
                 let keep = |paths: &Arc<PathTable>| !paths.is_empty();
-                self.0.change(hostname, |paths| Arc::make_mut(paths).remove(candidate), keep);
+                self.http.change(hostname, |paths| Arc::make_mut(paths).remove(candidate), keep);
             }
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.http.is_empty() && self.streams.is_empty()
     }
 
     fn find(&self, head: &Head<'_>) -> Option<&Arc<Candidate>> {
-        self.0.find(head.host, |paths| paths.find(head))
+        self.http.find(head.host, |paths| paths.find(head))
     }
 }
 
@@ -97,7 +103,19 @@ impl RouteTable {
 pub struct Listener {
     id: ListenerId,
     hostname: HostPattern,
+    content: Content,
     certificates: Certificates,
+}
+
+/// What becomes of a TLS connection, by its ClientHello.
+#[derive(Debug)]
+pub enum Reception<'a> {
+    /// TLS ends here, HTTP is inside.
+    Http(&'a Arc<CertifiedKey>),
+    /// TLS ends here, what is inside goes on as a whole.
+    Terminate(&'a Arc<CertifiedKey>, &'a Arc<Stream>),
+    /// All of it goes on.
+    Passthrough(&'a Arc<Stream>),
 }
 
 impl Listener {
@@ -160,13 +178,30 @@ impl PortTable {
         Ok(Found { listener, rule: &candidate.rule, prefix_len: candidate.prefix_len(head.path) })
     }
 
-    /// The certificate for a handshake: of the listener that serves this name, the first whose key can sign by one of
-    /// the client's schemes, else its first. None: no listener serves the name, and the connection is closed.
-    pub fn certificate(&self, sni: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
-        let position = self.position(sni.unwrap_or_default())?;
-        let certificates = &self.listeners[position].0.certificates;
+    /// What becomes of a TLS connection: the listener of its server name says so. Of its certificates the first counts
+    /// whose key can sign by one of the client's schemes, else the first. None: no listener or no route serves the
+    /// name, and the connection is closed.
+    pub fn receive(&self, sni: Option<&str>, schemes: &[SignatureScheme]) -> Option<Reception<'_>> {
+        let name = sni.unwrap_or_default();
+        let (listener, routes) = &self.listeners[self.position(name)?];
+        let certificates = &listener.certificates;
         let fitting = certificates.iter().find(|(_, key)| key.key.choose_scheme(schemes).is_some());
-        fitting.or(certificates.first()).map(|(_, key)| key)
+        let certificate = fitting.or(certificates.first()).map(|(_, key)| key);
+        match listener.content {
+            Content::Http => certificate.map(Reception::Http),
+            Content::Stream => {
+                let stream = routes.streams.find(name)?;
+                Some(match certificate {
+                    Some(certificate) => Reception::Terminate(certificate, stream),
+                    None => Reception::Passthrough(stream),
+                })
+            }
+        }
+    }
+
+    /// Where a connection or session goes that has no server name.
+    pub fn stream(&self) -> Option<&Arc<Stream>> {
+        self.listeners[self.position("")?].1.streams.find("")
     }
 
     fn position(&self, host: &str) -> Option<usize> {
@@ -177,8 +212,8 @@ impl PortTable {
     /// policies were not applied.
     fn check_directed(&self, head: &Head<'_>, position: usize) -> Result<(), Rejection> {
         match self.protocol {
-            PortProtocol::Http => Ok(()),
-            PortProtocol::Https => {
+            PortProtocol::Http | PortProtocol::Tcp | PortProtocol::Udp => Ok(()),
+            PortProtocol::Tls => {
                 let sni = head.sni.unwrap_or_default();
                 match sni == head.host || self.position(sni) == Some(position) {
                     true => Ok(()),
@@ -240,7 +275,8 @@ fn compile_listener(from: &model::Listener, previous: Option<&Listener>) -> List
     let known = previous.map_or(&[][..], |listener| &listener.certificates);
     let wanted = from.tls.as_ref().map_or(&[][..], |tls| &tls.certificates);
     let certificates = compile_certificates(wanted, known, &from.id);
-    Listener { id: from.id.clone(), hostname: from.hostname.clone(), certificates }
+    let content = from.content;
+    Listener { id: from.id.clone(), hostname: from.hostname.clone(), content, certificates }
 }
 
 /// Reads certificates; those that are known already stay the same object. `of` is whose they are.

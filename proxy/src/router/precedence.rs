@@ -5,7 +5,7 @@
 //! exact paths and prefixes, longer patterns first: the specification leaves that to us. Hosts come before all of
 //! this and are not compared here: a table has the matches of one hostname.
 
-use crate::model::{Match, ObjectName, PathMatch, Route, RouteId};
+use crate::model::{Match, ObjectName, PathMatch, RouteId};
 use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
@@ -37,10 +37,33 @@ pub(crate) struct Seniority {
 }
 
 impl Seniority {
-    pub(crate) fn new(route: &Route) -> Arc<Self> {
-        Arc::new(Self { created: route.created, id: route.id.clone() })
+    pub(crate) fn new(created: i64, id: &RouteId) -> Self {
+        Self { created, id: id.clone() }
     }
 }
+
+impl Ord for Seniority {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.created
+            .cmp(&other.created)
+            .then_with(|| alphabetical(&self.id.name, &other.id.name))
+            .then_with(|| self.id.kind.cmp(&other.id.kind))
+    }
+}
+
+impl PartialOrd for Seniority {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Seniority {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Seniority {}
 
 impl Rank {
     /// The rank of a rule's match. `rule` and `alternative` are positions, of the rule and of the match in it.
@@ -68,9 +91,7 @@ impl Ord for Rank {
         let position = |rank: &Self| (rank.rule, rank.alternative);
         conditions(self)
             .cmp(&conditions(other))
-            .then_with(|| self.route.created.cmp(&other.route.created))
-            .then_with(|| alphabetical(&self.route.id.name, &other.route.id.name))
-            .then_with(|| self.route.id.kind.cmp(&other.route.id.kind))
+            .then_with(|| self.route.cmp(&other.route))
             .then_with(|| position(self).cmp(&position(other)))
     }
 }

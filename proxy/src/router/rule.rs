@@ -133,7 +133,7 @@ impl Split {
         only
     }
 
-    fn compile(from: &[model::WeightedBackend], context: &mut Context<'_>) -> Self {
+    pub(crate) fn compile(from: &[model::WeightedBackend], context: &mut Context<'_>) -> Self {
         let mut total = 0;
         let mut backends = Vec::with_capacity(from.len());
         for backend in from.iter().filter(|backend| backend.weight > 0) {
@@ -202,7 +202,7 @@ impl CompiledRoute {
         let mut hostnames = source.hostnames.clone();
         hostnames.sort();
         hostnames.dedup();
-        let seniority = Seniority::new(source);
+        let seniority = Arc::new(Seniority::new(source.created, &source.id));
         let mut candidates = Vec::new();
         for (index, rule) in (0..).zip(&source.rules) {
             compile_rule(source, index, rule, &seniority, context, &mut candidates);

@@ -6,7 +6,7 @@
 
 use crate::metrics::Metrics;
 use crate::model::{BackendId, EndpointSet, ListenerId, Model, PortId, RouteId};
-use crate::router::{CompiledRoute, Context, PortTable, RouteTable};
+use crate::router::{CompiledRoute, Context, PortTable, RouteTable, Stream};
 use crate::upstream::Registry;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -18,6 +18,7 @@ pub(super) struct Compiler {
     metrics: Arc<Metrics>,
     registry: Registry,
     routes: HashMap<RouteId, CompiledRoute>,
+    streams: HashMap<RouteId, Arc<Stream>>,
     tables: HashMap<ListenerId, Arc<RouteTable>>,
     ports: HashMap<PortId, Arc<PortTable>>,
     /// Where a listener is served.
@@ -33,6 +34,7 @@ impl Compiler {
             registry: Registry::new(metrics.clone()),
             metrics,
             routes: HashMap::new(),
+            streams: HashMap::new(),
             tables: HashMap::new(),
             ports: HashMap::new(),
             homes: HashMap::new(),
@@ -50,7 +52,9 @@ impl Compiler {
     pub(super) fn compile(&mut self, model: Arc<Model>) -> HashMap<PortId, Arc<PortTable>> {
         let old = std::mem::replace(&mut self.model, model.clone());
         self.compile_backends(&old, &model);
-        let touched = self.compile_routes(&old, &model);
+        let mut touched = self.compile_routes(&old, &model);
+        touched.extend(self.compile_streams(&old, &model));
+        self.tables.retain(|listener, table| !touched.contains(listener) || !table.is_empty());
         self.compile_ports(&old, &model, &touched);
         if self.registry.len() > model.backends.len() {
             self.registry.retain(|id| model.backends.contains_key(id));
@@ -121,7 +125,33 @@ impl Compiler {
                 touched.insert(listener.clone());
             }
         }
-        self.tables.retain(|listener, table| !touched.contains(listener) || !table.is_empty());
+        touched
+    }
+
+    /// Returns the listeners whose tables changed.
+    fn compile_streams(&mut self, old: &Model, new: &Model) -> HashSet<ListenerId> {
+        let mut touched = HashSet::new();
+        let mut context =
+            Context { registry: &mut self.registry, metrics: &self.metrics, backends: &new.backends };
+        for (id, _, route) in changes(&old.stream_routes, &new.stream_routes) {
+            let compiled = route.map(|route| Stream::compile(route, &mut context));
+            if let Some(compiled) = &compiled {
+                for listener in distinct(&compiled.source.listeners) {
+                    Arc::make_mut(self.tables.entry(listener.clone()).or_default()).streams.insert(compiled);
+                    touched.insert(listener.clone());
+                }
+            }
+            let before = match compiled {
+                Some(compiled) => self.streams.insert(id.clone(), compiled),
+                None => self.streams.remove(id),
+            };
+            for listener in before.iter().flat_map(|before| distinct(&before.source.listeners)) {
+                if let (Some(table), Some(before)) = (self.tables.get_mut(listener), &before) {
+                    Arc::make_mut(table).streams.remove(before);
+                }
+                touched.insert(listener.clone());
+            }
+        }
         touched
     }
 

@@ -35,6 +35,8 @@ pub(crate) enum Speaks {
     Http1,
     /// `h2`; a backend that doesn't name it is refused.
     Http2,
+    /// Who knows: nothing is named.
+    Anything,
 }
 
 /// Why a backend's TLS can't be compiled. The controller doesn't let it come to that.
@@ -98,6 +100,7 @@ pub(crate) struct Identity {
     server_name: ServerName<'static>,
     http1: TlsConnector,
     http2: TlsConnector,
+    anything: TlsConnector,
 }
 
 impl Identity {
@@ -115,12 +118,17 @@ impl Identity {
             Some(key) => builder.with_client_cert_resolver(Arc::new(Shown(key.clone()))),
         };
         config.resumption = Resumption::disabled();
-        let with_alpn = |protocol: &[u8]| {
+        let with_alpn = |protocols: &[&[u8]]| {
             let mut config = config.clone();
-            config.alpn_protocols = vec![protocol.to_vec()];
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
             TlsConnector::from(Arc::new(config))
         };
-        Ok(Self { server_name: server_name.clone(), http1: with_alpn(b"http/1.1"), http2: with_alpn(b"h2") })
+        Ok(Self {
+            server_name: server_name.clone(),
+            http1: with_alpn(&[b"http/1.1"]),
+            http2: with_alpn(&[b"h2"]),
+            anything: with_alpn(&[]),
+        })
     }
 
     /// Does the handshake: the backend is verified when it returns.
@@ -128,6 +136,7 @@ impl Identity {
         let connector = match speaks {
             Speaks::Http1 => &self.http1,
             Speaks::Http2 => &self.http2,
+            Speaks::Anything => &self.anything,
         };
         let stream = connector.connect(self.server_name.clone(), socket).await?;
         if speaks == Speaks::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {

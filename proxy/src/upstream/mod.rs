@@ -10,6 +10,7 @@ pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod h2;
 mod identity;
+pub(crate) mod open;
 pub(crate) mod pick;
 pub(crate) mod pool;
 pub(crate) mod retry;

@@ -1,9 +1,10 @@
 //! What the tests are made of: [`Gateway`] runs a proxy, [`Backend`] answers it, [`Client`] asks it.
 
 use headgate_proxy::model::{
-    Action, Backend as ModelBackend, BackendId, BackendKind, BackendProtocol, Endpoint, EndpointSet, Filter,
-    HostPattern, Listener, ListenerId, Match, Model, ObjectName, PathMatch, Port, PortId, PortProtocol,
-    Route, RouteId, RouteKind, Rule, Target, Timeouts, Tls, WeightedBackend,
+    Action, Backend as ModelBackend, BackendId, BackendKind, BackendProtocol, Content, Endpoint, EndpointSet,
+    Filter, HostPattern, Listener, ListenerId, Match, Model, ObjectName, PathMatch, Port, PortId,
+    PortProtocol, Route, RouteId, RouteKind, Rule, StreamRoute, Target, Timeouts, Tls, Transport,
+    WeightedBackend,
 };
 use headgate_proxy::{Limits, Options, Proxy, start};
 use std::future::Future;
@@ -29,11 +30,16 @@ pub async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 pub fn port_id(port: u16) -> PortId {
-    PortId { gateway: ObjectName::new("test", "gateway"), port }
+    PortId { gateway: ObjectName::new("test", "gateway"), port, transport: Transport::Tcp }
 }
 
 pub fn backend_id(name: &str) -> BackendId {
-    BackendId { kind: BackendKind::Service, name: ObjectName::new("test", name), port: 80 }
+    BackendId {
+        kind: BackendKind::Service,
+        name: ObjectName::new("test", name),
+        port: 80,
+        transport: Transport::Tcp,
+    }
 }
 
 pub fn endpoints(addresses: &[SocketAddr]) -> Arc<EndpointSet> {
@@ -63,10 +69,65 @@ impl Setup {
         protocol: PortProtocol,
         listeners: Vec<(&str, HostPattern, Option<Tls>)>,
     ) -> &mut Self {
-        let id = port_id(number);
+        self.port_of(Content::Http, number, protocol, listeners)
+    }
+
+    /// A port whose listeners carry what comes as a whole.
+    pub fn stream_port(
+        &mut self,
+        number: u16,
+        protocol: PortProtocol,
+        listeners: Vec<(&str, HostPattern, Option<Tls>)>,
+    ) -> &mut Self {
+        self.port_of(Content::Stream, number, protocol, listeners)
+    }
+
+    /// A route of what isn't HTTP, made at that time.
+    pub fn stream_route(
+        &mut self,
+        kind: RouteKind,
+        (name, created): (&str, i64),
+        listener: &str,
+        hostname: HostPattern,
+        backends: &[(&str, u32)],
+    ) -> &mut Self {
+        let id = RouteId { kind, name: ObjectName::new("test", name) };
+        let transport = if kind == RouteKind::Udp { Transport::Udp } else { Transport::Tcp };
+        let backend = |(name, weight): &(&str, u32)| WeightedBackend {
+            target: Target::Backend(BackendId { transport, ..backend_id(name) }),
+            weight: *weight,
+            filters: vec![],
+        };
+        let route = StreamRoute {
+            id: id.clone(),
+            created,
+            listeners: vec![listener_id(listener)],
+            hostnames: vec![hostname],
+            backends: backends.iter().map(backend).collect(),
+        };
+        self.model.stream_routes.insert(id, Arc::new(route));
+        self
+    }
+
+    pub fn udp_backend(&mut self, name: &str, addresses: &[SocketAddr]) -> &mut Self {
+        let id = BackendId { transport: Transport::Udp, ..backend_id(name) };
+        let backend = ModelBackend { id: id.clone(), protocol: BackendProtocol::Http1, tls: None };
+        self.model.backends.insert(id.clone(), Arc::new(backend));
+        self.model.endpoints.insert(id, endpoints(addresses));
+        self
+    }
+
+    fn port_of(
+        &mut self,
+        content: Content,
+        number: u16,
+        protocol: PortProtocol,
+        listeners: Vec<(&str, HostPattern, Option<Tls>)>,
+    ) -> &mut Self {
+        let id = PortId { transport: protocol.transport(), ..port_id(number) };
         let listeners = listeners
             .into_iter()
-            .map(|(name, hostname, tls)| Listener { id: listener_id(name), hostname, tls })
+            .map(|(name, hostname, tls)| Listener { id: listener_id(name), hostname, content, tls })
             .collect();
         let port = Port { id: id.clone(), bind: loopback(), protocol, listeners, client_certificate: None };
         self.model.ports.insert(id, Arc::new(port));

@@ -15,6 +15,7 @@ mod http1;
 mod http2;
 mod mirror;
 mod retry;
+mod streams;
 mod timeouts;
 mod tls;
 mod websocket;

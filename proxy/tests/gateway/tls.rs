@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// A certificate for some names, as a Secret holds it.
-fn certificate(names: &[&str]) -> Arc<Certificate> {
+pub fn certificate(names: &[&str]) -> Arc<Certificate> {
     let names = names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     Arc::new(Certificate {
@@ -29,12 +29,12 @@ fn certificate(names: &[&str]) -> Arc<Certificate> {
     })
 }
 
-fn der(certificate: &Certificate) -> CertificateDer<'static> {
+pub fn der(certificate: &Certificate) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(certificate.chain.as_bytes()).unwrap()
 }
 
 /// What a client trusts and offers.
-fn trust(certificates: &[&Certificate], protocols: &[&str]) -> ClientConfig {
+pub fn trust(certificates: &[&Certificate], protocols: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     certificates.iter().for_each(|certificate| roots.add(der(certificate)).unwrap());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -46,7 +46,7 @@ fn trust(certificates: &[&Certificate], protocols: &[&str]) -> ClientConfig {
     config
 }
 
-async fn handshake(
+pub async fn handshake(
     gateway: &Gateway,
     name: &str,
     config: &Arc<ClientConfig>,
@@ -72,7 +72,7 @@ fn setup(listeners: &[(&'static str, &str, &[&Arc<Certificate>])], backends: &[&
     let of = |(name, hostname, certificates): &(&'static str, &str, &[&Arc<Certificate>])| {
         (*name, HostPattern::parse(hostname), tls(certificates))
     };
-    setup.port(443, PortProtocol::Https, listeners.iter().map(of).collect());
+    setup.port(443, PortProtocol::Tls, listeners.iter().map(of).collect());
     for ((name, _, _), backend) in listeners.iter().zip(backends) {
         setup.backend(name, BackendProtocol::Http1, &[backend.address]);
         setup.rule(name, name, "/", to(name), vec![], Timeouts::default());

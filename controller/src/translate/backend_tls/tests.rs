@@ -7,7 +7,7 @@ use crate::status::{Statuses, render};
 use crate::translate::{Translation, Translator};
 use headgate_proxy::model::{
     Action, Authorities, BackendId, BackendKind, BackendProtocol, BackendTls, Failure, ObjectName, RouteId,
-    RouteKind, SubjectAltName, Target,
+    RouteKind, SubjectAltName, Target, Transport,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
@@ -129,7 +129,12 @@ spec:
 const GOOD: &str = "hostname: a.example, caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]";
 
 fn backend(port: u16) -> BackendId {
-    BackendId { kind: BackendKind::Service, name: ObjectName::new("a", "shop"), port }
+    BackendId {
+        kind: BackendKind::Service,
+        name: ObjectName::new("a", "shop"),
+        port,
+        transport: Transport::Tcp,
+    }
 }
 
 fn tls(translation: &Translation, port: u16) -> Option<BackendTls> {

@@ -202,7 +202,7 @@ proptest! {
     fn rank_is_a_total_order(model in any_model()) {
         let mut ranks = Vec::new();
         for route in model.routes.values() {
-            let seniority = Seniority::new(route);
+            let seniority = Arc::new(Seniority::new(route.created, &route.id));
             for (rule, index) in route.rules.iter().zip(0..) {
                 for (one, alternative) in rule.matches.iter().zip(0..) {
                     ranks.push(Rank::new(one, seniority.clone(), index, alternative));
