@@ -43,6 +43,8 @@ enum From {
     // In a box: copies are few, and bodies are moved often.
     Copy(Box<Copy>),
     Kept(replay::Reading),
+    /// It was read before.
+    Whole(Bytes),
 }
 
 /// A body of which each piece comes when another one has had it.
@@ -111,6 +113,16 @@ pub(crate) enum Broken {
     Copy,
 }
 
+impl Broken {
+    /// Whether it is the client's pace.
+    pub(crate) fn is_slow(&self) -> bool {
+        match self {
+            Self::TooSlow => true,
+            Self::Http(_) | Self::Copy => false,
+        }
+    }
+}
+
 impl Inbound {
     /// The body of a request, or `None` when it has none. Messages of gRPC may be far between.
     pub(crate) fn new(body: Incoming, headers: &HeaderMap, client: &Rc<Client>) -> Option<Self> {
@@ -129,9 +141,25 @@ impl Inbound {
     /// A body of which each frame comes when this one has had it. It breaks when it falls more than [`COPIED`] frames
     /// behind: this one never waits.
     pub(crate) fn copy(&mut self) -> Self {
+        if let From::Whole(data) = &self.from {
+            return Self::whole(data.clone());
+        }
         let (sender, pieces) = mpsc::channel(COPIED);
         self.copies.get_or_insert_default().0.push(sender);
         Self::of(From::Copy(Box::new(Copy { pieces, hint: self.size_hint() })), None)
+    }
+
+    /// Whether it still comes from the client.
+    pub(crate) fn is_clients(&self) -> bool {
+        match &self.from {
+            From::Client(..) | From::Kept(_) => true,
+            From::Copy(_) | From::Whole(_) => false,
+        }
+    }
+
+    /// A body that was read before.
+    pub(crate) fn whole(data: Bytes) -> Self {
+        Self::of(From::Whole(data), None)
     }
 
     /// How many bytes have come; goes on counting.
@@ -156,6 +184,10 @@ impl Body for Inbound {
                 });
             }
             From::Kept(reading) => return reading.poll_frame(cx),
+            From::Whole(data) => {
+                let data = std::mem::take(data);
+                return Poll::Ready((!data.is_empty()).then(|| Ok(Frame::data(data))));
+            }
         };
         let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
             this.pace.iter_mut().for_each(Pace::wait);
@@ -188,6 +220,7 @@ impl Body for Inbound {
             From::Client(body, _) => body.is_end_stream(),
             From::Copy(_) => false,
             From::Kept(reading) => reading.is_end(),
+            From::Whole(data) => data.is_empty(),
         }
     }
 
@@ -196,6 +229,7 @@ impl Body for Inbound {
             From::Client(body, _) => body.size_hint(),
             From::Copy(copy) => copy.hint,
             From::Kept(reading) => reading.hint(),
+            From::Whole(data) => SizeHint::with_exact(data.len() as u64),
         }
     }
 }

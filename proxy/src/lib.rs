@@ -6,6 +6,7 @@
 pub mod access_log;
 pub mod admin;
 mod authorities;
+mod authorize;
 mod body;
 mod connection;
 mod datagram;

@@ -41,6 +41,10 @@ pub enum Rejection {
     NoListener,
     /// The listener has no route for the request.
     NoRoute,
+    /// The rule's authorizer doesn't let it pass.
+    Denied,
+    /// The rule's authorizer has no answer, or none that makes sense.
+    Authorizer,
     /// The configuration for this request is broken.
     Config(Failure),
     /// This process has no room for another request.
@@ -110,7 +114,7 @@ pub enum Repeat {
 
 impl Rejection {
     /// Every rejection once; the order gives [`Rejection::index`].
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::Malformed(Malformed::Head),
         Self::Malformed(Malformed::Target),
         Self::Malformed(Malformed::Path),
@@ -132,6 +136,8 @@ impl Rejection {
         Self::Misdirected,
         Self::NoListener,
         Self::NoRoute,
+        Self::Denied,
+        Self::Authorizer,
         Self::Config(Failure::NoBackends),
         Self::Config(Failure::BackendNotFound),
         Self::Config(Failure::BackendKind),
@@ -171,10 +177,13 @@ impl Rejection {
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoListener | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Denied => StatusCode::FORBIDDEN,
             Self::Config(_) | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Overloaded | Self::NoEndpoints | Self::ConnectFailed | Self::ConnectTimeout => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Authorizer
+            | Self::Overloaded
+            | Self::NoEndpoints
+            | Self::ConnectFailed
+            | Self::ConnectTimeout => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTls | Self::UpstreamProtocol | Self::UpstreamClosed => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout | Self::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -186,6 +195,7 @@ impl Rejection {
         const UNKNOWN: u8 = 2;
         const DEADLINE_EXCEEDED: u8 = 4;
         const RESOURCE_EXHAUSTED: u8 = 8;
+        const PERMISSION_DENIED: u8 = 7;
         const UNIMPLEMENTED: u8 = 12;
         const INTERNAL: u8 = 13;
         const UNAVAILABLE: u8 = 14;
@@ -201,7 +211,9 @@ impl Rejection {
             | Self::NoRoute
             | Self::Version => UNIMPLEMENTED,
             Self::Misdirected | Self::Config(_) => UNKNOWN,
-            Self::Overloaded
+            Self::Denied => PERMISSION_DENIED,
+            Self::Authorizer
+            | Self::Overloaded
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout
@@ -235,6 +247,8 @@ impl Rejection {
             Self::Misdirected => "misdirected",
             Self::NoListener => "no_listener",
             Self::NoRoute => "no_route",
+            Self::Denied => "denied",
+            Self::Authorizer => "authorizer",
             Self::Config(Failure::NoBackends) => "config_no_backends",
             Self::Config(Failure::BackendNotFound) => "config_backend_not_found",
             Self::Config(Failure::BackendKind) => "config_backend_kind",
@@ -274,6 +288,8 @@ impl Rejection {
             | Self::Misdirected
             | Self::NoListener
             | Self::NoRoute
+            | Self::Denied
+            | Self::Authorizer
             | Self::Config(_)
             | Self::Overloaded
             | Self::Internal
@@ -302,11 +318,13 @@ impl Rejection {
             | Self::TransferCoding
             | Self::Version
             | Self::Expectation
+            | Self::Denied
             | Self::Misdirected => Source::Client,
             Self::NoListener | Self::NoRoute | Self::Config(_) | Self::Overloaded | Self::Internal => {
                 Source::Gateway
             }
-            Self::NoEndpoints
+            Self::Authorizer
+            | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout
             | Self::UpstreamTls
@@ -338,6 +356,8 @@ impl Rejection {
             | Self::Misdirected
             | Self::NoListener
             | Self::NoRoute
+            | Self::Denied
+            | Self::Authorizer
             | Self::Config(_)
             | Self::Overloaded
             | Self::Internal
@@ -361,6 +381,8 @@ impl Rejection {
             Self::Expectation => "The expectation can't be met.",
             Self::Misdirected => "This connection doesn't serve the requested host.",
             Self::NoListener | Self::NoRoute => "Nothing is served under this address.",
+            Self::Denied => "The request is not allowed.",
+            Self::Authorizer => "Nobody could say whether the request is allowed.",
             Self::Config(_) => "The gateway's configuration for this address is incomplete.",
             Self::Internal => "The gateway failed.",
             Self::Overloaded => "The gateway is overloaded.",
@@ -426,6 +448,8 @@ impl Rejection {
             | Self::Misdirected
             | Self::NoListener
             | Self::NoRoute
+            | Self::Denied
+            | Self::Authorizer
             | Self::Config(_)
             | Self::Internal
             | Self::NoEndpoints
@@ -470,7 +494,9 @@ mod tests {
             R::Expectation => R::Misdirected,
             R::Misdirected => R::NoListener,
             R::NoListener => R::NoRoute,
-            R::NoRoute => R::Config(Failure::NoBackends),
+            R::NoRoute => R::Denied,
+            R::Denied => R::Authorizer,
+            R::Authorizer => R::Config(Failure::NoBackends),
             R::Config(Failure::NoBackends) => R::Config(Failure::BackendNotFound),
             R::Config(Failure::BackendNotFound) => R::Config(Failure::BackendKind),
             R::Config(Failure::BackendKind) => R::Config(Failure::RefNotPermitted),

@@ -4,7 +4,8 @@
 //! 2. Host and path are brought to the one form that is matched and forwarded ([`crate::host`], [`crate::path`]).
 //! 3. [`crate::headers::prepare_request`]: hop-by-hop fields go, forwarding fields are written anew.
 //! 4. [`crate::router::PortTable::find`]: the rule that takes it, from the one table that this request sees.
-//! 5. The rule's filters, then those of the backend that the weights choose.
+//! 5. CORS; the rule's authorizer ([`crate::authorize`]); the rule's filters, then those of the backend that the weights
+//!    choose.
 //! 6. The action: redirect, failure, or [`crate::upstream::forward`].
 //! 7. [`crate::headers::prepare_response`] and the filters' response side.
 //! 8. The body streams ([`crate::body`]); when it ends, [`Finish`] counts and logs.
@@ -12,9 +13,10 @@
 //! A [`Rejection`] at any step becomes the answer; so does a panic, of this request only.
 
 use crate::access_log::{Record, TlsInfo};
+use crate::authorize::{self, Asked, Denial, Verdict};
 use crate::body::{Broken, Inbound, Outbound, Source};
 use crate::connection::{Client, Switched};
-use crate::filter::{Admission, Cors, Origin, Outgoing};
+use crate::filter::{Admission, Cors, Origin, Outgoing, Protocol, Redirect};
 use crate::handshake::Version;
 use crate::headers::{self, Incoming, Upgrade, X_REQUEST_ID};
 use crate::host::Host;
@@ -23,7 +25,7 @@ use crate::mirror;
 use crate::model::{BackendId, BackendProtocol, ListenerId, RouteKind};
 use crate::path::{check_query, normalise};
 use crate::rejection::{Malformed, Rejection};
-use crate::router::{Action, Head, Rule, SplitBackend};
+use crate::router::{Action, Authorizer, Head, Rule, SplitBackend};
 use crate::timer::{Deadline, Timer};
 use crate::upstream::forward::{self, Answer, Times, forward};
 use crate::upstream::h1::{CutShort, Framing, RequestHead};
@@ -158,14 +160,22 @@ async fn serve(
     let upgrade = headers::prepare_request(&mut parts.headers, &incoming)?;
     finish.note_target(&host, &path, query, &parts.headers);
     let (rule, prefix_len) = find(client, &parts.method, &host, &path, query, &parts.headers, finish)?;
-    if let Some(cors) = rule.filters.cors()
-        && let Some(admission) = cors.admit(&parts.headers)
-    {
-        let answer = Cors::is_preflight(&parts.method, &parts.headers)
-            .then(|| cors.preflight(&parts.headers, &admission));
-        finish.origin = Some(Box::new(admission));
-        if let Some(answer) = answer {
-            return Ok(answered(&rule, StatusCode::NO_CONTENT, answer, client, body.take(), waits).await);
+    if let Some(answer) = preflight(&rule, parts, finish) {
+        return Ok(answered(&rule, StatusCode::NO_CONTENT, answer, client, body.take(), waits).await);
+    }
+    let (mut waits, mut granted) = (waits, None);
+    if let Some(authorizer) = &rule.authorizer {
+        let asked = Asked {
+            method: &parts.method,
+            path: &path,
+            query,
+            version: parts.version,
+            headers: &mut parts.headers,
+        };
+        // In a box: few rules have it, and idle connections keep the room of the largest request.
+        match Box::pin(authorize(client, &rule, authorizer, asked, body, &mut waits, finish)).await? {
+            Authorized::Yes(fields) => granted = fields,
+            Authorized::No(reply) => return Ok(*reply),
         }
     }
     let mut outgoing = Outgoing { headers: &mut parts.headers, path: Cow::Borrowed(&*path), prefix_len };
@@ -176,10 +186,7 @@ async fn serve(
         Action::Redirect(redirect) => {
             let (scheme, port) = (client.scheme, client.gateway_port());
             let origin = Origin { scheme, host: host.name(), port, path: &path, prefix_len, query };
-            let location = redirect.location(&origin).map_err(|_| Rejection::Internal)?;
-            let mut headers = HeaderMap::with_capacity(4);
-            headers.insert(header::LOCATION, location);
-            headers.insert(header::CONTENT_LENGTH, 0.into());
+            let headers = elsewhere(redirect, &origin)?;
             return Ok(answered(&rule, redirect.status(), headers, client, body.take(), waits).await);
         }
     };
@@ -201,7 +208,66 @@ async fn serve(
         mirror::send(&client.thread, mirrors, |backend| way(client, &rule, backend), &head, body);
     }
     let answer = forward_to(client, &rule, share, &head, body, finish).await?;
-    Ok(reply(answer, &rule, share, upgrade))
+    let mut reply = reply(answer, &rule, share, upgrade);
+    reply.headers.extend(granted.into_iter().flat_map(|fields| *fields));
+    Ok(reply)
+}
+
+/// Judges the request's origin by the rule's CORS filter, and answers when nothing else is asked.
+fn preflight(rule: &Rule, request: &request::Parts, finish: &mut Finish) -> Option<HeaderMap> {
+    let cors = rule.filters.cors()?;
+    let admission = cors.admit(&request.headers)?;
+    let asks = Cors::is_preflight(&request.method, &request.headers);
+    let answer = asks.then(|| cors.preflight(&request.headers, &admission));
+    finish.origin = Some(Box::new(admission));
+    answer
+}
+
+/// Whether the rule's authorizer lets a request pass.
+enum Authorized {
+    /// With fields for the answer.
+    Yes(Option<Box<HeaderMap>>),
+    /// This is the answer.
+    No(Box<Reply>),
+}
+
+async fn authorize(
+    client: &Rc<Client>,
+    rule: &Rule,
+    authorizer: &Authorizer,
+    asked: Asked<'_>,
+    body: &mut Option<Inbound>,
+    waits: &mut bool,
+    finish: &mut Finish,
+) -> Result<Authorized, Rejection> {
+    let mut way = way(client, rule, &authorizer.backend)?;
+    way.protocol = match authorizer.terms.protocol {
+        Protocol::Http { .. } => authorizer.backend.protocol(),
+        Protocol::Grpc => BackendProtocol::H2c,
+    };
+    let method = asked.method;
+    let verdict = authorize::ask(client, authorizer, way, asked, body).await?;
+    // A client whose body was read has been told to go on.
+    *waits = *waits && body.as_ref().is_some_and(Inbound::is_clients);
+    let denial = match verdict {
+        Verdict::Allowed(fields) => return Ok(Authorized::Yes(fields)),
+        Verdict::Denied(denial) => *denial,
+    };
+    finish.reject(Rejection::Denied);
+    let Denial { status, mut headers, body: text } = denial;
+    headers.insert(header::CONTENT_LENGTH, text.len().into());
+    let source = if *method == Method::HEAD || text.is_empty() { Source::Empty } else { Source::Whole(text) };
+    let close = drain(client, body.take(), *waits).await == Drained::No;
+    Ok(Authorized::No(Box::new(Reply { status, headers, source, close, switched: None })))
+}
+
+/// The fields of a redirect.
+fn elsewhere(redirect: &Redirect, origin: &Origin<'_>) -> Result<HeaderMap, Rejection> {
+    let location = redirect.location(origin).map_err(|_| Rejection::Internal)?;
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(header::LOCATION, location);
+    headers.insert(header::CONTENT_LENGTH, 0.into());
+    Ok(headers)
 }
 
 /// What hyper lets through and we don't (security.md §1).

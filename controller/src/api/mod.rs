@@ -37,7 +37,9 @@ pub mod http_route {
     pub use super::generated::httproutes::{
         HttpRoute, HttpRouteRules as Rule, HttpRouteRulesBackendRefs as BackendRef,
         HttpRouteRulesBackendRefsFilters as BackendFilter, HttpRouteRulesFilters as Filter,
-        HttpRouteRulesFiltersCors as Cors,
+        HttpRouteRulesFiltersCors as Cors, HttpRouteRulesFiltersExternalAuth as ExternalAuth,
+        HttpRouteRulesFiltersExternalAuthHttp as HttpAuth,
+        HttpRouteRulesFiltersExternalAuthProtocol as ExternalAuthProtocol,
         HttpRouteRulesFiltersRequestHeaderModifier as RequestHeaderModifier,
         HttpRouteRulesFiltersRequestMirror as RequestMirror,
         HttpRouteRulesFiltersRequestRedirect as RequestRedirect,

@@ -4,13 +4,15 @@
 //! weren't there (API documentation of `HTTPRouteFilter`).
 
 use crate::api::http_route::{
-    BackendFilter, Cors as ApiCors, Filter as ApiFilter, FilterType, RedirectPathType, RedirectScheme,
-    RequestHeaderModifier, RequestMirror, RequestRedirect, ResponseHeaderModifier, RewritePathType,
-    UrlRewrite,
+    BackendFilter, Cors as ApiCors, ExternalAuth, ExternalAuthProtocol, Filter as ApiFilter, FilterType,
+    RedirectPathType, RedirectScheme, RequestHeaderModifier, RequestMirror, RequestRedirect,
+    ResponseHeaderModifier, RewritePathType, UrlRewrite,
 };
 use crate::status::Reason;
 use headgate_proxy::filter::{check, check_redirect};
-use headgate_proxy::model::{Cors, Filter, HeaderEdits, PathRewrite, Redirect, Rewrite, Scheme};
+use headgate_proxy::model::{
+    self, AuthProtocol, BackendId, Cors, Filter, HeaderEdits, PathRewrite, Redirect, Rewrite, Scheme, Text,
+};
 
 /// `maxAge` of CORS, in seconds, where none is set (the CRD's default).
 const DEFAULT_MAX_AGE: u32 = 5;
@@ -24,6 +26,8 @@ pub(super) struct Filters {
     pub(super) redirect: Option<Redirect>,
     /// Who gets copies, with the position of the filter.
     pub(super) mirrors: Vec<(usize, RequestMirror)>,
+    /// Who is asked, with the position of the filter.
+    pub(super) authorizer: Option<(usize, ExternalAuth)>,
 }
 
 /// Why filters can't be honoured: for the condition, with the field relative to the rule.
@@ -38,11 +42,22 @@ pub(super) fn translate(from: &[ApiFilter], prefixes_only: bool) -> Result<Filte
             One::Step(step) => filters.steps.push(step),
             One::Redirect(redirect) => filters.redirect = Some(redirect),
             One::Mirror(mirror) => filters.mirrors.push((n, mirror)),
+            One::Authorizer(authorizer) if filters.authorizer.is_none() => {
+                filters.authorizer = Some((n, authorizer));
+            }
+            One::Authorizer(_) => {
+                let why = format!("filters[{n}]: there is an ExternalAuth before it; keep one of them");
+                return Err((Reason::IncompatibleFilters, why));
+            }
         }
     }
     let rewrite = filters.steps.iter().find_map(|step| match step {
         Filter::Rewrite(rewrite) => Some(rewrite),
-        Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) | Filter::Cors(_) | Filter::Mirror(_) => None,
+        Filter::RequestHeaders(_)
+        | Filter::ResponseHeaders(_)
+        | Filter::Cors(_)
+        | Filter::Mirror(_)
+        | Filter::ExternalAuth(_) => None,
     });
     let incompatible = |why: &str| (Reason::IncompatibleFilters, format!("filters: {why}"));
     if rewrite.is_some() && filters.redirect.is_some() {
@@ -67,6 +82,7 @@ enum One {
     Step(Filter),
     Redirect(Redirect),
     Mirror(RequestMirror),
+    Authorizer(ExternalAuth),
 }
 
 fn one(from: &ApiFilter) -> Result<One, String> {
@@ -91,7 +107,10 @@ fn one(from: &ApiFilter) -> Result<One, String> {
         }
         FilterType::ExtensionRef => return Err(not_yet("ExtensionRef")),
         FilterType::Cors => Filter::Cors(cors(part(from.cors.as_ref(), "cors")?)),
-        FilterType::ExternalAuth => return Err(not_yet("ExternalAuth")),
+        FilterType::ExternalAuth => {
+            let authorizer = part(from.external_auth.as_ref(), "externalAuth")?;
+            return Ok(One::Authorizer(authorizer.clone()));
+        }
     };
     check(&step)?;
     Ok(One::Step(step))
@@ -113,6 +132,31 @@ pub(super) fn share(mirror: &RequestMirror) -> Result<(u32, u32), String> {
         true => Ok((numerator, denominator)),
         false => Err(format!("requestMirror: {numerator} of {denominator} requests is more than all")),
     }
+}
+
+/// An authorizer, whose backend was found.
+pub(super) fn authorizer(from: &ExternalAuth, backend: BackendId) -> Result<Filter, String> {
+    let texts = |list: Option<&Vec<String>>| -> Vec<Text> {
+        list.into_iter().flatten().map(|name| name.to_ascii_lowercase().into()).collect()
+    };
+    let (http, grpc) = (from.http.as_ref(), from.grpc.as_ref());
+    let (protocol, request_headers) = match from.protocol {
+        ExternalAuthProtocol::Http => {
+            let path = http.and_then(|http| http.path.as_deref()).unwrap_or_default().into();
+            let response_headers = texts(http.and_then(|http| http.allowed_response_headers.as_ref()));
+            let told = texts(http.and_then(|http| http.allowed_headers.as_ref()));
+            (AuthProtocol::Http { path, response_headers }, told)
+        }
+        ExternalAuthProtocol::Grpc => {
+            (AuthProtocol::Grpc, texts(grpc.and_then(|grpc| grpc.allowed_headers.as_ref())))
+        }
+    };
+    let max_body = from.forward_body.as_ref().and_then(|body| body.max_size).unwrap_or_default();
+    let max_body =
+        u32::try_from(max_body).map_err(|_| format!("forwardBody.maxSize: {max_body} is negative"))?;
+    let step = Filter::ExternalAuth(model::ExternalAuth { backend, protocol, request_headers, max_body });
+    check(&step)?;
+    Ok(step)
 }
 
 fn not_yet(kind: &str) -> String {
@@ -188,4 +232,47 @@ fn full(value: Option<&String>) -> Result<PathRewrite, String> {
 
 fn prefix(value: Option<&String>) -> Result<PathRewrite, String> {
     part(value, "path.replacePrefixMatch").map(|value| PathRewrite::Prefix(value.as_str().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::http_route::HttpAuth;
+
+    #[test]
+    fn an_authorizer_is_translated_with_all_its_terms() {
+        let from: ExternalAuth = serde_json::from_value(serde_json::json!({
+            "protocol": "HTTP",
+            "backendRef": {"name": "auth", "port": 80},
+            "http": {"path": "/check", "allowedHeaders": ["Cookie"], "allowedResponseHeaders": ["X-User"]},
+            "forwardBody": {"maxSize": 1024},
+        }))
+        .unwrap();
+        let name = model::ObjectName::new("ns", "auth");
+        let backend = BackendId { kind: model::BackendKind::Service, name, port: 80 };
+        let wanted = model::ExternalAuth {
+            backend: backend.clone(),
+            protocol: AuthProtocol::Http { path: "/check".into(), response_headers: vec!["x-user".into()] },
+            request_headers: vec!["cookie".into()],
+            max_body: 1024,
+        };
+        assert_eq!(authorizer(&from, backend.clone()), Ok(Filter::ExternalAuth(wanted)));
+        let refused = ExternalAuth {
+            http: from.http.clone().map(|http| HttpAuth { path: Some("/a?b".into()), ..http }),
+            ..from
+        };
+        assert!(authorizer(&refused, backend).unwrap_err().contains("path"));
+    }
+
+    #[test]
+    fn there_is_one_authorizer() {
+        let auth = serde_json::json!({
+            "type": "ExternalAuth",
+            "externalAuth": {"protocol": "GRPC", "backendRef": {"name": "auth", "port": 80}},
+        });
+        let filters: Vec<ApiFilter> =
+            serde_json::from_value(serde_json::Value::Array(vec![auth.clone(), auth])).unwrap();
+        assert!(translate(&filters[..1], true).unwrap().authorizer.is_some());
+        assert_eq!(translate(&filters, true).unwrap_err().0, Reason::IncompatibleFilters);
+    }
 }

@@ -25,6 +25,20 @@ const DEFAULT_ATTEMPTS: i64 = 1;
 /// The first pause between tries, where none is set: longer than a hiccup, shorter than anybody notices.
 const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
 
+/// A filter's reference as a backend's: types of their own in the API, alike in every field.
+macro_rules! reference {
+    ($from:expr) => {
+        BackendRef {
+            group: $from.group.clone(),
+            kind: $from.kind.clone(),
+            name: $from.name.clone(),
+            namespace: $from.namespace.clone(),
+            port: $from.port,
+            ..BackendRef::default()
+        }
+    };
+}
+
 /// Translates the rules of one route, one after the other.
 pub(super) struct Rules<'a, 'c> {
     lookup: &'a mut Lookup<'c>,
@@ -101,8 +115,19 @@ impl<'a, 'c> Rules<'a, 'c> {
 
     fn steps(&mut self, from: &ApiRule, prefixes_only: bool) -> Result<(Vec<Filter>, Action), Refused> {
         let filters = filters::translate(from.filters.as_deref().unwrap_or_default(), prefixes_only)?;
-        let Filters { mut steps, redirect, mirrors } = filters;
+        let Filters { mut steps, redirect, mirrors, authorizer } = filters;
         self.mirrors(&mut steps, &mirrors, "")?;
+        if let Some((n, authorizer)) = authorizer {
+            let field = format!("filters[{n}].externalAuth");
+            match self.target(&reference!(authorizer.backend_ref), &format!("{field}.backendRef")) {
+                Target::Backend(backend) => {
+                    let refused = |why| (Reason::UnsupportedValue, format!("{field}.{why}"));
+                    steps.push(filters::authorizer(&authorizer, backend).map_err(refused)?);
+                }
+                // Nobody to ask is no reason to let anybody pass.
+                Target::Fail(failure) => return Ok((steps, Action::Fail(failure))),
+            }
+        }
         let action = match redirect {
             Some(redirect) => Action::Redirect(redirect),
             None => self.forward(from, prefixes_only)?,
@@ -120,7 +145,7 @@ impl<'a, 'c> Rules<'a, 'c> {
             let field = format!("backendRefs[{m}]");
             let here = |(reason, why): Refused| (reason, format!("{field}.{why}"));
             let own = filters::of_backend(reference.filters.as_deref().unwrap_or_default()).map_err(here)?;
-            let Filters { mut steps, redirect, mirrors } =
+            let Filters { mut steps, redirect, mirrors, authorizer } =
                 filters::translate(&own, prefixes_only).map_err(here)?;
             if redirect.is_some() {
                 let why = "filters: a backend can't redirect; use the rule's filters".to_owned();
@@ -128,6 +153,11 @@ impl<'a, 'c> Rules<'a, 'c> {
             }
             if steps.iter().any(|step| matches!(step, Filter::Cors(_))) {
                 let why = "filters: CORS is not supported on a backend; use the rule's filters".to_owned();
+                return Err(here((Reason::UnsupportedValue, why)));
+            }
+            if authorizer.is_some() {
+                let why =
+                    "filters: ExternalAuth is not supported on a backend; use the rule's filters".to_owned();
                 return Err(here((Reason::UnsupportedValue, why)));
             }
             self.mirrors(&mut steps, &mirrors, &format!("{field}."))?;
@@ -150,16 +180,7 @@ impl<'a, 'c> Rules<'a, 'c> {
             let field = format!("{field}filters[{m}]");
             let (numerator, denominator) =
                 filters::share(mirror).map_err(|why| (Reason::UnsupportedValue, format!("{field}.{why}")))?;
-            let to = &mirror.backend_ref;
-            let reference = BackendRef {
-                group: to.group.clone(),
-                kind: to.kind.clone(),
-                name: to.name.clone(),
-                namespace: to.namespace.clone(),
-                port: to.port,
-                ..BackendRef::default()
-            };
-            match self.target(&reference, &format!("{field}.requestMirror.backendRef")) {
+            match self.target(&reference!(mirror.backend_ref), &format!("{field}.requestMirror.backendRef")) {
                 Target::Backend(backend) => {
                     steps.push(Filter::Mirror(Mirror { backend, numerator, denominator }));
                 }

@@ -6,11 +6,13 @@
 //! the host it goes to.
 
 mod cors;
+mod external_auth;
 mod header_edits;
 mod redirect;
 mod rewrite;
 
 pub use cors::{Admission, Cors};
+pub use external_auth::{Protocol, Terms};
 pub use redirect::{Origin, Redirect};
 
 use crate::model;
@@ -67,6 +69,7 @@ impl Filters {
                 }
                 // Not a step on the way, but a way of its own: the router compiles it.
                 model::Filter::Mirror(_) => {}
+                model::Filter::ExternalAuth(from) => drop(Terms::compile(from)?),
                 model::Filter::Cors(from) => cors = Some(Cors::compile(from)?),
             }
         }

@@ -17,6 +17,37 @@ pub enum Filter {
     Cors(Cors),
     /// Copies requests to another backend.
     Mirror(Mirror),
+    /// Asks another backend whether a request may pass, before all other steps but CORS. At most one, on a rule.
+    ExternalAuth(ExternalAuth),
+}
+
+/// `ExternalAuth`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExternalAuth {
+    /// Who is asked: a backend of the model.
+    pub backend: BackendId,
+    /// How it is asked.
+    pub protocol: AuthProtocol,
+    /// Names of fields that it is told. HTTP: besides Host and Authorization. gRPC: none named is all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub request_headers: Vec<Text>,
+    /// Bytes of the body that it is told; requests with more are answered 413. 0: none of it.
+    pub max_body: u32,
+}
+
+/// How an authorizer is asked.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum AuthProtocol {
+    /// By a request like the one that is asked about; 200 lets it pass.
+    Http {
+        /// Goes before the path; may be empty.
+        path: Text,
+        /// Fields of the answer that the backend gets; none named: all.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        response_headers: Vec<Text>,
+    },
+    /// By Envoy's `ext_authz`, version 3.
+    Grpc,
 }
 
 /// `RequestMirror`: that backend gets a copy of `numerator` of each `denominator` requests; its answers are discarded.

@@ -17,7 +17,9 @@ mod route;
 mod stream;
 
 pub use backend::{Authorities, Backend, BackendProtocol, BackendTls, Endpoint, EndpointSet, SubjectAltName};
-pub use filter::{Cors, Filter, HeaderEdits, Mirror, PathRewrite, Redirect, Rewrite, Scheme};
+pub use filter::{
+    AuthProtocol, Cors, ExternalAuth, Filter, HeaderEdits, Mirror, PathRewrite, Redirect, Rewrite, Scheme,
+};
 pub use id::{BackendId, BackendKind, ListenerId, ObjectName, PortId, RouteId, RouteKind, Text, Transport};
 pub use listener::{Certificate, Content, HostPattern, Listener, Port, PortProtocol, Redacted, Tls};
 pub use matches::{Match, PathMatch, StringMatch, ValueMatch};

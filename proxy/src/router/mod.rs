@@ -14,7 +14,7 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use rule::{Action, Mirror, Rule, RuleId, Split, SplitBackend};
+pub use rule::{Action, Authorizer, Mirror, Rule, RuleId, Split, SplitBackend};
 pub(crate) use rule::{CompiledRoute, Context};
 pub use stream::Stream;
 

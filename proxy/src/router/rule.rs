@@ -7,7 +7,7 @@ use super::compile_regex;
 use super::conditions::Conditions;
 use super::path::{Candidate, PathTest};
 use super::precedence::{Rank, Seniority};
-use crate::filter::{Filters, Redirect};
+use crate::filter::{Filters, Redirect, Terms};
 use crate::metrics::{Metrics, RuleMetrics};
 use crate::model::{
     self, Backend, BackendId, BackendProtocol, Failure, HostPattern, PathMatch, Retry, RouteId, Text,
@@ -49,6 +49,8 @@ pub struct Rule {
     pub filters: Filters,
     /// Who gets copies of requests.
     pub mirrors: Box<[Mirror]>,
+    /// Who is asked whether a request may pass.
+    pub authorizer: Option<Box<Authorizer>>,
     /// What happens to the request.
     pub action: Action,
     /// Bounds on the time it may take.
@@ -113,9 +115,36 @@ impl Mirror {
             model::Filter::RequestHeaders(_)
             | model::Filter::ResponseHeaders(_)
             | model::Filter::Rewrite(_)
-            | model::Filter::Cors(_) => None,
+            | model::Filter::Cors(_)
+            | model::Filter::ExternalAuth(_) => None,
         };
         from.iter().filter_map(mirror).collect()
+    }
+}
+
+/// Who is asked whether a request may pass.
+#[derive(Debug)]
+pub struct Authorizer {
+    /// Where it is.
+    pub backend: Arc<BackendState>,
+    /// What it is told and may do.
+    pub terms: Terms,
+}
+
+impl Authorizer {
+    /// `None` is no authorizer: what can't be compiled is the rule's failure, which [`Filters`] found.
+    fn compile(from: &[model::Filter], context: &mut Context<'_>) -> Option<Box<Self>> {
+        from.iter().find_map(|filter| match filter {
+            model::Filter::ExternalAuth(from) => {
+                let terms = Terms::compile(from).ok()?;
+                Some(Box::new(Self { backend: context.backend(&from.backend), terms }))
+            }
+            model::Filter::RequestHeaders(_)
+            | model::Filter::ResponseHeaders(_)
+            | model::Filter::Rewrite(_)
+            | model::Filter::Cors(_)
+            | model::Filter::Mirror(_) => None,
+        })
     }
 }
 
@@ -241,9 +270,11 @@ fn compile_rule(
     }
     let (filters, action) = compile_steps(from, broken, &id, context);
     let mirrors = Mirror::compile(&from.filters, context);
+    let authorizer = Authorizer::compile(&from.filters, context);
     let metrics = context.metrics.rule(&id.route, index, id.name.as_ref());
     let retry = from.retry.clone().filter(|retry| retry.attempts > 0);
-    let rule = Arc::new(Rule { id, filters, mirrors, action, timeouts: from.timeouts, retry, metrics });
+    let timeouts = from.timeouts;
+    let rule = Arc::new(Rule { id, filters, mirrors, authorizer, action, timeouts, retry, metrics });
     candidates.extend(
         matches.into_iter().map(|(rank, path, conditions)| {
             Arc::new(Candidate { rank, path, conditions, rule: rule.clone() })

@@ -56,7 +56,7 @@ impl Body for Frames {
     }
 }
 
-fn data(bytes: impl Into<Bytes>) -> Frame<Bytes> {
+pub fn data(bytes: impl Into<Bytes>) -> Frame<Bytes> {
     Frame::data(bytes.into())
 }
 
@@ -98,7 +98,9 @@ async fn next(body: &mut Incoming) -> Frame<Bytes> {
 }
 
 /// A backend that speaks HTTP/2 only.
-async fn http2_backend<F>(serve: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static) -> Backend
+pub async fn http2_backend<F>(
+    serve: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+) -> Backend
 where
     F: Future<Output = Response<Frames>> + Send + 'static,
 {

@@ -10,6 +10,7 @@ mod bad_backends;
 mod configuration;
 mod cors;
 mod drain;
+mod external_auth;
 mod harness;
 mod http1;
 mod http2;
