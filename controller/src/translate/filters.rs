@@ -249,7 +249,8 @@ mod tests {
         }))
         .unwrap();
         let name = model::ObjectName::new("ns", "auth");
-        let backend = BackendId { kind: model::BackendKind::Service, name, port: 80 };
+        let transport = model::Transport::Tcp;
+        let backend = BackendId { kind: model::BackendKind::Service, name, port: 80, transport };
         let wanted = model::ExternalAuth {
             backend: backend.clone(),
             protocol: AuthProtocol::Http { path: "/check".into(), response_headers: vec!["x-user".into()] },

@@ -76,7 +76,12 @@ mod tests {
         let texts = |list: &[&str]| list.iter().map(|text| (*text).into()).collect();
         let name = model::ObjectName::new("ns", "authorizer");
         model::ExternalAuth {
-            backend: model::BackendId { kind: model::BackendKind::Service, name, port: 80 },
+            backend: model::BackendId {
+                kind: model::BackendKind::Service,
+                name,
+                port: 80,
+                transport: model::Transport::Tcp,
+            },
             protocol: AuthProtocol::Http { path: path.into(), response_headers: texts(response) },
             request_headers: texts(request),
             max_body: u32::MAX,
