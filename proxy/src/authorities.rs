@@ -40,6 +40,7 @@ pub(crate) fn roots(authorities: &Authorities) -> Result<Arc<RootCertStore>, Aut
     static SYSTEM: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| Arc::new(system()));
     match authorities {
         Authorities::System => Ok(SYSTEM.clone()),
+        Authorities::Nobody => Err(AuthorityError::Empty),
         Authorities::Bundles(bundles) => {
             let mut roots = RootCertStore::empty();
             bundles.iter().try_for_each(|pem| add(&mut roots, pem))?;
@@ -103,5 +104,6 @@ mod tests {
     fn the_system_always_trusts_somebody() {
         assert!(!roots(&Authorities::System).unwrap().is_empty());
         assert_eq!(roots(&Authorities::Bundles(vec![])).unwrap_err(), AuthorityError::Empty);
+        assert_eq!(roots(&Authorities::Nobody).unwrap_err(), AuthorityError::Empty);
     }
 }

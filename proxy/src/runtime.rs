@@ -22,7 +22,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,6 +30,9 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) const COMMANDS: usize = 65_536;
 /// Events taken from the kernel at once; tokio's default.
 const EVENTS: usize = 1_024;
+
+/// Time between complaints of one thread: enough to see what is wrong, and no flood.
+const COMPLAINTS: Duration = Duration::from_secs(1);
 
 /// What a worker is told.
 pub(crate) enum Command {
@@ -61,6 +64,7 @@ pub(crate) struct Thread {
     pub(crate) sessions: Cell<usize>,
     reader: RefCell<Reader>,
     random: Cell<u64>,
+    complained: Cell<Option<Instant>>,
 }
 
 impl Thread {
@@ -72,6 +76,16 @@ impl Thread {
         state ^= state >> 27;
         self.random.set(state);
         (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    /// Whether something may be logged that could come with every request: once in [`COMPLAINTS`].
+    pub(crate) fn may_complain(&self) -> bool {
+        let now = Instant::now();
+        let may = self.complained.get().is_none_or(|last| now - last >= COMPLAINTS);
+        if may {
+            self.complained.set(Some(now));
+        }
+        may
     }
 
     /// The generation in force: a table found under one stays good as long as it doesn't change.
@@ -141,6 +155,7 @@ async fn work(parts: Parts) {
         reader: RefCell::new(reader),
         // Never 0, which xorshift would stay at.
         random: Cell::new(RandomState::new().hash_one(0) | 1),
+        complained: Cell::new(None),
     });
     tokio::task::spawn_local(thread.wheel.clone().run());
     tokio::task::spawn_local(sweep(thread.pools.clone()));

@@ -1,20 +1,17 @@
 //! References to backends: to a Service's port, or to the reason why not.
 
-use super::backend_tls::Security;
 use super::grants::Reference;
 use super::lookup::Lookup;
 use crate::api::http_route::BackendRef;
 use crate::status::Reason;
 use headgate_proxy::model::{
-    Backend, BackendId, BackendKind, BackendProtocol, BackendTls, Failure, ObjectName, Transport,
+    Backend, BackendId, BackendKind, BackendProtocol, Failure, ObjectName, Transport,
 };
-use std::sync::Arc;
 
 /// A reference that can't be followed.
 pub(super) struct Refused {
     pub(super) failure: Failure,
-    /// `None`: it is not the route's fault, and told elsewhere.
-    pub(super) reason: Option<Reason>,
+    pub(super) reason: Reason,
     /// With the field relative to the reference.
     pub(super) why: String,
 }
@@ -27,7 +24,7 @@ pub(super) fn resolve(
     reference: &BackendRef,
 ) -> Result<Backend, Refused> {
     let port = find(lookup, from_kind, namespace, reference, Transport::Tcp)?;
-    let tls = security(lookup, &port)?;
+    let tls = lookup.backend_tls(&port.id.name, port.name.as_deref());
     match protocol(&port.app, tls.is_some()) {
         Some(protocol) => Ok(Backend { id: port.id, protocol, tls }),
         None => {
@@ -35,7 +32,7 @@ pub(super) fn resolve(
                 "port {} of Service {} has appProtocol {}; a BackendTLSPolicy for it has to say how it is verified",
                 port.id.port, port.id.name, port.app
             );
-            let (failure, reason) = (Failure::UnsupportedBackend, Some(Reason::UnsupportedProtocol));
+            let (failure, reason) = (Failure::UnsupportedBackend, Reason::UnsupportedProtocol);
             Err(Refused { failure, reason, why })
         }
     }
@@ -51,7 +48,7 @@ pub(super) fn resolve_stream(
 ) -> Result<Backend, Refused> {
     let port = find(lookup, from_kind, namespace, reference, transport)?;
     let tls = match transport {
-        Transport::Tcp => security(lookup, &port)?,
+        Transport::Tcp => lookup.backend_tls(&port.id.name, port.name.as_deref()),
         Transport::Udp => None,
     };
     // Routes of HTTP may name the same backend, and must find it as they would alone.
@@ -67,18 +64,6 @@ struct Port {
     app: String,
 }
 
-/// What the BackendTLSPolicy for a port asks for.
-fn security(lookup: &mut Lookup<'_>, port: &Port) -> Result<Option<Arc<BackendTls>>, Refused> {
-    match lookup.backend_tls(&port.id.name, port.name.as_deref()) {
-        None => Ok(None),
-        Some(Security::Verified(tls)) => Ok(Some(tls)),
-        Some(Security::Broken) => {
-            let why = format!("the BackendTLSPolicy of Service {} can't be honoured", port.id.name);
-            Err(Refused { failure: Failure::BackendTls, reason: None, why })
-        }
-    }
-}
-
 /// The port of a Service that a reference names.
 fn find(
     lookup: &mut Lookup<'_>,
@@ -87,7 +72,7 @@ fn find(
     reference: &BackendRef,
     transport: Transport,
 ) -> Result<Port, Refused> {
-    let refuse = |failure, reason, why: String| Err(Refused { failure, reason: Some(reason), why });
+    let refuse = |failure, reason, why: String| Err(Refused { failure, reason, why });
     let group = reference.group.as_deref().unwrap_or_default();
     let kind = reference.kind.as_deref().unwrap_or("Service");
     if !group.is_empty() || kind != "Service" {

@@ -13,38 +13,29 @@ use headgate_proxy::model::{Authorities, BackendTls, ObjectName, SubjectAltName,
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// How a backend is verified.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Security {
-    /// Like this.
-    Verified(Arc<BackendTls>),
-    /// In a way that can't be honoured.
-    Broken,
-}
-
 /// The policies of one Service: what routes see of them.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct ServicePolicies {
-    whole: Option<Security>,
-    by_port_name: BTreeMap<Text, Security>,
+    whole: Option<Arc<BackendTls>>,
+    by_port_name: BTreeMap<Text, Arc<BackendTls>>,
 }
 
 impl ServicePolicies {
     /// What holds for a port: its own policy, else that of the Service.
-    pub(super) fn of_port(&self, name: Option<&str>) -> Option<&Security> {
+    pub(super) fn of_port(&self, name: Option<&str>) -> Option<&Arc<BackendTls>> {
         name.and_then(|name| self.by_port_name.get(name)).or(self.whole.as_ref())
     }
 
     /// Whether another policy has this target already.
-    fn put(&mut self, port_name: Option<&str>, security: &Security) -> Result<(), ()> {
+    fn put(&mut self, port_name: Option<&str>, tls: &Arc<BackendTls>) -> Result<(), ()> {
         let taken = match port_name {
             None => self.whole.is_some(),
             Some(name) => self.by_port_name.contains_key(name),
         };
         match port_name {
             _ if taken => return Err(()),
-            None => self.whole = Some(security.clone()),
-            Some(name) => drop(self.by_port_name.insert(name.into(), security.clone())),
+            None => self.whole = Some(tls.clone()),
+            Some(name) => drop(self.by_port_name.insert(name.into(), tls.clone())),
         }
         Ok(())
     }
@@ -113,11 +104,7 @@ fn judge(
     services: &mut BTreeMap<ObjectName, ServicePolicies>,
 ) -> Judged {
     let verified = verify(cluster, bundles, &name.namespace, &policy.spec.validation);
-    let security = match verified.security {
-        Ok(tls) => Ok(Security::Verified(Arc::new(tls))),
-        Err(problem) => Err(problem),
-    };
-    let in_force = security.as_ref().unwrap_or(&Security::Broken);
+    let in_force = Arc::new(verified.tls);
     let (mut targets, mut problem) = (BTreeSet::new(), None);
     for (n, target) in policy.spec.target_refs.iter().enumerate() {
         // Other kinds are other controllers'.
@@ -126,7 +113,7 @@ fn judge(
         }
         let service = ObjectName::new(name.namespace.clone(), target.name.as_str());
         let section = target.section_name.as_deref().filter(|section| !section.is_empty());
-        if services.entry(service.clone()).or_default().put(section, in_force).is_err() {
+        if services.entry(service.clone()).or_default().put(section, &in_force).is_err() {
             let why = format!(
                 "spec.targetRefs[{n}]: an older BackendTLSPolicy, or one that is first by name, has this target of Service {service}"
             );
@@ -140,7 +127,7 @@ fn judge(
         }
         targets.insert(service);
     }
-    let accepted = match problem.or(security.err()) {
+    let accepted = match problem.or(verified.invalid) {
         Some((reason, why)) => Draft::new(ConditionType::Accepted, false, reason, why),
         None => {
             Draft::new(ConditionType::Accepted, true, Reason::Accepted, "backends are verified like this")
@@ -158,7 +145,9 @@ fn judge(
 
 /// What `validation` comes to.
 struct Verified {
-    security: Result<BackendTls, (Reason, String)>,
+    tls: BackendTls,
+    /// Why nothing can be verified by it.
+    invalid: Option<(Reason, String)>,
     /// The first kind of trouble with references, and all of it as text.
     unresolved: Option<(Reason, String)>,
 }
@@ -193,13 +182,14 @@ fn verify(cluster: &Cluster, bundles: &mut Bundles, namespace: &str, from: &Vali
         other => invalid(format!("wellKnownCACertificates: {other} is not supported; use System")),
     };
     let names = from.subject_alt_names.iter().flatten().map(name).collect();
-    let security = authorities.map(|authorities| BackendTls {
-        server_name: from.hostname.to_ascii_lowercase().into(),
-        authorities,
-        subject_alt_names: names,
-    });
+    let (authorities, invalid) = match authorities {
+        Ok(authorities) => (authorities, None),
+        Err(invalid) => (Authorities::Nobody, Some(invalid)),
+    };
+    let server_name = from.hostname.to_ascii_lowercase().into();
+    let tls = BackendTls { server_name, authorities, subject_alt_names: names };
     let reason = unresolved.first().map(|(reason, _)| *reason);
-    Verified { security, unresolved: reason.map(|reason| (reason, all(&unresolved))) }
+    Verified { tls, invalid, unresolved: reason.map(|reason| (reason, all(&unresolved))) }
 }
 
 /// The API wants exactly the field of the type.

@@ -1,10 +1,10 @@
 //! What translating one route looks at, noted down: as long as all of it is the same, so is the result.
 
-use super::backend_tls::{Policies, Security, ServicePolicies};
+use super::backend_tls::{Policies, ServicePolicies};
 use super::gateway::View;
 use super::grants::{Grants, Reference};
 use crate::cluster::Cluster;
-use headgate_proxy::model::{ObjectName, Text};
+use headgate_proxy::model::{BackendTls, ObjectName, Text};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -109,7 +109,11 @@ impl<'a> Lookup<'a> {
     }
 
     /// How the backends of a Service's port are verified; `None`: they speak clear text.
-    pub(super) fn backend_tls(&mut self, service: &ObjectName, port_name: Option<&str>) -> Option<Security> {
+    pub(super) fn backend_tls(
+        &mut self,
+        service: &ObjectName,
+        port_name: Option<&str>,
+    ) -> Option<Arc<BackendTls>> {
         let found = self.policies.services.get(service);
         self.inputs.0.push(Seen::Policies(service.clone(), found.cloned()));
         found?.of_port(port_name).cloned()

@@ -200,10 +200,8 @@ impl<'a, 'c> Rules<'a, 'c> {
                 Target::Backend(id)
             }
             Err(refused) => {
-                if let Some(reason) = refused.reason {
-                    let why = self.at(&format!("{field}: {}", refused.why));
-                    self.problems.unresolved.push((reason, why));
-                }
+                let why = self.at(&format!("{field}: {}", refused.why));
+                self.problems.unresolved.push((refused.reason, why));
                 Target::Fail(refused.failure)
             }
         }

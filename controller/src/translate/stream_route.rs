@@ -36,7 +36,7 @@ pub(super) fn translate<K: ApiRoute>(
             }
             Err(refused) => {
                 let why = format!("spec.rules[0].backendRefs[{n}]: {}", refused.why);
-                problems.unresolved.extend(refused.reason.map(|reason| (reason, why)));
+                problems.unresolved.push((refused.reason, why));
                 Target::Fail(refused.failure)
             }
         };

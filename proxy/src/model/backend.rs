@@ -18,7 +18,7 @@ pub struct Backend {
 }
 
 /// How endpoints are spoken to in TLS, and what their certificates must say. They are always verified.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BackendTls {
     /// Sent as SNI (RFC 6066 §3). The certificate must be for it, unless `subject_alt_names` says otherwise.
     pub server_name: Text,
@@ -30,17 +30,20 @@ pub struct BackendTls {
 }
 
 /// Certificate authorities.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Authorities {
     /// Those that this system trusts; where it has none (an image `FROM scratch`), those that Mozilla does.
     System,
+    /// Nobody: TLS is asked for in a way that can't be honoured. No request or connection that we would encrypt goes there;
+    /// TLS that clients speak to the backend themselves passes.
+    Nobody,
     /// Those of these bundles (PEM), at least one. The controller accepts only what
     /// [`crate::tls::check_authorities`] does.
     Bundles(Vec<Text>),
 }
 
 /// A name in a certificate (RFC 5280 §4.2.1.6).
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum SubjectAltName {
     /// A DNS name. One that begins with `*.` matches only the same in a certificate; a wildcard in a certificate
     /// matches every name with one more label.

@@ -2,6 +2,8 @@
 
 use super::h1;
 use super::identity::{Identity, Speaks};
+use crate::model::BackendId;
+use crate::runtime::Thread;
 use crate::timer::{Deadline, Timer};
 use crate::transport::Transport;
 use std::io;
@@ -21,6 +23,18 @@ pub(super) enum ConnectError {
     /// Not in time.
     #[error("no answer in time")]
     Timeout,
+}
+
+/// Logs why there is no connection. A backend that isn't who it should be is for people to look at.
+pub(super) fn log(thread: &Thread, backend: &BackendId, endpoint: SocketAddr, error: &ConnectError) {
+    match error {
+        ConnectError::Tls(_) if thread.may_complain() => {
+            tracing::warn!(%backend, %endpoint, %error, "a backend can't be verified, or refuses us");
+        }
+        ConnectError::Tls(_) | ConnectError::Failed(_) | ConnectError::Timeout => {
+            tracing::debug!(%backend, %endpoint, %error, "can't connect to an endpoint");
+        }
+    }
 }
 
 /// Opens a connection, at most until `deadline`; under an identity it is encrypted, and the backend verified.

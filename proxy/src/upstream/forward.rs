@@ -9,7 +9,7 @@
 //!
 //! Must not know routes, filters or clients.
 
-use super::connect::{ConnectError, connect, connect_http1};
+use super::connect::{self, ConnectError, connect, connect_http1};
 use super::h1::{self, Bounds, Connection, Exchange, Failure, RequestHead};
 use super::identity::{Identity, Speaks};
 use super::pick::{Choice, choose};
@@ -182,7 +182,7 @@ impl Forwarding<'_> {
                 let timer = Timer::new(&self.thread.wheel);
                 let deadline = self.connect_deadline(others);
                 let connected = connect_http1(socket, self.identity(), timer, deadline).await;
-                match self.connected(&lease, connected) {
+                match self.connected(&lease, socket, connected) {
                     Ok(mut connection) => {
                         lease.equip(&mut connection);
                         connection
@@ -239,7 +239,7 @@ impl Forwarding<'_> {
                     }
                 };
                 let opened = opened.await;
-                match self.connected(&lease, opened) {
+                match self.connected(&lease, socket, opened) {
                     Ok(stream) => stream,
                     Err(why) => return unconnected(why),
                 }
@@ -270,7 +270,12 @@ impl Forwarding<'_> {
     }
 
     /// Sorts out how opening a connection went.
-    fn connected<T>(&self, lease: &Lease, outcome: Result<T, ConnectError>) -> Result<T, Rejection> {
+    fn connected<T>(
+        &self,
+        lease: &Lease,
+        socket: SocketAddr,
+        outcome: Result<T, ConnectError>,
+    ) -> Result<T, Rejection> {
         match outcome {
             Ok(connection) => {
                 lease.note_connect(Connected::Yes);
@@ -279,7 +284,7 @@ impl Forwarding<'_> {
             }
             Err(error) => {
                 lease.note_connect(Connected::No);
-                tracing::debug!(backend = %self.backend.id, %error, "can't connect to an endpoint");
+                connect::log(self.thread, &self.backend.id, socket, &error);
                 Err(match error {
                     ConnectError::Timeout if self.is_over() => Rejection::RequestTimeout,
                     ConnectError::Timeout => Rejection::ConnectTimeout,

@@ -17,7 +17,7 @@ pub(crate) mod retry;
 pub(crate) mod upgrade;
 
 use crate::metrics::{BackendMetrics, Metrics};
-use crate::model::{Backend, BackendId, BackendProtocol, BackendTls, EndpointSet, Failure};
+use crate::model::{Authorities, Backend, BackendId, BackendProtocol, BackendTls, EndpointSet, Failure};
 use crate::rejection::Rejection;
 use crate::snapshot::Swap;
 use endpoint::{Addresses, Member};
@@ -57,6 +57,12 @@ impl Manner {
         let security = match backend.tls.as_deref().map(Identities::compile) {
             None => Security::Clear,
             Some(Ok(identities)) => Security::Tls(identities),
+            // Its author was told.
+            Some(Err(_))
+                if backend.tls.as_ref().is_some_and(|tls| tls.authorities == Authorities::Nobody) =>
+            {
+                Security::Broken
+            }
             Some(Err(error)) => {
                 tracing::error!(backend = %backend.id, %error, "TLS to a backend can't be set up: its requests fail");
                 Security::Broken

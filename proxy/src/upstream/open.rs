@@ -3,7 +3,7 @@
 //! Picks like [`super::forward`], and tries the next endpoint when one can't be reached: nothing was sent.
 
 use super::BackendState;
-use super::connect::{ConnectError, connect};
+use super::connect::{self, ConnectError, connect};
 use super::endpoint::Address;
 use super::identity::{Identity, Speaks};
 use super::pick::pick;
@@ -35,7 +35,7 @@ pub(crate) async fn open(
             }
             Err(error) => {
                 lease.note_connect(Connected::No);
-                tracing::debug!(backend = %backend.id, %error, "can't connect to an endpoint");
+                connect::log(thread, &backend.id, address.socket(), &error);
                 last = match error {
                     ConnectError::Timeout => Rejection::ConnectTimeout,
                     ConnectError::Failed(_) => Rejection::ConnectFailed,

@@ -2,11 +2,12 @@
 
 use crate::harness::{Backend, Setup, backend_id, soon, to};
 use crate::http2::{self, http2_echo};
+use crate::tls;
 use crate::websocket::{HANDSHAKE, websocket};
 use headgate_proxy::Limits;
 use headgate_proxy::model::{
-    Authorities, Backend as ModelBackend, BackendProtocol, BackendTls, Certificate, ObjectName, Redacted,
-    SubjectAltName,
+    Authorities, Backend as ModelBackend, BackendProtocol, BackendTls, Certificate, HostPattern, ObjectName,
+    PortProtocol, Redacted, RouteKind, SubjectAltName, Tls,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use rustls::pki_types::pem::PemObject;
@@ -393,5 +394,68 @@ async fn what_cannot_be_compiled_fails_closed() {
         gateway.publish(&setup(backend.address, BackendProtocol::Http1, tls));
         assert_eq!(gateway.get("/").await.status(), 500);
     }
+    let nobody = BackendTls { authorities: Authorities::Nobody, ..broken("a.example", "") };
+    gateway.publish(&setup(backend.address, BackendProtocol::Http1, nobody));
+    assert_eq!(gateway.get("/").await.status(), 500);
     assert_eq!(backend.connections(), 0);
+}
+
+#[tokio::test]
+async fn tls_that_ends_here_is_encrypted_anew_and_what_passes_is_not() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let certificate = authority.issue(&["inner.example"]);
+    let behind = || {
+        Backend::raw(|mut stream, _| async move {
+            let mut heard = Vec::new();
+            let _ = stream.read_to_end(&mut heard).await;
+            let _ = stream.write_all(&[b"heard ", &heard[..]].concat()).await;
+        })
+    };
+    let mut inner = Secured::wanting(behind().await, &certificate, &[], Some(&clients)).await;
+    let address = inner.front.address;
+    let (outer, passing) = (tls::certificate(&["outer.example"]), authority.issue(&["passing.example"]));
+    let through = Secured::new(behind().await, &passing, &[]).await;
+    let mut setup = Setup::default();
+    let end = Tls { certificates: vec![outer.clone()] };
+    let listeners = vec![
+        ("ends", HostPattern::parse("outer.example"), Some(end)),
+        ("passes", HostPattern::parse("passing.example"), None),
+    ];
+    setup.stream_port(443, PortProtocol::Tls, listeners);
+    for (name, address) in [("ends", address), ("passes", through.front.address)] {
+        setup.backend(name, BackendProtocol::Http1, &[address]);
+        setup.stream_route(RouteKind::Tls, (name, 0), name, HostPattern::Any, &[(name, 1)]);
+    }
+    secure(&mut setup, "ends", BackendProtocol::Http1, verified(&authority, "inner.example", &[]));
+    // Whatever is wrong with it is between the client and the backend.
+    let nobody = BackendTls { authorities: Authorities::Nobody, ..verified(&authority, "x.example", &[]) };
+    secure(&mut setup, "passes", BackendProtocol::Http1, nobody);
+    show(&mut setup, Some(&clients.issue(&["gateway.example"])));
+    let gateway = setup.start();
+    let config = Arc::new(tls::trust(&[&outer, &passing], &[]));
+    let roots = |config: &rustls::ClientConfig| {
+        let mut config = config.clone();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let roots = Arc::new(authority.roots());
+        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(roots, provider);
+        config.dangerous().set_certificate_verifier(verifier.build().unwrap());
+        Arc::new(config)
+    };
+    for (name, config) in [("outer.example", config.clone()), ("passing.example", roots(&config))] {
+        let mut stream = tls::handshake(&gateway, name, &config).await.unwrap();
+        stream.write_all(b"words").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        let _ = soon(stream.read_to_end(&mut heard)).await;
+        assert_eq!(heard, b"heard words", "{name}");
+    }
+    let seen = Seen { sni: Some("inner.example".into()), alpn: None, certificates: 1 };
+    assert_eq!(inner.seen().await, seen);
+    // Somebody else in the backend's place hears nothing.
+    secure(&mut setup, "ends", BackendProtocol::Http1, verified(&clients, "inner.example", &[]));
+    gateway.publish(&setup);
+    let mut stream = tls::handshake(&gateway, "outer.example", &config).await.unwrap();
+    let mut heard = Vec::new();
+    let _ = soon(stream.read_to_end(&mut heard)).await;
+    assert!(heard.is_empty());
 }

@@ -223,8 +223,8 @@ fn what_cannot_be_verified_is_not_spoken_to() {
         );
         let translation = case.translate();
         assert_eq!(case.told(&translation.statuses, "it"), told(&conditions), "{validation}");
-        for rule in [0, 1] {
-            assert_eq!(target(&translation, rule), Target::Fail(Failure::BackendTls));
+        for port in [443, 8443] {
+            assert_eq!(tls(&translation, port).unwrap().authorities, Authorities::Nobody);
         }
         // It's not the route's fault.
         let id = (Kind::HttpRoute, ObjectName::new("a", "route"));
@@ -238,7 +238,7 @@ fn an_authority_that_comes_goes_or_changes_counts_at_once() {
     let references = "hostname: a.example, caCertificateRefs: \
                       [{group: '', kind: ConfigMap, name: later}, {group: '', kind: Secret, name: later}]";
     let mut case = Case::new(&policy("it", "two", 1, references));
-    assert_eq!(target(&case.translate(), 1), Target::Fail(Failure::BackendTls));
+    assert_eq!(tls(&case.translate(), 8443).unwrap().authorities, Authorities::Nobody);
     case.authority("ConfigMap", "later");
     let first = case.translate();
     let partly = told(&["Accepted=True Accepted", "ResolvedRefs=False InvalidCACertificateRef"]);
@@ -256,7 +256,7 @@ fn an_authority_that_comes_goes_or_changes_counts_at_once() {
     for kind in [Kind::ConfigMap, Kind::Secret] {
         case.cluster.apply(Change::Delete(kind, ObjectName::new("a", "later")));
     }
-    assert_eq!(target(&case.translate(), 1), Target::Fail(Failure::BackendTls));
+    assert_eq!(tls(&case.translate(), 8443).unwrap().authorities, Authorities::Nobody);
     case.cluster.apply(Change::Delete(Kind::BackendTlsPolicy, ObjectName::new("a", "it")));
     assert_eq!(tls(&case.translate(), 8443), None);
 }
@@ -277,6 +277,36 @@ fn authorities_may_be_the_clusters() {
     let translation = case.translate();
     assert_eq!(case.told(&translation.statuses, "it"), accepted());
     assert!(tls(&translation, 8443).is_some());
+}
+
+#[test]
+fn routes_of_every_kind_find_a_backend_verified_alike() {
+    let mut case = Case::new(&policy("it", "two", 1, GOOD));
+    case.cluster.apply(Change::Delete(Kind::HttpRoute, ObjectName::new("a", "route")));
+    let gateway = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: a, uid: g, generation: 1}
+spec:
+  gatewayClassName: headgate
+  listeners:
+  - {name: tls, port: 443, protocol: TLS, tls: {mode: Passthrough}}
+  - {name: tcp, port: 5432, protocol: TCP}
+  - {name: http, port: 80, protocol: HTTP}
+";
+    case.apply(gateway);
+    for (kind, hostnames) in [("TLSRoute", "hostnames: [a.example], "), ("TCPRoute", ""), ("GRPCRoute", "")] {
+        case.apply(&format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: {kind}, metadata: {{name: r, namespace: a, generation: 1}}, \
+             spec: {{parentRefs: [{{name: gw}}], {hostnames}rules: [{{backendRefs: [{{name: shop, port: 8443}}]}}]}}}}"
+        ));
+        let translation = case.translate();
+        assert_eq!(&*tls(&translation, 8443).unwrap().server_name, "a.example", "{kind}");
+        assert_eq!(case.told(&translation.statuses, "it"), accepted(), "{kind}");
+        for route in [Kind::TlsRoute, Kind::TcpRoute, Kind::GrpcRoute] {
+            case.cluster.apply(Change::Delete(route, ObjectName::new("a", "r")));
+        }
+    }
 }
 
 #[test]
