@@ -331,6 +331,12 @@ impl Telling {
             let status = merge::gateway(present.status.as_ref(), draft, &now);
             self.offer(Kind::Gateway, name, present.resource_version(), status);
         }
+        for (name, draft) in statuses.listener_sets.iter().filter(|(name, _)| wanted(Kind::ListenerSet, name))
+        {
+            let Some(present) = cluster.listener_sets.get(name) else { continue };
+            let status = merge::listener_set(present.status.as_ref(), draft, &now);
+            self.offer(Kind::ListenerSet, name, present.resource_version(), status);
+        }
         for ((kind, name), draft) in &statuses.routes {
             let Some(present) = cluster.object(*kind, name).filter(|_| wanted(*kind, name)) else { continue };
             let status = cluster.route_status(*kind, name);
@@ -418,6 +424,12 @@ pub fn problems(statuses: &Statuses) -> Vec<String> {
         note(&format!("Gateway {name}"), &draft.conditions);
         for listener in &draft.listeners {
             note(&format!("Gateway {name}, listener {}", listener.name), &listener.conditions);
+        }
+    }
+    for (name, draft) in &statuses.listener_sets {
+        note(&format!("ListenerSet {name}"), &draft.conditions);
+        for listener in &draft.listeners {
+            note(&format!("ListenerSet {name}, listener {}", listener.name), &listener.conditions);
         }
     }
     for ((kind, name), draft) in &statuses.routes {

@@ -18,9 +18,9 @@ pub mod gateway_class {
 /// `Gateway`.
 pub mod gateway {
     pub use super::generated::gateways::{
-        Gateway, GatewayAddresses as Address, GatewayInfrastructure as Infrastructure,
-        GatewayListeners as Listener, GatewayListenersAllowedRoutes as AllowedRoutes,
-        GatewayListenersAllowedRoutesKinds as RouteGroupKind,
+        Gateway, GatewayAddresses as Address, GatewayAllowedListenersNamespacesFrom as AllowedListenersFrom,
+        GatewayInfrastructure as Infrastructure, GatewayListeners as Listener,
+        GatewayListenersAllowedRoutes as AllowedRoutes, GatewayListenersAllowedRoutesKinds as RouteGroupKind,
         GatewayListenersAllowedRoutesNamespaces as RouteNamespaces,
         GatewayListenersAllowedRoutesNamespacesFrom as NamespacesFrom,
         GatewayListenersAllowedRoutesNamespacesSelector as NamespaceSelector,
@@ -70,7 +70,10 @@ pub mod grpc_route {
 
 /// `ListenerSet`.
 pub mod listener_set {
-    pub use super::generated::listenersets::{ListenerSet, ListenerSetSpec, ListenerSetStatus};
+    pub use super::generated::listenersets::{
+        ListenerSet, ListenerSetSpec, ListenerSetStatus, ListenerSetStatusListeners as ListenerStatus,
+        ListenerSetStatusListenersSupportedKinds as SupportedKind,
+    };
 }
 
 /// `TCPRoute`.

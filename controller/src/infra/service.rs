@@ -1,7 +1,6 @@
 //! The Service of each Gateway: its address, and the record of its ports on our pods.
 
 use super::{CONTROLLER, Infrastructure, Ports, controller_label, owner};
-use crate::api::gateway::Listener;
 use crate::api::{GROUP, Gateway};
 use crate::cluster::Cluster;
 use crate::naming::{self, GATEWAY_NAME};
@@ -41,7 +40,7 @@ pub fn services(
     });
     for (name, gateway) in by_age {
         let service = translate::service_of(cluster, name, gateway);
-        for id in served_ports(name, gateway) {
+        for id in served_ports(cluster, name, gateway) {
             let recorded_port =
                 service.and_then(|service| translate::pod_port(service, id.port, id.transport));
             if let Some(pod_port) = recorded_port {
@@ -54,7 +53,7 @@ pub fn services(
     let mut plan = Services::default();
     for (name, gateway) in &gateways {
         let mut ports = Vec::new();
-        for id in served_ports(name, gateway) {
+        for id in served_ports(cluster, name, gateway) {
             match assigned.get(&id).copied().flatten() {
                 Some(pod_port) => ports.push((id, pod_port)),
                 None => plan.without_port.push(id),
@@ -79,14 +78,14 @@ pub fn services(
     plan
 }
 
-/// Ports of listeners whose protocol we serve.
-fn served_ports(name: &ObjectName, gateway: &Gateway) -> BTreeSet<PortId> {
-    let listeners = gateway.spec.listeners.iter();
-    let port = |listener: &Listener| {
-        let transport = translate::transport(&listener.protocol)?;
-        Some(PortId { gateway: name.clone(), port: u16::try_from(listener.port).ok()?, transport })
+/// Ports of listeners whose protocol we serve, the Gateway's own and those of its sets.
+fn served_ports(cluster: &Cluster, name: &ObjectName, gateway: &Gateway) -> BTreeSet<PortId> {
+    let own = gateway.spec.listeners.iter().map(|listener| (listener.protocol.as_str(), listener.port));
+    let port = |(protocol, port): (&str, i32)| {
+        let transport = translate::transport(protocol)?;
+        Some(PortId { gateway: name.clone(), port: u16::try_from(port).ok()?, transport })
     };
-    listeners.filter_map(port).collect()
+    own.chain(translate::added_ports(cluster, name, gateway)).filter_map(port).collect()
 }
 
 /// The Gateway's own parameters, else its class's, else the installation's: field by field.

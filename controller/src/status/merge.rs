@@ -3,11 +3,14 @@
 //! Each function returns the whole new status, or `None` when the present one says it all already, so that nothing needs to
 //! be written. Pure: the time is given.
 
-use super::{ClassDraft, ConditionType, Draft, GatewayDraft, PolicyDraft, RouteDraft};
+use super::{
+    ClassDraft, ConditionType, Draft, GatewayDraft, ListenerDraft, ListenerSetDraft, PolicyDraft, RouteDraft,
+};
 use crate::api::GROUP;
 use crate::api::backend_tls_policy::{AncestorRef, AncestorStatus, BackendTlsPolicyStatus};
 use crate::api::gateway::{GatewayStatus, ListenerStatus};
 use crate::api::gateway_class::{GatewayClassStatus, SupportedFeature};
+use crate::api::listener_set::{self, ListenerSetStatus};
 use crate::api::route::{ParentStatus, RouteStatus};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -34,7 +37,7 @@ pub fn gateway_class(
 pub fn gateway(present: Option<&GatewayStatus>, draft: &GatewayDraft, now: &Time) -> Option<GatewayStatus> {
     let old = present.and_then(|present| present.conditions.as_deref()).unwrap_or_default();
     let old_listeners = present.and_then(|present| present.listeners.as_deref()).unwrap_or_default();
-    let listener = |draft_listener: &super::ListenerDraft| {
+    let listener = |draft_listener: &ListenerDraft| {
         let old = old_listeners.iter().find(|old| old.name == draft_listener.name);
         let old = old.map(|old| &*old.conditions).unwrap_or_default();
         ListenerStatus {
@@ -46,7 +49,40 @@ pub fn gateway(present: Option<&GatewayStatus>, draft: &GatewayDraft, now: &Time
     };
     let status = GatewayStatus {
         addresses: (!draft.addresses.is_empty()).then(|| draft.addresses.clone()),
-        attached_listener_sets: present.and_then(|present| present.attached_listener_sets),
+        attached_listener_sets: Some(draft.attached_sets),
+        conditions: Some(conditions(old, &draft.conditions, draft.generation, now)),
+        listeners: Some(draft.listeners.iter().map(listener).collect()),
+    };
+    (present != Some(&status)).then_some(status)
+}
+
+/// Status of a ListenerSet.
+pub fn listener_set(
+    present: Option<&ListenerSetStatus>,
+    draft: &ListenerSetDraft,
+    now: &Time,
+) -> Option<ListenerSetStatus> {
+    let old = present.and_then(|present| present.conditions.as_deref()).unwrap_or_default();
+    let old_listeners = present.and_then(|present| present.listeners.as_deref()).unwrap_or_default();
+    let listener = |draft_listener: &ListenerDraft| {
+        let old = old_listeners.iter().find(|old| old.name == draft_listener.name);
+        let old = old.map(|old| &*old.conditions).unwrap_or_default();
+        let kinds = draft_listener.supported_kinds.iter();
+        listener_set::ListenerStatus {
+            name: draft_listener.name.clone(),
+            supported_kinds: Some(
+                kinds
+                    .map(|kind| listener_set::SupportedKind {
+                        group: kind.group.clone(),
+                        kind: kind.kind.clone(),
+                    })
+                    .collect(),
+            ),
+            attached_routes: draft_listener.attached_routes,
+            conditions: conditions(old, &draft_listener.conditions, draft.generation, now),
+        }
+    };
+    let status = ListenerSetStatus {
         conditions: Some(conditions(old, &draft.conditions, draft.generation, now)),
         listeners: Some(draft.listeners.iter().map(listener).collect()),
     };

@@ -45,6 +45,8 @@ pub struct Statuses {
     pub gateway_classes: BTreeMap<ObjectName, Arc<ClassDraft>>,
     /// Gateways of those.
     pub gateways: BTreeMap<ObjectName, Arc<GatewayDraft>>,
+    /// ListenerSets of those.
+    pub listener_sets: BTreeMap<ObjectName, Arc<ListenerSetDraft>>,
     /// All routes, of every kind: one that left us has no parents of ours, and an old status that says so.
     pub routes: BTreeMap<(Kind, ObjectName), Arc<RouteDraft>>,
     /// All BackendTLSPolicies: one that no Gateway of ours uses has no ancestors of ours.
@@ -71,6 +73,19 @@ pub struct GatewayDraft {
     pub conditions: Vec<Draft>,
     /// Where clients reach it.
     pub addresses: Vec<StatusAddress>,
+    /// In the order of the specification.
+    pub listeners: Vec<ListenerDraft>,
+    /// ListenerSets with a valid listener.
+    pub attached_sets: i32,
+}
+
+/// Status of a ListenerSet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerSetDraft {
+    /// The generation that it describes.
+    pub generation: i64,
+    /// Its conditions.
+    pub conditions: Vec<Draft>,
     /// In the order of the specification.
     pub listeners: Vec<ListenerDraft>,
 }

@@ -22,6 +22,11 @@ pub fn render(cluster: &Cluster, statuses: &Statuses, controller_name: &str, now
         let status = merge::gateway(present, draft, now);
         rendered.extend(object(Kind::Gateway, name, status.as_ref().or(present)));
     }
+    for (name, draft) in &statuses.listener_sets {
+        let present = cluster.listener_sets.get(name).and_then(|set| set.status.as_ref());
+        let status = merge::listener_set(present, draft, now);
+        rendered.extend(object(Kind::ListenerSet, name, status.as_ref().or(present)));
+    }
     for ((kind, name), draft) in &statuses.routes {
         let present = cluster.route_status(*kind, name);
         let status = merge::route(present.as_ref(), draft, controller_name, now);

@@ -75,6 +75,10 @@ words! {
         AddressNotAssigned,
         /// At least one listener isn't valid.
         ListenersNotValid,
+        /// A Gateway doesn't want ListenerSets from there.
+        NotAllowed,
+        /// The Gateway of a ListenerSet.
+        ParentNotAccepted,
         /// A listener's protocol.
         UnsupportedProtocol,
         /// A listener's port can't be bound.

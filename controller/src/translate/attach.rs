@@ -16,12 +16,22 @@ pub(super) struct Wanting<'a> {
     pub(super) hostnames: &'a [HostPattern],
 }
 
-/// The Gateway that a reference names, if it names a Gateway.
-pub(super) fn gateway_of(parent: &ParentRef, namespace: &str) -> Option<ObjectName> {
-    let of_gateway = parent.group.as_deref().unwrap_or(GROUP) == GROUP
-        && parent.kind.as_deref().unwrap_or("Gateway") == "Gateway";
-    let namespace = parent.namespace.as_deref().unwrap_or(namespace);
-    of_gateway.then(|| ObjectName::new(namespace, parent.name.as_str()))
+/// Who may have listeners.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ParentName {
+    Gateway(ObjectName),
+    ListenerSet(ObjectName),
+}
+
+/// What a reference names, if it is a kind that has listeners.
+pub(super) fn parent_name(parent: &ParentRef, namespace: &str) -> Option<ParentName> {
+    let kind = match parent.kind.as_deref() {
+        _ if parent.group.as_deref().unwrap_or(GROUP) != GROUP => return None,
+        None | Some("Gateway") => ParentName::Gateway,
+        Some("ListenerSet") => ParentName::ListenerSet,
+        Some(_) => return None,
+    };
+    Some(kind(ObjectName::new(parent.namespace.as_deref().unwrap_or(namespace), parent.name.as_str())))
 }
 
 /// The listeners of a Gateway that take a route, by one of its `parentRefs`; at least one.
@@ -86,7 +96,10 @@ fn allows(lookup: &mut Lookup<'_>, listener: &View, namespace: &str) -> bool {
     match &listener.namespaces {
         Namespaces::All => true,
         Namespaces::None => false,
-        Namespaces::Same => *listener.id.gateway.namespace == *namespace,
+        Namespaces::Same => {
+            let owner = listener.id.listener_set.as_ref().unwrap_or(&listener.id.gateway);
+            *owner.namespace == *namespace
+        }
         Namespaces::Selector(selector) => {
             let labels = lookup.namespace_labels(namespace);
             // It was compiled when the listener was judged.

@@ -35,10 +35,10 @@ impl Certificates {
     }
 }
 
-/// The certificate that a reference of a Gateway in `namespace` names, or why it can't be had.
+/// The certificate that a reference of a kind of object in a namespace names, or why it can't be had.
 pub(super) fn resolve(
     context: &mut Context<'_>,
-    namespace: &str,
+    (from_kind, namespace): (&str, &str),
     reference: &CertificateRef,
 ) -> Result<Arc<Certificate>, (Reason, String)> {
     let group = reference.group.as_deref().unwrap_or_default();
@@ -48,16 +48,10 @@ pub(super) fn resolve(
         return Err((Reason::InvalidCertificateRef, what));
     }
     let name = ObjectName::new(reference.namespace.as_deref().unwrap_or(namespace), reference.name.as_str());
-    let to = Reference {
-        from_kind: "Gateway",
-        from_namespace: namespace,
-        to_group: "",
-        to_kind: "Secret",
-        to: &name,
-    };
+    let to = Reference { from_kind, from_namespace: namespace, to_group: "", to_kind: "Secret", to: &name };
     if !context.grants.permit(&to) {
         let what = format!(
-            "Secret {name} is in another namespace, and no ReferenceGrant there lets Gateways of {namespace} use it"
+            "Secret {name} is in another namespace, and no ReferenceGrant there lets {from_kind}s of {namespace} use it"
         );
         return Err((Reason::RefNotPermitted, what));
     }

@@ -3,16 +3,18 @@
 //! [`evaluate`] judges one Gateway without looking at routes; [`Evaluated::view`] is what routes may see of it, and
 //! [`Evaluated::draft`] its status, once it is known how many routes each listener has.
 
+use super::attach::ParentName;
 use super::certificate::{self, Certificates};
 use super::class;
 use super::grants::Grants;
 use super::listener::{self, Evaluated as Listener};
+use super::listener_set::{self, Judged, listener_drafts};
 use crate::api::Gateway;
 use crate::api::gateway::{Address, CertificateRef, StatusAddress};
 use crate::cluster::Cluster;
 use crate::naming;
 use crate::settings::{Mode, Settings};
-use crate::status::{ConditionType, Draft, GatewayDraft, ListenerDraft, Reason};
+use crate::status::{ConditionType, Draft, GatewayDraft, Reason};
 use headgate_proxy::model::{self, Certificate, ListenerId, ObjectName, Port, PortId, Transport};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -46,29 +48,35 @@ pub(super) struct Evaluated {
     conditions: Vec<Draft>,
     addresses: Vec<StatusAddress>,
     listeners: Vec<Listener>,
+    /// Sets that name the Gateway.
+    pub(super) sets: Vec<Judged>,
     /// What the proxy is to open.
     pub(super) ports: Vec<Port>,
 }
 
 impl Evaluated {
-    pub(super) fn view(&self) -> View {
-        View { listeners: self.listeners.iter().map(|listener| listener.view.clone()).collect() }
+    /// What routes may see of the Gateway, and of each of its sets.
+    pub(super) fn views(&self, name: &ObjectName) -> impl Iterator<Item = (ParentName, View)> {
+        let view = |listeners: &[Listener]| View {
+            listeners: listeners.iter().map(|listener| listener.view.clone()).collect(),
+        };
+        let own = (ParentName::Gateway(name.clone()), view(&self.listeners));
+        let sets = self.sets.iter();
+        let sets = sets.map(move |set| (ParentName::ListenerSet(set.name.clone()), view(&set.listeners)));
+        std::iter::once(own).chain(sets)
     }
 
-    /// The status, given how many routes are attached to each listener.
-    pub(super) fn draft(self, attached: &BTreeMap<ListenerId, i32>) -> GatewayDraft {
-        let listeners = self.listeners.into_iter().map(|listener| ListenerDraft {
-            name: listener.view.id.name.to_string(),
-            attached_routes: attached.get(&listener.view.id).copied().unwrap_or_default(),
-            supported_kinds: listener.supported_kinds,
-            conditions: listener.conditions,
-        });
-        GatewayDraft {
+    /// The status, given how many routes are attached to each listener; and the sets, which have their own.
+    pub(super) fn draft(self, attached: &BTreeMap<ListenerId, i32>) -> (GatewayDraft, Vec<Judged>) {
+        let sets = self.sets.iter().filter(|set| set.is_attached()).count();
+        let draft = GatewayDraft {
             generation: self.generation,
             conditions: self.conditions,
             addresses: self.addresses,
-            listeners: listeners.collect(),
-        }
+            listeners: listener_drafts(self.listeners, attached),
+            attached_sets: i32::try_from(sets).unwrap_or(i32::MAX),
+        };
+        (draft, self.sets)
     }
 }
 
@@ -99,7 +107,8 @@ pub(crate) fn pod_port(service: &Service, port: u16, transport: Transport) -> Op
 
 /// Judges a Gateway.
 pub(super) fn evaluate(context: &mut Context<'_>, name: &ObjectName, gateway: &Gateway) -> Evaluated {
-    let mut listeners = listener::evaluate_all(context, name, gateway);
+    let members = listener_set::members(context.cluster, name, gateway);
+    let mut listeners = listener::evaluate_all(context, name, gateway, &members);
     let refused = refuse(context.cluster, name, gateway);
     let service = match context.settings.mode {
         Mode::Cluster { .. } => service_of(context.cluster, name, gateway),
@@ -126,6 +135,14 @@ pub(super) fn evaluate(context: &mut Context<'_>, name: &ObjectName, gateway: &G
             listener.conclude(&listener::PortState::Refused);
         }
     }
+    let mut sets = Vec::with_capacity(members.len());
+    for member in members {
+        let own;
+        (own, listeners) = listeners
+            .into_iter()
+            .partition(|listener| listener.view.id.listener_set.as_ref() == Some(member.name));
+        sets.push(listener_set::judge(&member, own, refused.is_some()));
+    }
     let valid = listeners.iter().filter(|listener| listener.is_valid()).count();
     let accepted = match refused {
         Some((reason, why)) => Draft::new(ConditionType::Accepted, false, reason, why),
@@ -144,7 +161,7 @@ pub(super) fn evaluate(context: &mut Context<'_>, name: &ObjectName, gateway: &G
     let mut conditions = vec![accepted, programmed];
     conditions.extend(resolved);
     let generation = gateway.metadata.generation.unwrap_or_default();
-    Evaluated { generation, conditions, addresses, listeners, ports }
+    Evaluated { generation, conditions, addresses, listeners, sets, ports }
 }
 
 fn programmed(accepted: &Draft, listeners: &[Listener], unassigned: Option<(Reason, String)>) -> Draft {
@@ -203,7 +220,7 @@ fn client_certificate(
         namespace: from.namespace.clone(),
     };
     let resolved = |status, reason, why: String| Draft::new(ConditionType::ResolvedRefs, status, reason, why);
-    match certificate::resolve(context, &name.namespace, &reference) {
+    match certificate::resolve(context, ("Gateway", &name.namespace), &reference) {
         Ok(certificate) => {
             let why = "all references are resolved".to_owned();
             (Some(certificate), Some(resolved(true, Reason::ResolvedRefs, why)))

@@ -2,6 +2,7 @@
 
 use super::certificate;
 use super::gateway::Context;
+use super::listener_set::{Member, Owner};
 use crate::api::gateway::{Listener, NamespacesFrom, SupportedKind, TlsMode};
 use crate::api::{GROUP, Gateway};
 use crate::status::{ConditionType, Draft, Reason};
@@ -139,6 +140,11 @@ impl Evaluated {
         let no = |reason, why: &str| Draft::new(ConditionType::Programmed, false, reason, why);
         let programmed = match port {
             PortState::Refused => no(Reason::Invalid, "the Gateway is not accepted"),
+            // The specification has the reason twice.
+            _ if self.conflict.is_some() && self.refused.is_none() => {
+                let reason = self.conflict.as_ref().map_or(Reason::Invalid, |(reason, _)| *reason);
+                no(reason, "another listener is in its way")
+            }
             _ if problem.is_some() => no(Reason::Invalid, "the listener is not accepted"),
             _ if !self.is_valid() => no(Reason::Invalid, "no certificate can be served"),
             PortState::Awaited => no(Reason::Pending, "the Gateway's Service doesn't carry the port yet"),
@@ -151,15 +157,20 @@ impl Evaluated {
     }
 }
 
-/// Judges all listeners of a Gateway.
+/// Judges all listeners of a Gateway, its own and those of its sets.
 pub(super) fn evaluate_all(
     context: &mut Context<'_>,
     name: &ObjectName,
     gateway: &Gateway,
+    members: &[Member<'_>],
 ) -> Vec<Evaluated> {
     let mut listeners = Vec::<Evaluated>::with_capacity(gateway.spec.listeners.len());
-    for listener in &gateway.spec.listeners {
-        let mut evaluated = evaluate(context, name, gateway, listener);
+    let own = gateway.spec.listeners.iter().map(|listener| (None, listener));
+    let added = members
+        .iter()
+        .flat_map(|member| member.listeners.iter().map(move |listener| (Some(member.name), listener)));
+    for (set, listener) in own.chain(added) {
+        let mut evaluated = evaluate(context, &Owner { gateway: name, set }, gateway, listener);
         // The earlier one keeps the place (conformance: the loser is Conflicted).
         let holders = listeners.iter().filter(|holder| {
             holder.port_id() == evaluated.port_id() && holder.protocol.is_some() && holder.conflict.is_none()
@@ -194,7 +205,7 @@ fn conflict<'a>(
 
 fn evaluate(
     context: &mut Context<'_>,
-    name: &ObjectName,
+    owner: &Owner<'_>,
     gateway: &Gateway,
     listener: &Listener,
 ) -> Evaluated {
@@ -217,7 +228,7 @@ fn evaluate(
         .or_else(|| bad_selector.map(|why| (Reason::Invalid, why)))
         .or_else(|| unsupported_fields(gateway, listener, terminates));
     let (tls, certificates) = match terminates {
-        true => certificates(context, name, listener),
+        true => certificates(context, owner, listener),
         false => (None, Ok(())),
     };
     let resolved = match unknown_kinds {
@@ -226,7 +237,11 @@ fn evaluate(
     };
     let supported_kind =
         |kind: &&str| SupportedKind { group: Some(GROUP.to_owned()), kind: (*kind).to_owned() };
-    let id = ListenerId { gateway: name.clone(), listener_set: None, name: listener.name.as_str().into() };
+    let id = ListenerId {
+        gateway: owner.gateway.clone(),
+        listener_set: owner.set.cloned(),
+        name: listener.name.as_str().into(),
+    };
     // Without a name in what clients send there is nothing that a hostname could be compared with.
     let hostname = match protocol {
         Some(PortProtocol::Tcp | PortProtocol::Udp) => HostPattern::Any,
@@ -336,7 +351,7 @@ fn namespaces(listener: &Listener) -> (Namespaces, Option<String>) {
 /// The certificates that can be served, and what is wrong with the first that can't.
 fn certificates(
     context: &mut Context<'_>,
-    gateway: &ObjectName,
+    owner: &Owner<'_>,
     listener: &Listener,
 ) -> (Option<Tls>, Result<(), (Reason, String)>) {
     let references =
@@ -347,7 +362,7 @@ fn certificates(
         resolved = Err((Reason::InvalidCertificateRef, why));
     }
     for (n, reference) in references.iter().enumerate() {
-        match certificate::resolve(context, &gateway.namespace, reference) {
+        match certificate::resolve(context, owner.origin(), reference) {
             Ok(certificate) => certificates.push(certificate),
             Err((reason, why)) if resolved.is_ok() => {
                 resolved = Err((reason, format!("tls.certificateRefs[{n}]: {why}")));

@@ -1,5 +1,6 @@
 //! What translating one route looks at, noted down: as long as all of it is the same, so is the result.
 
+use super::attach::ParentName;
 use super::backend_tls::{Policies, ServicePolicies};
 use super::gateway::View;
 use super::grants::{Grants, Reference};
@@ -9,13 +10,13 @@ use k8s_openapi::api::core::v1::{Namespace, Service};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Gateways of ours, as routes see them.
-pub(super) type Views = BTreeMap<ObjectName, Arc<View>>;
+/// Gateways of ours and their ListenerSets, as routes see them.
+pub(super) type Views = BTreeMap<ParentName, Arc<View>>;
 
 /// Something that was looked at, or that wasn't there.
 #[derive(Debug)]
 enum Seen {
-    Gateway(ObjectName, Option<Arc<View>>),
+    Parent(ParentName, Option<Arc<View>>),
     Service(ObjectName, Option<Arc<Service>>),
     Namespace(Text, Option<Arc<Namespace>>),
     Grants(Arc<Grants>),
@@ -32,7 +33,7 @@ impl Inputs {
         self.0.iter().filter_map(|seen| match seen {
             Seen::Policies(name, Some(_)) => Some(name),
             Seen::Policies(_, None)
-            | Seen::Gateway(..)
+            | Seen::Parent(..)
             | Seen::Service(..)
             | Seen::Namespace(..)
             | Seen::Grants(_) => None,
@@ -50,7 +51,7 @@ impl Inputs {
             }
         }
         self.0.iter().all(|seen| match seen {
-            Seen::Gateway(name, before) => same(before.as_ref(), views.get(name)),
+            Seen::Parent(name, before) => same(before.as_ref(), views.get(name)),
             Seen::Service(name, before) => same(before.as_ref(), cluster.services.get(name)),
             Seen::Namespace(name, before) => same(before.as_ref(), namespace(cluster, name)),
             Seen::Grants(before) => Arc::ptr_eq(before, grants),
@@ -87,9 +88,9 @@ impl<'a> Lookup<'a> {
         self.inputs
     }
 
-    pub(super) fn gateway(&mut self, name: &ObjectName) -> Option<&'a Arc<View>> {
+    pub(super) fn parent(&mut self, name: &ParentName) -> Option<&'a Arc<View>> {
         let found = self.views.get(name);
-        self.inputs.0.push(Seen::Gateway(name.clone(), found.cloned()));
+        self.inputs.0.push(Seen::Parent(name.clone(), found.cloned()));
         found
     }
 
@@ -101,10 +102,8 @@ impl<'a> Lookup<'a> {
 
     /// Labels of a namespace. Files may leave namespaces out: then it has the one label that every namespace has.
     pub(super) fn namespace_labels(&mut self, name: &str) -> BTreeMap<String, String> {
-        let found = namespace(self.cluster, name);
+        let (found, labels) = namespace_labels(self.cluster, name);
         self.inputs.0.push(Seen::Namespace(name.into(), found.cloned()));
-        let mut labels = found.and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default();
-        labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.to_owned());
         labels
     }
 
@@ -123,6 +122,17 @@ impl<'a> Lookup<'a> {
         self.inputs.0.push(Seen::Grants(self.grants.clone()));
         self.grants.permit(reference)
     }
+}
+
+/// A namespace and its labels.
+pub(super) fn namespace_labels<'a>(
+    cluster: &'a Cluster,
+    name: &str,
+) -> (Option<&'a Arc<Namespace>>, BTreeMap<String, String>) {
+    let found = namespace(cluster, name);
+    let mut labels = found.and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default();
+    labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.to_owned());
+    (found, labels)
 }
 
 fn namespace<'a>(cluster: &'a Cluster, name: &str) -> Option<&'a Arc<Namespace>> {

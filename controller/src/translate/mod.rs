@@ -17,6 +17,7 @@ mod grants;
 mod grpc_route;
 mod http_route;
 mod listener;
+mod listener_set;
 mod lookup;
 mod matches;
 mod route;
@@ -26,6 +27,7 @@ mod stream_route;
 pub(crate) use class::{named as named_parameters, parameters as class_parameters};
 pub(crate) use gateway::{pod_port, service_of};
 pub(crate) use listener::transport;
+pub(crate) use listener_set::added_ports;
 
 use crate::api::Gateway;
 use crate::cluster::{Cluster, Kind, Object, Store, Watched};
@@ -132,7 +134,11 @@ impl Translator {
             for port in &gateway.ports {
                 model.ports.insert(port.id.clone(), reuse(&self.ports, &port.id, Arc::new(port.clone())));
             }
-            statuses.gateways.insert(name, Arc::new(gateway.draft(&attached)));
+            let (draft, sets) = gateway.draft(&attached);
+            statuses.gateways.insert(name, Arc::new(draft));
+            for set in sets {
+                statuses.listener_sets.insert(set.name.clone(), Arc::new(set.draft(&attached)));
+            }
         }
         statuses.gateway_classes = classes.drafts;
         statuses.backend_tls_policies = self.policies.drafts(&self.users());
@@ -178,7 +184,10 @@ impl Translator {
             .collect();
         let mut views = Views::new();
         for (name, gateway) in &evaluated {
-            views.insert(name.clone(), reuse(&self.views, name, Arc::new(gateway.view())));
+            for (name, view) in gateway.views(name) {
+                let view = reuse(&self.views, &name, Arc::new(view));
+                views.insert(name, view);
+            }
         }
         self.views = views;
         evaluated

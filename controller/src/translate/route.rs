@@ -2,7 +2,7 @@
 //!
 //! A kind of route is a module beside this one: it turns rules into the model's, and notes what is wrong in [`Problems`].
 
-use super::attach::{Wanting, attach, gateway_of};
+use super::attach::{Wanting, attach, parent_name};
 use super::lookup::Lookup;
 use crate::api::route::{ParentRef, Route};
 use crate::status::{ConditionType, Draft, ParentDraft, Reason, RouteDraft};
@@ -65,10 +65,10 @@ impl Parents {
         }
         let (mut attached, mut outcomes) = (Vec::new(), Vec::new());
         for parent in route.parent_refs() {
-            let gateway = gateway_of(&parent, &name.namespace).and_then(|gateway| lookup.gateway(&gateway));
-            let Some(gateway) = gateway else { continue };
+            let found = parent_name(&parent, &name.namespace).and_then(|parent| lookup.parent(&parent));
+            let Some(found) = found else { continue };
             let wanting = Wanting { kind: K::KIND.name(), namespace: &name.namespace, hostnames: &hostnames };
-            let outcome = attach(lookup, gateway, &parent, &wanting);
+            let outcome = attach(lookup, found, &parent, &wanting);
             attached.extend(outcome.iter().flatten().cloned());
             outcomes.push((parent, outcome.map(drop)));
         }

@@ -1,0 +1,149 @@
+//! Golden cases: YAML in, the routing model and all statuses out, as `headgate translate` prints them.
+//!
+//! Each `tests/cases/NAME.yaml` has what it comes to beside it, in `NAME.snap`. After a change that is meant to change them:
+//! `INSTA_UPDATE=always cargo test -p headgate-controller --test translate`, and read the difference.
+
+#![allow(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
+use headgate_controller::cluster::{Change, Cluster, Kind, Object};
+use headgate_controller::settings::{CONTROLLER_NAME, Mode, Settings};
+use headgate_controller::source::files;
+use headgate_controller::status::render;
+use headgate_controller::translate::Translator;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+fn cases() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    cases.sort();
+    cases
+}
+
+fn objects(case: &Path) -> Vec<Object> {
+    let loaded = files::load(&[case.to_owned()], CONTROLLER_NAME);
+    assert_eq!(loaded.errors, [], "{}", case.display());
+    loaded.objects
+}
+
+fn cluster(objects: impl IntoIterator<Item = Object>) -> Cluster {
+    let mut cluster = Cluster::default();
+    for object in objects {
+        cluster.apply(Change::Upsert(object));
+    }
+    cluster
+}
+
+/// What a cluster comes to, with the conditions' times at the epoch.
+fn outcome(translator: &mut Translator, cluster: &Cluster) -> Value {
+    let translation = translator.translate(cluster, &BTreeMap::new());
+    let statuses = render(cluster, &translation.statuses, CONTROLLER_NAME, &Time(Timestamp::UNIX_EPOCH));
+    let mut statuses = Value::from(statuses);
+    shorten(&mut statuses);
+    json!({"model": translation.model, "statuses": statuses})
+}
+
+/// A condition in one line; the GatewayClass's list of features in none.
+fn shorten(value: &mut Value) {
+    match value {
+        Value::Object(fields) if fields.contains_key("lastTransitionTime") => {
+            let text = |name: &str| fields[name].as_str().unwrap().to_owned();
+            let line = format!("{}={} {}: {}", text("type"), text("status"), text("reason"), text("message"));
+            *value = line.into();
+        }
+        Value::Object(fields) => {
+            fields.remove("supportedFeatures");
+            fields.values_mut().for_each(shorten);
+        }
+        Value::Array(items) => items.iter_mut().for_each(shorten),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn translator() -> Translator {
+    Translator::new(Settings::new(Mode::Files))
+}
+
+#[test]
+fn cases_come_to_what_is_beside_them() {
+    for case in cases() {
+        let outcome = outcome(&mut translator(), &cluster(objects(&case)));
+        let name = case.file_stem().unwrap().to_str().unwrap();
+        insta::with_settings!({
+            snapshot_path => "cases", prepend_module_to_snapshot => false, omit_expression => true,
+        }, {
+            insta::assert_yaml_snapshot!(name, outcome);
+        });
+    }
+}
+
+/// Every object of all cases, each case in namespaces of its own: a cluster with a bit of everything.
+fn everything() -> Vec<Object> {
+    cases().iter().flat_map(|case| objects(case)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    /// In which order objects arrive doesn't matter, nor what was translated on the way.
+    #[test]
+    fn order_changes_nothing(order in Just(everything()).prop_shuffle(), stops in prop::collection::vec(any::<prop::sample::Index>(), 3)) {
+        let expected = outcome(&mut translator(), &cluster(everything()));
+        let (mut translator, mut growing) = (translator(), Cluster::default());
+        let stops: Vec<usize> = stops.iter().map(|stop| stop.index(order.len())).collect();
+        for (n, object) in order.into_iter().enumerate() {
+            growing.apply(Change::Upsert(object));
+            if stops.contains(&n) {
+                translator.translate(&growing, &BTreeMap::new());
+            }
+        }
+        prop_assert_eq!(outcome(&mut translator, &growing), expected);
+    }
+
+    /// What remembers comes to what starts anew, after any objects have gone and come back.
+    #[test]
+    fn remembering_changes_nothing(gone in prop::collection::vec(any::<prop::sample::Index>(), 1..8)) {
+        let all = everything();
+        let mut cluster = cluster(all.clone());
+        let mut remembering = translator();
+        remembering.translate(&cluster, &BTreeMap::new());
+        for object in gone.iter().map(|index| index.get(&all)) {
+            cluster.apply(Change::Delete(object.kind(), object.name()));
+            prop_assert_eq!(outcome(&mut remembering, &cluster), outcome(&mut translator(), &cluster));
+            cluster.apply(Change::Upsert(object.clone()));
+            prop_assert_eq!(outcome(&mut remembering, &cluster), outcome(&mut translator(), &cluster));
+        }
+    }
+}
+
+/// A change of endpoints gives new endpoints, and everything else by the same pointer.
+#[test]
+fn endpoints_come_and_go_alone() {
+    let all = everything();
+    let mut cluster = cluster(all.clone());
+    let mut translator = translator();
+    let before = translator.translate(&cluster, &BTreeMap::new()).model;
+    for slice in all.iter().filter(|object| object.kind() == Kind::EndpointSlice) {
+        let effect = cluster.apply(Change::Delete(Kind::EndpointSlice, slice.name()));
+        assert!(!effect.routing && !effect.endpoints.is_empty());
+        let swapped = translator.endpoints(&cluster, &effect.endpoints);
+        let after = translator.translate(&cluster, &BTreeMap::new()).model;
+        for (id, set) in swapped {
+            assert!(Arc::ptr_eq(&set, &after.endpoints[&id]), "{id}");
+        }
+        assert!(after.routes.iter().all(|(id, route)| Arc::ptr_eq(route, &before.routes[id])));
+        assert!(after.ports.iter().all(|(id, port)| Arc::ptr_eq(port, &before.ports[id])));
+        assert!(after.backends.iter().all(|(id, backend)| Arc::ptr_eq(backend, &before.backends[id])));
+        cluster.apply(Change::Upsert(slice.clone()));
+        translator.translate(&cluster, &BTreeMap::new());
+    }
+}
