@@ -1,8 +1,8 @@
 //! Connections that aren't HTTP: bytes both ways between a client and an endpoint of its route.
 //!
 //! A connection without an endpoint, or whose share of the weights is a refused reference, is closed without a word. A
-//! side that ends its half has that passed on. Nobody can ask such a connection to end: a drain waits for it as long as
-//! it may. Must not know what the bytes mean.
+//! side that ends its half has that passed on; one that breaks off has the other reset. Nobody can ask such a connection
+//! to end: a drain waits for it as long as it may. Must not know what the bytes mean.
 
 use crate::router::{PortTable, Stream};
 use crate::runtime::Thread;
@@ -25,7 +25,7 @@ pub(crate) enum Onward {
 /// Serves a client to its end. `begun` are bytes that were read already; `table` is that of the client's port.
 pub(crate) async fn serve(
     thread: &Rc<Thread>,
-    client: Transport,
+    mut client: Transport,
     begun: BytesMut,
     stream: &Stream,
     onward: Onward,
@@ -43,15 +43,20 @@ pub(crate) async fn serve(
             Err(why) => return thread.metrics.rejected(why),
         },
     };
-    let (endpoint, lease) = match open(thread, backend, identity.as_deref(), &timer).await {
+    let (mut endpoint, lease) = match open(thread, backend, identity.as_deref(), &timer).await {
         Ok(opened) => opened,
         Err(why) => return thread.metrics.rejected(why),
     };
     let (carried, outcome) =
-        carry(client, begun, endpoint, BytesMut::new(), &timer, thread.limits.tcp_idle).await;
+        carry(&mut client, begun, &mut endpoint, BytesMut::new(), &timer, thread.limits.tcp_idle).await;
     thread.metrics.transferred(carried.up, carried.down);
     if let Err(error) = outcome {
         tracing::debug!(route = %stream.id(), backend = %backend.id(), %error, "a connection broke off");
+        // Visibly: an end would say that all has arrived.
+        for side in [&client, &endpoint] {
+            // It ends in any case.
+            let _ = side.socket().set_zero_linger();
+        }
     }
     drop(lease);
 }

@@ -162,6 +162,13 @@ impl Split {
         only
     }
 
+    /// Whether a backend has a share.
+    pub(crate) fn has(&self, backend: &Arc<BackendState>) -> bool {
+        self.backends
+            .iter()
+            .any(|(_, share)| share.target.as_ref().is_ok_and(|had| Arc::ptr_eq(had, backend)))
+    }
+
     pub(crate) fn compile(from: &[model::WeightedBackend], context: &mut Context<'_>) -> Self {
         let mut total = 0;
         let mut backends = Vec::with_capacity(from.len());

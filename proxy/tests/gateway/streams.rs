@@ -137,6 +137,26 @@ async fn silence_ends_a_connection() {
     assert!(end.is_empty());
 }
 
+/// Who sees an end believes that everything has arrived.
+#[tokio::test]
+async fn what_breaks_off_behind_breaks_off_in_front() {
+    let backend = Backend::raw(|mut stream, _| async move {
+        stream.read_u8().await.unwrap();
+        stream.write_all(b"half of").await.unwrap();
+        stream.read_u8().await.unwrap();
+        stream.set_zero_linger().unwrap();
+    })
+    .await;
+    let gateway = tcp_port(&[("db", backend.address, 1)]).start();
+    let mut stream = soon(TcpStream::connect(gateway.address(5432))).await.unwrap();
+    stream.write_all(b"1").await.unwrap();
+    let mut half = [0; 7];
+    soon(stream.read_exact(&mut half)).await.unwrap();
+    stream.write_all(b"2").await.unwrap();
+    let error = soon(stream.read_to_end(&mut Vec::new())).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
 /// A port of TLS where one name ends here and another passes, and whoever serves them.
 async fn mixed() -> (Gateway, [Backend; 2], [Arc<Certificate>; 2]) {
     let (ours, theirs) = (certificate(&["ends.example"]), certificate(&["passes.example", "*.deep.example"]));
@@ -346,6 +366,46 @@ async fn silence_ends_sessions_and_their_number_is_bounded() {
     };
     tokio::time::timeout(HANGS, answered).await.unwrap();
     assert!(refused > 0);
+}
+
+#[tokio::test]
+async fn a_session_leaves_an_endpoint_that_left_and_a_backend_that_its_route_left() {
+    let (a, b, c) = (udp("a").await, udp("b").await, udp("c").await);
+    let mut setup = udp_port(&[("dns", a.address, 1)]);
+    let gateway = setup.start();
+    let client = client(&gateway).await;
+    assert_eq!(query(&client, "").await, "a: ");
+    setup.udp_backend("dns", &[b.address]);
+    gateway.publish(&setup);
+    assert_eq!(query(&client, "").await, "b: ");
+    // Of weight 0 is as good as not there.
+    setup.udp_backend("other", &[c.address]);
+    setup.stream_route(RouteKind::Udp, ("dns", 1), "udp", HostPattern::Any, &[("dns", 0), ("other", 1)]);
+    gateway.publish(&setup);
+    assert_eq!(query(&client, "").await, "c: ");
+    // What doesn't concern it, it doesn't notice.
+    setup.udp_backend("other", &[a.address, c.address]);
+    gateway.publish(&setup);
+    for _ in 0..10 {
+        assert_eq!(query(&client, "").await, "c: ");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_closes_leaves_its_address_to_the_next() {
+    let (old, new) = (udp("old").await, udp("new").await);
+    let gateway = udp_port(&[("dns", old.address, 1)]).start();
+    let client = client(&gateway).await;
+    assert_eq!(query(&client, "").await, "old: ");
+    let mut next = Setup::default();
+    next.stream_port(54, PortProtocol::Udp, vec![("udp", HostPattern::Any, None)]);
+    for port in next.model.ports.values_mut() {
+        Arc::make_mut(port).bind = client.peer_addr().unwrap();
+    }
+    next.udp_backend("dns", &[new.address]);
+    next.stream_route(RouteKind::Udp, ("dns", 1), "udp", HostPattern::Any, &[("dns", 1)]);
+    gateway.publish(&next);
+    assert_eq!(query(&client, "").await, "new: ");
 }
 
 /// One number, two transports: two ports.
