@@ -10,6 +10,8 @@ use headgate_controller::settings::{CONTROLLER_NAME, Mode, Settings};
 use headgate_controller::source::files;
 use headgate_controller::status::render;
 use headgate_controller::translate::Translator;
+use headgate_proxy::model::ObjectName;
+use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
@@ -146,4 +148,61 @@ fn endpoints_come_and_go_alone() {
         cluster.apply(Change::Upsert(slice.clone()));
         translator.translate(&cluster, &BTreeMap::new());
     }
+}
+
+/// A renewal that goes wrong ends nothing; a Secret that is deleted does.
+#[test]
+fn a_certificate_that_breaks_leaves_the_one_before_in_force() {
+    let secret = |chain: &str, key: &str| {
+        let secret = json!({
+            "metadata": {"name": "site", "namespace": "default"},
+            "type": "kubernetes.io/tls",
+            "data": {"tls.crt": ByteString(chain.into()), "tls.key": ByteString(key.into())},
+        });
+        Object::Secret(Arc::new(serde_json::from_value(secret).unwrap()))
+    };
+    let made = |host: &str| {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    };
+    let gateway = json!({
+        "metadata": {"name": "site", "namespace": "default", "generation": 1},
+        "spec": {"gatewayClassName": "headgate", "listeners": [{
+            "name": "https", "port": 443, "protocol": "HTTPS",
+            "tls": {"certificateRefs": [{"name": "site"}]},
+        }]},
+    });
+    let class = json!({
+        "metadata": {"name": "headgate", "generation": 1},
+        "spec": {"controllerName": CONTROLLER_NAME},
+    });
+    let ((old, old_key), (new, new_key)) = (made("old.example"), made("new.example"));
+    let mut cluster = cluster([
+        Object::GatewayClass(Arc::new(serde_json::from_value(class).unwrap())),
+        Object::Gateway(Arc::new(serde_json::from_value(gateway).unwrap())),
+        secret(&old, &old_key),
+    ]);
+    let mut translator = translator();
+    let mut served = |cluster: &Cluster| {
+        let outcome = outcome(&mut translator, cluster);
+        let chain = outcome["model"]["ports"][0]["listeners"][0]["tls"]["certificates"][0]["chain"].clone();
+        let statuses = outcome["statuses"].as_array().unwrap().clone();
+        let gateway = statuses.into_iter().find(|status| status["kind"] == "Gateway").unwrap();
+        (chain, gateway["status"]["listeners"][0]["conditions"].to_string())
+    };
+    assert_eq!(served(&cluster).0, old);
+    for broken in [secret("nothing", &old_key), secret(&new, &old_key)] {
+        cluster.apply(Change::Upsert(broken));
+        let (chain, conditions) = served(&cluster);
+        assert_eq!(chain, old);
+        for said in ["ResolvedRefs=False InvalidCertificateRef", "stays in force", "Programmed=True"] {
+            assert!(conditions.contains(said), "{conditions}");
+        }
+    }
+    cluster.apply(Change::Upsert(secret(&new, &new_key)));
+    assert_eq!(served(&cluster).0, new);
+    cluster.apply(Change::Delete(Kind::Secret, ObjectName::new("default", "site")));
+    let (chain, conditions) = served(&cluster);
+    assert_eq!(chain, Value::Null);
+    assert!(conditions.contains("Programmed=False"), "{conditions}");
 }

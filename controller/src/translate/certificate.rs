@@ -1,4 +1,8 @@
 //! Certificates of listeners: from Secrets of type `kubernetes.io/tls`, checked as the proxy will read them.
+//!
+//! A Secret that is edited into something that can't be served leaves the certificate before in force, and says so: a
+//! slip of a renewal must not end what clients are connected to. A Secret that is deleted, or may not be used any more, is
+//! gone at once.
 
 use super::gateway::Context;
 use super::grants::Reference;
@@ -11,22 +15,46 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What came of a Secret: checking costs more than remembering.
-type Checked = (Arc<Secret>, Result<Arc<Certificate>, String>);
+type Checked = (Arc<Secret>, Result<Arc<Certificate>, Broken>);
+
+/// A Secret that can't be served.
+#[derive(Clone, Debug)]
+struct Broken {
+    why: String,
+    /// What it held before.
+    before: Option<Arc<Certificate>>,
+}
 
 /// Secrets that were checked, until they change.
 #[derive(Debug, Default)]
 pub struct Certificates(BTreeMap<ObjectName, Checked>);
 
+/// Why a reference comes to nothing, or to less than it says.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) reason: Reason,
+    pub(super) why: String,
+    /// What the Secret held before it was broken: stays in force.
+    pub(super) before: Option<Arc<Certificate>>,
+}
+
+impl Refused {
+    fn new(reason: Reason, why: String) -> Self {
+        Self { reason, why, before: None }
+    }
+}
+
 impl Certificates {
-    fn get(&mut self, name: &ObjectName, secret: &Arc<Secret>) -> Result<Arc<Certificate>, String> {
-        match self.0.get(name) {
-            Some((known, checked)) if Arc::ptr_eq(known, secret) => checked.clone(),
-            _ => {
-                let checked = read(name, secret).map(Arc::new);
-                self.0.insert(name.clone(), (secret.clone(), checked.clone()));
-                checked
-            }
-        }
+    fn get(&mut self, name: &ObjectName, secret: &Arc<Secret>) -> Result<Arc<Certificate>, Broken> {
+        let before = match self.0.get(name) {
+            Some((known, checked)) if Arc::ptr_eq(known, secret) => return checked.clone(),
+            Some((_, Ok(certificate))) => Some(certificate.clone()),
+            Some((_, Err(broken))) => broken.before.clone(),
+            None => None,
+        };
+        let checked = read(name, secret).map(Arc::new).map_err(|why| Broken { why, before });
+        self.0.insert(name.clone(), (secret.clone(), checked.clone()));
+        checked
     }
 
     /// Forgets Secrets that are gone.
@@ -40,12 +68,12 @@ pub(super) fn resolve(
     context: &mut Context<'_>,
     (from_kind, namespace): (&str, &str),
     reference: &CertificateRef,
-) -> Result<Arc<Certificate>, (Reason, String)> {
+) -> Result<Arc<Certificate>, Refused> {
     let group = reference.group.as_deref().unwrap_or_default();
     let kind = reference.kind.as_deref().unwrap_or("Secret");
     if !group.is_empty() || kind != "Secret" {
         let what = format!("{group}/{kind} is not supported; name a Secret of type kubernetes.io/tls");
-        return Err((Reason::InvalidCertificateRef, what));
+        return Err(Refused::new(Reason::InvalidCertificateRef, what));
     }
     let name = ObjectName::new(reference.namespace.as_deref().unwrap_or(namespace), reference.name.as_str());
     let to = Reference { from_kind, from_namespace: namespace, to_group: "", to_kind: "Secret", to: &name };
@@ -53,13 +81,17 @@ pub(super) fn resolve(
         let what = format!(
             "Secret {name} is in another namespace, and no ReferenceGrant there lets {from_kind}s of {namespace} use it"
         );
-        return Err((Reason::RefNotPermitted, what));
+        return Err(Refused::new(Reason::RefNotPermitted, what));
     }
     let Some(secret) = context.cluster.secrets.get(&name) else {
-        return Err((Reason::InvalidCertificateRef, format!("Secret {name} doesn't exist")));
+        let what = format!("Secret {name} doesn't exist");
+        return Err(Refused::new(Reason::InvalidCertificateRef, what));
     };
-    let checked = context.certificates.get(&name, secret);
-    checked.map_err(|why| (Reason::InvalidCertificateRef, format!("Secret {name}: {why}")))
+    context.certificates.get(&name, secret).map_err(|Broken { why, before }| {
+        let stays = if before.is_some() { "; the certificate before stays in force" } else { "" };
+        let why = format!("Secret {name}: {why}{stays}");
+        Refused { reason: Reason::InvalidCertificateRef, why, before }
+    })
 }
 
 fn read(name: &ObjectName, secret: &Secret) -> Result<Certificate, String> {

@@ -225,11 +225,11 @@ fn client_certificate(
             let why = "all references are resolved".to_owned();
             (Some(certificate), Some(resolved(true, Reason::ResolvedRefs, why)))
         }
-        Err((reason, why)) => {
-            let permitted = reason != Reason::RefNotPermitted;
-            let reason = if permitted { Reason::InvalidClientCertificateRef } else { reason };
-            let why = format!("spec.tls.backend.clientCertificateRef: {why}");
-            (None, Some(resolved(false, reason, why)))
+        Err(refused) => {
+            let permitted = refused.reason != Reason::RefNotPermitted;
+            let reason = if permitted { Reason::InvalidClientCertificateRef } else { refused.reason };
+            let why = format!("spec.tls.backend.clientCertificateRef: {}", refused.why);
+            (refused.before, Some(resolved(false, reason, why)))
         }
     }
 }

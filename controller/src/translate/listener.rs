@@ -364,10 +364,12 @@ fn certificates(
     for (n, reference) in references.iter().enumerate() {
         match certificate::resolve(context, owner.origin(), reference) {
             Ok(certificate) => certificates.push(certificate),
-            Err((reason, why)) if resolved.is_ok() => {
-                resolved = Err((reason, format!("tls.certificateRefs[{n}]: {why}")));
+            Err(refused) => {
+                certificates.extend(refused.before);
+                if resolved.is_ok() {
+                    resolved = Err((refused.reason, format!("tls.certificateRefs[{n}]: {}", refused.why)));
+                }
             }
-            Err(_) => {}
         }
     }
     ((!certificates.is_empty()).then_some(Tls { certificates }), resolved)
