@@ -159,3 +159,6 @@ fn spec(candidate: &Candidate, before: Option<&LeaseSpec>) -> LeaseSpec {
         ..LeaseSpec::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -257,3 +257,6 @@ fn resource(kind: Kind) -> ApiResource {
     };
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind.name()), plural)
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,3 +178,6 @@ fn conditions(present: &[Condition], drafts: &[Draft], generation: i64, now: &Ti
     merged.sort_by_key(place);
     merged
 }
+
+#[cfg(test)]
+mod tests;
