@@ -444,3 +444,6 @@ pub fn problems(statuses: &Statuses) -> Vec<String> {
     }
     problems
 }
+
+#[cfg(test)]
+mod tests;

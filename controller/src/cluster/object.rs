@@ -127,7 +127,11 @@ macro_rules! kinds {
                         let mut new = Arc::unwrap_or_clone(object);
                         Watched::trim(&mut new);
                         let before = self.$store.get(&name).cloned();
-                        if before.as_deref().is_some_and(|before| same(before, &new)) {
+                        if let Some(before) = before.as_deref() && same(before, &new) {
+                            // A status is written on top of the newest version, whatever is new in it.
+                            if before.meta().resource_version != new.meta().resource_version {
+                                self.$store.insert(name, Arc::new(new));
+                            }
                             return effect;
                         }
                         effect.merge(new.effect(before.as_deref()));
