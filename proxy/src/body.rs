@@ -6,8 +6,8 @@
 pub(crate) mod replay;
 
 use crate::connection::Client;
+use crate::finish::Finish;
 use crate::limits;
-use crate::request::Finish;
 use crate::upstream::h1::{CutShort, Download};
 use crate::upstream::h2;
 use crate::upstream::pool::Lease;

@@ -6,12 +6,13 @@
 
 use crate::body::Outbound;
 use crate::drain::Stay;
+use crate::finish::Finish;
 use crate::handshake::{self, Greeted, Ready, Tls, Version};
 use crate::headers::Forwarding;
 use crate::limits;
 use crate::model::{PortProtocol, Scheme};
 use crate::rejection::{Malformed, Rejection};
-use crate::request::{self, Finish};
+use crate::request;
 use crate::router::PortTable;
 use crate::runtime::Thread;
 use crate::stream::{self, Onward};

@@ -42,10 +42,7 @@ impl Forwarding {
     pub fn new(peer: IpAddr, scheme: Scheme, port: u16) -> Self {
         // An IPv4 client of a dual-stack socket is an IPv4 client.
         let peer = peer.to_canonical();
-        let scheme = match scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        };
+        let scheme = scheme.name();
         let node = match peer {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("\"[{address}]\""),

@@ -45,6 +45,8 @@ pub enum Rejection {
     Denied,
     /// The rule's authorizer has no answer, or none that makes sense.
     Authorizer,
+    /// A rate limit is used up.
+    RateLimited,
     /// The configuration for this request is broken.
     Config(Failure),
     /// This process has no room for another request.
@@ -114,7 +116,7 @@ pub enum Repeat {
 
 impl Rejection {
     /// Every rejection once; the order gives [`Rejection::index`].
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::Malformed(Malformed::Head),
         Self::Malformed(Malformed::Target),
         Self::Malformed(Malformed::Path),
@@ -138,6 +140,7 @@ impl Rejection {
         Self::NoRoute,
         Self::Denied,
         Self::Authorizer,
+        Self::RateLimited,
         Self::Config(Failure::NoBackends),
         Self::Config(Failure::BackendNotFound),
         Self::Config(Failure::BackendKind),
@@ -178,6 +181,7 @@ impl Rejection {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoListener | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Denied => StatusCode::FORBIDDEN,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Config(_) | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Authorizer
             | Self::Overloaded
@@ -201,7 +205,9 @@ impl Rejection {
         const UNAVAILABLE: u8 = 14;
         match self {
             Self::Malformed(_) | Self::TransferCoding | Self::Expectation | Self::Internal => INTERNAL,
-            Self::HeadTooLarge | Self::TargetTooLong | Self::BodyTooLarge => RESOURCE_EXHAUSTED,
+            Self::HeadTooLarge | Self::TargetTooLong | Self::BodyTooLarge | Self::RateLimited => {
+                RESOURCE_EXHAUSTED
+            }
             Self::HeadTimeout | Self::BodyTimeout | Self::UpstreamTimeout | Self::RequestTimeout => {
                 DEADLINE_EXCEEDED
             }
@@ -249,6 +255,7 @@ impl Rejection {
             Self::NoRoute => "no_route",
             Self::Denied => "denied",
             Self::Authorizer => "authorizer",
+            Self::RateLimited => "rate_limited",
             Self::Config(Failure::NoBackends) => "config_no_backends",
             Self::Config(Failure::BackendNotFound) => "config_backend_not_found",
             Self::Config(Failure::BackendKind) => "config_backend_kind",
@@ -290,6 +297,7 @@ impl Rejection {
             | Self::NoRoute
             | Self::Denied
             | Self::Authorizer
+            | Self::RateLimited
             | Self::Config(_)
             | Self::Overloaded
             | Self::Internal
@@ -319,6 +327,7 @@ impl Rejection {
             | Self::Version
             | Self::Expectation
             | Self::Denied
+            | Self::RateLimited
             | Self::Misdirected => Source::Client,
             Self::NoListener | Self::NoRoute | Self::Config(_) | Self::Overloaded | Self::Internal => {
                 Source::Gateway
@@ -358,6 +367,7 @@ impl Rejection {
             | Self::NoRoute
             | Self::Denied
             | Self::Authorizer
+            | Self::RateLimited
             | Self::Config(_)
             | Self::Overloaded
             | Self::Internal
@@ -382,6 +392,7 @@ impl Rejection {
             Self::Misdirected => "This connection doesn't serve the requested host.",
             Self::NoListener | Self::NoRoute => "Nothing is served under this address.",
             Self::Denied => "The request is not allowed.",
+            Self::RateLimited => "There were too many requests.",
             Self::Authorizer => "Nobody could say whether the request is allowed.",
             Self::Config(_) => "The gateway's configuration for this address is incomplete.",
             Self::Internal => "The gateway failed.",
@@ -397,16 +408,17 @@ impl Rejection {
     /// The response's body: RFC 9457. A response to `HEAD` goes without it.
     pub fn body(self) -> Bytes {
         static BODIES: LazyLock<Vec<Bytes>> = LazyLock::new(|| {
-            Rejection::ALL.iter().map(|rejection| rejection.problem().into_bytes().into()).collect()
+            let body = |rejection: &Rejection| rejection.problem(rejection.status());
+            Rejection::ALL.iter().map(body).collect()
         });
         BODIES[self.index()].clone()
     }
 
-    fn problem(self) -> String {
-        let status = self.status();
+    /// The body with a status that a policy chose.
+    pub(crate) fn problem(self, status: StatusCode) -> Bytes {
         let title = status.canonical_reason().unwrap_or("Error");
         let (code, detail) = (status.as_u16(), self.detail());
-        format!(r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":"{detail}"}}"#)
+        format!(r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":"{detail}"}}"#).into()
     }
 
     /// The whole response to a call of gRPC: "Trailers-Only" (gRPC over HTTP/2, "Responses").
@@ -450,6 +462,7 @@ impl Rejection {
             | Self::NoRoute
             | Self::Denied
             | Self::Authorizer
+            | Self::RateLimited
             | Self::Config(_)
             | Self::Internal
             | Self::NoEndpoints
@@ -496,7 +509,8 @@ mod tests {
             R::NoListener => R::NoRoute,
             R::NoRoute => R::Denied,
             R::Denied => R::Authorizer,
-            R::Authorizer => R::Config(Failure::NoBackends),
+            R::Authorizer => R::RateLimited,
+            R::RateLimited => R::Config(Failure::NoBackends),
             R::Config(Failure::NoBackends) => R::Config(Failure::BackendNotFound),
             R::Config(Failure::BackendNotFound) => R::Config(Failure::BackendKind),
             R::Config(Failure::BackendKind) => R::Config(Failure::RefNotPermitted),

@@ -4,50 +4,45 @@
 //! 2. Host and path are brought to the one form that is matched and forwarded ([`crate::host`], [`crate::path`]).
 //! 3. [`crate::headers::prepare_request`]: hop-by-hop fields go, forwarding fields are written anew.
 //! 4. [`crate::router::PortTable::find`]: the rule that takes it, from the one table that this request sees.
-//! 5. CORS; the rule's authorizer ([`crate::authorize`]); the rule's filters, then those of the backend that the weights
+//! 5. CORS; rate limits ([`crate::rate_limit`]); the rule's authorizer ([`crate::authorize`]); the rule's filters, then those of the backend that the weights
 //!    choose.
 //! 6. The action: redirect, failure, or [`crate::upstream::forward`].
 //! 7. [`crate::headers::prepare_response`] and the filters' response side.
-//! 8. The body streams ([`crate::body`]); when it ends, [`Finish`] counts and logs.
+//! 8. The body streams ([`crate::body`]); when it ends, [`crate::finish`] counts and logs.
 //!
 //! A [`Rejection`] at any step becomes the answer; so does a panic, of this request only.
 
-use crate::access_log::{Record, TlsInfo};
 use crate::authorize::{self, Asked, Denial, Verdict};
-use crate::body::{Broken, Inbound, Outbound, Source};
+use crate::body::{Inbound, Outbound, Source};
 use crate::connection::{Client, Switched};
-use crate::filter::{Admission, Cors, Origin, Outgoing, Protocol, Redirect};
+use crate::expression::View;
+use crate::filter::{Cors, Origin, Outgoing, Protocol, Redirect};
+use crate::finish::Finish;
 use crate::handshake::Version;
-use crate::headers::{self, Incoming, Upgrade, X_REQUEST_ID};
+use crate::headers::{self, Incoming, Upgrade};
 use crate::host::Host;
 use crate::limits;
 use crate::mirror;
-use crate::model::{BackendId, BackendProtocol, ListenerId, RouteKind};
+use crate::model::{BackendProtocol, RouteKind};
 use crate::path::{check_query, normalise};
+use crate::policy::Policies;
 use crate::rejection::{Malformed, Rejection};
 use crate::router::{Action, Authorizer, Head, Rule, SplitBackend};
 use crate::timer::{Deadline, Timer};
 use crate::upstream::forward::{self, Answer, Times, forward};
-use crate::upstream::h1::{CutShort, Framing, RequestHead};
+use crate::upstream::h1::{Framing, RequestHead};
 use crate::upstream::pick::Choice;
 use crate::upstream::retry::retry;
-use crate::upstream::upgrade::Carried;
 use crate::upstream::{BackendState, Way};
 use futures_util::FutureExt;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, request};
 use http_body::Body;
 use std::borrow::Cow;
-use std::cell::Cell;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
-
-/// What a request is counted as whose client left before the answer: nginx's number for it.
-const CLIENT_LEFT: u16 = 499;
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -69,7 +64,7 @@ pub(crate) async fn answer(
         Ok(reply) => respond(client, reply, finish),
         Err(rejection) => {
             finish.reject(rejection);
-            let mut reply = refuse(rejection, &parts);
+            let mut reply = refuse(rejection, &parts, finish.limited_status());
             reply.close = rejection.ends_connection() || drain(client, body, waits).await == Drained::No;
             respond(client, reply, finish)
         }
@@ -91,7 +86,8 @@ struct SwitchedTo {
     lease: crate::upstream::pool::Lease,
 }
 
-fn refuse(rejection: Rejection, request: &request::Parts) -> Reply {
+/// `status`: what a policy chose instead of the rejection's own.
+fn refuse(rejection: Rejection, request: &request::Parts, status: Option<StatusCode>) -> Reply {
     if is_grpc(&request.headers) {
         let (answer, ()) = rejection.grpc_response().into_parts();
         return Reply {
@@ -102,7 +98,10 @@ fn refuse(rejection: Rejection, request: &request::Parts) -> Reply {
             switched: None,
         };
     }
-    let (answer, body) = rejection.response().into_parts();
+    let (mut answer, mut body) = rejection.response().into_parts();
+    if let Some(status) = status.filter(|status| *status != answer.status) {
+        (answer.status, body) = (status, rejection.problem(status));
+    }
     let mut headers = answer.headers;
     headers.insert(header::CONTENT_LENGTH, body.len().into());
     let source = if request.method == Method::HEAD { Source::Empty } else { Source::Whole(body) };
@@ -120,6 +119,7 @@ fn respond(client: &Rc<Client>, reply: Reply, mut finish: Finish) -> Response<Ou
     finish.status = Some(reply.status);
     let mut headers = reply.headers;
     finish.apply_cors(&mut headers);
+    finish.apply_limits(&mut headers);
     let close = reply.close || client.is_unwanted() || client.has_left_unread();
     if client.version == Version::Http1 && close && reply.switched.is_none() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -148,21 +148,25 @@ async fn serve(
     check(parts)?;
     let field = Host::field(&parts.headers)?;
     let host = Host::of_request(&parts.uri, field.as_ref(), parts.version)?;
-    let path = match parts.uri.path() {
-        // Of the server as a whole (RFC 9110 §9.3.7): routed like its root.
-        "*" => Cow::Borrowed("/"),
-        path => normalise(path)?,
-    };
-    let query = parts.uri.query();
-    query.map_or(Ok(()), check_query)?;
+    let (path, query) = path_and_query(&parts.uri)?;
     let (forwarding, ids) = (&client.forwarding, &client.thread.ids);
     let incoming = Incoming { method: &parts.method, host: &host, forwarding, ids };
     let upgrade = headers::prepare_request(&mut parts.headers, &incoming)?;
     finish.note_target(&host, &path, query, &parts.headers);
-    let (rule, prefix_len) = find(client, &parts.method, &host, &path, query, &parts.headers, finish)?;
+    let view = View {
+        method: &parts.method,
+        scheme: client.scheme.name(),
+        host: host.name(),
+        path: &path,
+        query,
+        headers: &parts.headers,
+        peer: client.peer,
+    };
+    let Taken { rule, policies, prefix_len } = find(client, &view, finish)?;
     if let Some(answer) = preflight(&rule, parts, finish) {
         return Ok(answered(&rule, StatusCode::NO_CONTENT, answer, client, body.take(), waits).await);
     }
+    policies.map_or(Ok(()), |policies| limit(client, &policies, &view, finish))?;
     let (mut waits, mut granted) = (waits, None);
     if let Some(authorizer) = &rule.authorizer {
         let asked = Asked {
@@ -203,10 +207,8 @@ async fn serve(
         expecting: waits,
         websocket: upgrade == Upgrade::WebSocket,
     };
-    if rule.mirrors.len() + share.mirrors.len() > 0 {
-        let mirrors = rule.mirrors.iter().chain(&share.mirrors);
-        mirror::send(&client.thread, mirrors, |backend| way(client, &rule, backend), &head, body);
-    }
+    let mirrors = rule.mirrors.iter().chain(&share.mirrors);
+    mirror::send(&client.thread, mirrors, |backend| way(client, &rule, backend), &head, body);
     let answer = forward_to(client, &rule, share, &head, body, finish).await?;
     let mut reply = reply(answer, &rule, share, upgrade);
     reply.headers.extend(granted.into_iter().flat_map(|fields| *fields));
@@ -291,24 +293,45 @@ fn check(parts: &request::Parts) -> Result<(), Rejection> {
     }
 }
 
-fn find(
-    client: &Client,
-    method: &Method,
-    host: &Host<'_>,
-    path: &str,
-    query: Option<&str>,
-    headers: &HeaderMap,
-    finish: &mut Finish,
-) -> Result<(Arc<Rule>, usize), Rejection> {
+/// Path and query in the form that is matched.
+fn path_and_query(uri: &Uri) -> Result<(Cow<'_, str>, Option<&str>), Rejection> {
+    let path = match uri.path() {
+        // Of the server as a whole (RFC 9110 §9.3.7): routed like its root.
+        "*" => Cow::Borrowed("/"),
+        path => normalise(path)?,
+    };
+    uri.query().map_or(Ok(()), check_query)?;
+    Ok((path, uri.query()))
+}
+
+/// What takes a request.
+struct Taken {
+    rule: Arc<Rule>,
+    policies: Option<Arc<Policies>>,
+    prefix_len: usize,
+}
+
+fn find(client: &Client, view: &View<'_>, finish: &mut Finish) -> Result<Taken, Rejection> {
     let table = client.table();
     let table = table.as_ref().ok_or(Rejection::NoListener)?;
     let sni = client.tls.as_ref().and_then(|tls| tls.sni.as_deref());
-    let found = table.find(&Head { host: host.name(), sni, method, path, query, headers })?;
-    if let Some(line) = &mut finish.line {
-        line.listener = Some(found.listener.id().clone());
-    }
-    finish.rule = Some(found.rule.clone());
-    Ok((found.rule.clone(), found.prefix_len))
+    let View { host, method, path, query, headers, .. } = *view;
+    let found = table.find(&Head { host, sni, method, path, query, headers })?;
+    finish.take(found.listener.id(), found.rule);
+    let policies = found.rule.policies(found.listener.id()).cloned();
+    Ok(Taken { rule: found.rule.clone(), policies, prefix_len: found.prefix_len })
+}
+
+/// Asks the rate limits that hold for a request.
+fn limit(
+    client: &Client,
+    policies: &Policies,
+    view: &View<'_>,
+    finish: &mut Finish,
+) -> Result<(), Rejection> {
+    let Some(limits) = &policies.rate_limits else { return Ok(()) };
+    finish.limits = limits.admit(view, &client.thread.metrics).map(Box::new);
+    finish.limited_status().map_or(Ok(()), |_| Err(Rejection::RateLimited))
 }
 
 /// Origin form of what is asked of the backend.
@@ -339,9 +362,7 @@ async fn forward_to(
     finish: &mut Finish,
 ) -> Result<Answer, Rejection> {
     let backend = share.target.as_ref().map_err(|rejection| *rejection)?;
-    if let Some(line) = &mut finish.line {
-        line.backend = Some(backend.id().clone());
-    }
+    finish.note_backend(backend.id());
     let wheel = &client.thread.wheel;
     let times = Times {
         request: rule.timeouts.request.map_or(Deadline::NEVER, |bound| wheel.after(bound)),
@@ -353,9 +374,7 @@ async fn forward_to(
         // In a box: few rules have it, and idle connections keep the room of the largest request.
         Some(from) => Box::pin(retry(thread, backend, way, head, body, times, Choice::Any, from)).await?,
     };
-    if let Some(line) = &mut finish.line {
-        line.endpoint = Some(answer.endpoint);
-    }
+    finish.note_endpoint(answer.endpoint);
     Ok(answer)
 }
 
@@ -430,158 +449,4 @@ async fn drain(client: &Rc<Client>, body: Option<Inbound>, waits: bool) -> Drain
         }
     };
     timer.bound(deadline, draining).await.unwrap_or(Drained::No)
-}
-
-/// Counts and logs a request when the last of it is gone: with its body, or with its client.
-pub(crate) struct Finish {
-    client: Rc<Client>,
-    began: Instant,
-    status: Option<StatusCode>,
-    rule: Option<Arc<Rule>>,
-    /// What the rule's CORS filter says to the request's origin.
-    origin: Option<Box<Admission>>,
-    rejection: Option<Rejection>,
-    received: Option<Rc<Cell<u64>>>,
-    sent: u64,
-    carried: Carried,
-    /// What only the log wants; absent while it is off.
-    line: Option<Box<Line>>,
-}
-
-struct Line {
-    time: SystemTime,
-    method: Method,
-    host: String,
-    path: String,
-    protocol: http::Version,
-    listener: Option<ListenerId>,
-    backend: Option<BackendId>,
-    endpoint: Option<SocketAddr>,
-    request_id: Option<HeaderValue>,
-    user_agent: Option<HeaderValue>,
-}
-
-impl Finish {
-    fn new(client: &Rc<Client>, parts: &request::Parts) -> Self {
-        client.enter();
-        let line = client.thread.log.is_on().then(|| {
-            let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-            let host = parts.uri.authority().map(|authority| authority.as_str()).or(host);
-            Box::new(Line {
-                time: SystemTime::now(),
-                method: parts.method.clone(),
-                host: host.unwrap_or_default().to_owned(),
-                path: parts.uri.path_and_query().map_or_else(String::new, |path| path.as_str().to_owned()),
-                protocol: parts.version,
-                listener: None,
-                backend: None,
-                endpoint: None,
-                request_id: None,
-                user_agent: parts.headers.get(header::USER_AGENT).cloned(),
-            })
-        });
-        Self {
-            client: client.clone(),
-            began: Instant::now(),
-            status: None,
-            rule: None,
-            origin: None,
-            rejection: None,
-            received: None,
-            sent: 0,
-            carried: Carried::default(),
-            line,
-        }
-    }
-
-    fn note_target(&mut self, host: &Host<'_>, path: &str, query: Option<&str>, headers: &HeaderMap) {
-        let Some(line) = &mut self.line else { return };
-        line.host = host.as_str().to_owned();
-        line.path = match query {
-            Some(query) => [path, "?", query].concat(),
-            None => path.to_owned(),
-        };
-        line.request_id = headers.get(X_REQUEST_ID).cloned();
-    }
-
-    /// Tells a browser who may read the answer, whoever made it.
-    fn apply_cors(&mut self, headers: &mut HeaderMap) {
-        if let Some(admission) = self.origin.take()
-            && let Some(cors) = self.rule.as_ref().and_then(|rule| rule.filters.cors())
-        {
-            cors.apply(*admission, headers);
-        }
-    }
-
-    fn reject(&mut self, rejection: Rejection) {
-        self.rejection = Some(rejection);
-    }
-
-    /// Bytes of the answer's body went to the client.
-    pub(crate) fn sent(&mut self, bytes: usize) {
-        self.sent += bytes as u64;
-    }
-
-    /// The answer's body ends before its end.
-    pub(crate) fn cut_short(&mut self, why: &CutShort) {
-        tracing::debug!(peer = %self.client.peer, error = %why, "an answer was cut short");
-        self.rejection = Some(match why {
-            CutShort::Closed | CutShort::Io(_) | CutShort::Http2(_) => Rejection::UpstreamClosed,
-            CutShort::Malformed(_) => Rejection::UpstreamProtocol,
-            CutShort::Timeout => Rejection::UpstreamTimeout,
-            CutShort::Client(Broken::Http(_) | Broken::Copy) => Rejection::Malformed(Malformed::Body),
-            CutShort::Client(Broken::TooSlow) => Rejection::BodyTimeout,
-        });
-    }
-
-    /// Bytes went both ways after an upgrade.
-    pub(crate) fn carried(&mut self, carried: Carried) {
-        self.carried = carried;
-    }
-
-    fn log(&self, status: StatusCode, received: u64, sent: u64) {
-        let Some(line) = &self.line else { return };
-        let tls = self.client.tls.as_ref();
-        self.client.thread.log.write(&Record {
-            time: line.time,
-            peer: self.client.peer,
-            method: line.method.as_str(),
-            host: &line.host,
-            path: &line.path,
-            protocol: line.protocol,
-            tls: tls.map(|tls| TlsInfo { version: tls.version, sni: tls.sni.as_deref() }),
-            status: status.as_u16(),
-            duration: self.began.elapsed(),
-            received_bytes: received,
-            sent_bytes: sent,
-            rejection: self.rejection,
-            listener: line.listener.as_ref(),
-            rule: self.rule.as_ref().map(|rule| &rule.id),
-            backend: line.backend.as_ref(),
-            endpoint: line.endpoint,
-            request_id: line.request_id.as_ref().and_then(|id| id.to_str().ok()),
-            user_agent: line.user_agent.as_ref().map(HeaderValue::as_bytes),
-        });
-    }
-}
-
-impl Drop for Finish {
-    fn drop(&mut self) {
-        let metrics = &self.client.thread.metrics;
-        let left = || StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST);
-        let status = self.status.unwrap_or_else(left);
-        let received = self.received.as_ref().map_or(0, |received| received.get()) + self.carried.up;
-        let sent = self.sent + self.carried.down;
-        if received + sent > 0 {
-            metrics.transferred(received, sent);
-        }
-        if let Some(rejection) = self.rejection {
-            metrics.rejected(rejection);
-        }
-        if let Some(rule) = &self.rule {
-            metrics.request(&rule.metrics, status, self.began.elapsed());
-        }
-        self.log(status, received, sent);
-        self.client.leave();
-    }
 }

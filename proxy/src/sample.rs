@@ -69,7 +69,15 @@ pub(crate) fn route(name: &str, rules: Vec<Rule>) -> Route {
 pub(crate) fn rule(matches: Vec<Match>, backend: &str) -> Rule {
     let target = Target::Backend(backend_id(backend));
     let action = Action::Forward(vec![WeightedBackend { target, weight: 1, filters: vec![] }]);
-    Rule { name: None, matches, filters: vec![], action, timeouts: Timeouts::default(), retry: None }
+    Rule {
+        name: None,
+        matches,
+        filters: vec![],
+        action,
+        timeouts: Timeouts::default(),
+        retry: None,
+        policies: Vec::new(),
+    }
 }
 
 pub(crate) fn prefix(path: &str) -> Match {

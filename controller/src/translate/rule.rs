@@ -78,6 +78,7 @@ impl<'a, 'c> Rules<'a, 'c> {
             action: Action::Fail(Failure::InvalidMatch),
             timeouts: Timeouts::default(),
             retry: None,
+            policies: Vec::new(),
         };
         match matches {
             Ok(matches) => rule.matches = matches,

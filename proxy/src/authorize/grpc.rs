@@ -5,7 +5,6 @@ use super::{Asked, Denial, Said, Verdict, may_set};
 use crate::connection::Client;
 use crate::handshake::Version;
 use crate::headers::X_REQUEST_ID;
-use crate::model::Scheme;
 use crate::router::Authorizer;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
@@ -88,13 +87,7 @@ fn write_request(
     }
     out.bytes(4, super::target("", asked).as_bytes());
     out.bytes(5, text(&header::HOST));
-    out.bytes(
-        6,
-        match client.scheme {
-            Scheme::Http => b"http",
-            Scheme::Https => b"https",
-        },
-    );
+    out.bytes(6, client.scheme.name().as_bytes());
     let length = asked.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     out.number(9, length.and_then(|length| length.parse().ok()).unwrap_or(-1));
     out.bytes(

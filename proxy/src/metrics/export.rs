@@ -3,7 +3,8 @@
 //! A scrape sees cells that others are writing: figures of one family may be some requests apart, never wrong.
 
 use super::{
-    BackendMetrics, CLASSES, Cell, DURATION_BOUNDS_MS, Ids, Metrics, RuleKey, RuleMetrics, ThreadCells,
+    BackendMetrics, CLASSES, Cell, DURATION_BOUNDS_MS, Ids, LimitOutcome, Metrics, RuleKey, RuleMetrics,
+    ThreadCells,
 };
 use crate::model::BackendId;
 use crate::rejection::{Rejection, Source};
@@ -47,6 +48,7 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_rules(&mut encoder)?;
         self.encode_backends(&mut encoder)?;
+        self.encode_limits(&mut encoder)?;
         self.encode_process(&mut encoder)
     }
 }
@@ -128,6 +130,32 @@ impl Metrics {
             count_of(&mut family, &labels_of_backend(id, port), count)?;
         }
         Ok(())
+    }
+
+    fn encode_limits(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let limits = alive(&mut self.limits.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut family =
+            counters(encoder, "headgate_rate_limit_requests", "Requests that a rate limit judged")?;
+        for (key, metrics) in limits.iter().filter(|(_, metrics)| metrics.0.is_used()) {
+            for (outcome, label) in LimitOutcome::LABELS.iter().enumerate() {
+                let count = metrics.0.sum(|cells| cells.outcomes[outcome].get());
+                let labels = Labels([
+                    ("namespace", &*key.policy.namespace),
+                    ("policy", &key.policy.name),
+                    ("limit", &key.limit),
+                    ("outcome", label),
+                ]);
+                count_of(&mut family, &labels, count)?;
+            }
+        }
+        let help = "Keys of rate limits that were given up for want of room while they still counted";
+        counters(encoder, "headgate_rate_limit_evictions", help)?
+            .encode_counter::<NoLabelSet, u64, f64>(&self.rate_limit_counters.evicted(), None)?;
+        let help = "Keys that rate limits count by";
+        let keys = u64::try_from(self.rate_limit_counters.len()).unwrap_or(u64::MAX);
+        encoder
+            .encode_descriptor("headgate_rate_limit_keys", help, None, MetricType::Gauge)?
+            .encode_gauge(&keys)
     }
 
     fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -6,7 +6,8 @@
 
 mod export;
 
-use crate::model::{BackendId, PortProtocol, RouteId, Text};
+use crate::model::{BackendId, ObjectName, PortProtocol, RouteId, Text};
+use crate::rate_limit::counters::Counters;
 use crate::rejection::Rejection;
 use http::StatusCode;
 use std::collections::BTreeMap;
@@ -107,6 +108,39 @@ struct BackendCells {
 #[derive(Debug)]
 pub struct BackendMetrics(PerThread<BackendCells>);
 
+/// What a rate limit did with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LimitOutcome {
+    /// Let it pass.
+    Passed,
+    /// Refused it.
+    Limited,
+    /// Would have refused it, but is in shadow.
+    Shadow,
+}
+
+impl LimitOutcome {
+    const LABELS: [&str; 3] = ["passed", "limited", "shadow"];
+
+    pub(crate) fn of(passes: bool, shadow: bool) -> Self {
+        match (passes, shadow) {
+            (true, _) => Self::Passed,
+            (false, false) => Self::Limited,
+            (false, true) => Self::Shadow,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct LimitCells {
+    outcomes: [Cell; LimitOutcome::LABELS.len()],
+}
+
+/// The counters of one rate limit.
+#[derive(Debug)]
+pub struct LimitMetrics(PerThread<LimitCells>);
+
 /// What a thread counts whatever the route.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -125,6 +159,13 @@ struct RuleKey {
     route: RouteId,
     index: u32,
     name: Option<Text>,
+}
+
+/// Which limit: its policy, and its name there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct LimitKey {
+    policy: ObjectName,
+    limit: Text,
 }
 
 /// Entries of a map that may be dead before it is swept without a scrape.
@@ -162,6 +203,9 @@ pub struct Metrics {
     threads: Box<[ThreadCells]>,
     rules: Mutex<Ids<RuleKey, RuleMetrics>>,
     backends: Mutex<Ids<BackendId, BackendMetrics>>,
+    limits: Mutex<Ids<LimitKey, LimitMetrics>>,
+    /// What limits count by; here because it lives as long.
+    rate_limit_counters: Arc<Counters>,
     generation: AtomicU64,
     /// Lines that the access log had no room for; any thread adds.
     dropped_lines: AtomicU64,
@@ -175,6 +219,8 @@ impl Metrics {
             threads: (0..threads).map(|_| ThreadCells::default()).collect(),
             rules: Mutex::new(Ids::new()),
             backends: Mutex::new(Ids::new()),
+            limits: Mutex::new(Ids::new()),
+            rate_limit_counters: Arc::default(),
             generation: AtomicU64::new(0),
             dropped_lines: AtomicU64::new(0),
         })
@@ -199,6 +245,19 @@ impl Metrics {
         let threads = self.threads.len();
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         backends.get(id.clone(), || BackendMetrics(PerThread::new(threads)))
+    }
+
+    /// The counters of a policy's rate limit.
+    pub(crate) fn rate_limit(&self, policy: &ObjectName, limit: &Text) -> Arc<LimitMetrics> {
+        let key = LimitKey { policy: policy.clone(), limit: limit.clone() };
+        let threads = self.threads.len();
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.get(key, || LimitMetrics(PerThread::new(threads)))
+    }
+
+    /// What rate limits count by.
+    pub(crate) fn rate_limit_counters(&self) -> &Arc<Counters> {
+        &self.rate_limit_counters
     }
 
     /// Tells which generation of the model is in force.
@@ -278,6 +337,11 @@ impl ThreadMetrics {
     /// A request was tried again.
     pub fn backend_retried(&self, backend: &BackendMetrics) {
         backend.0.of(self.thread).retries.add(1);
+    }
+
+    /// A rate limit judged a request.
+    pub(crate) fn limited(&self, limit: &LimitMetrics, outcome: LimitOutcome) {
+        limit.0.of(self.thread).outcomes[outcome as usize].add(1);
     }
 
     fn cells(&self) -> &ThreadCells {

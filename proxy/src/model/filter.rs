@@ -144,3 +144,13 @@ pub enum Scheme {
     /// `https`
     Https,
 }
+
+impl Scheme {
+    /// As URLs have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}

@@ -13,6 +13,8 @@ mod filter;
 mod id;
 mod listener;
 mod matches;
+mod policy;
+mod rate_limit;
 mod route;
 mod stream;
 
@@ -23,6 +25,11 @@ pub use filter::{
 pub use id::{BackendId, BackendKind, ListenerId, ObjectName, PortId, RouteId, RouteKind, Text, Transport};
 pub use listener::{Certificate, Content, HostPattern, Listener, Port, PortProtocol, Redacted, Tls};
 pub use matches::{Match, PathMatch, StringMatch, ValueMatch};
+pub use policy::{Policies, ScopedPolicies};
+pub use rate_limit::{
+    Algorithm, Exemption, KeyPart, LimitHeaders, LimitResponse, OnMissingKey, Rate, RateLimit, RateLimits,
+    RateOverride,
+};
 pub use route::{Action, Failure, Retry, Route, Rule, Target, Timeouts, WeightedBackend};
 pub use stream::StreamRoute;
 

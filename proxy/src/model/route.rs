@@ -1,6 +1,6 @@
 //! Routes: which requests on which listeners go where. One form for all HTTP kinds of route.
 
-use super::{BackendId, Filter, HostPattern, ListenerId, Match, Redirect, RouteId, Text};
+use super::{BackendId, Filter, HostPattern, ListenerId, Match, Redirect, RouteId, ScopedPolicies, Text};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -39,6 +39,9 @@ pub struct Rule {
     /// When a request is sent once more. Absent: only when nothing of it can have reached a backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// Policies in force, by listener.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<ScopedPolicies>,
 }
 
 /// `retry`, GEP-1731.

@@ -10,10 +10,11 @@ use super::precedence::{Rank, Seniority};
 use crate::filter::{Filters, Redirect, Terms};
 use crate::metrics::{Metrics, RuleMetrics};
 use crate::model::{
-    self, Backend, BackendId, BackendProtocol, Failure, HostPattern, PathMatch, Retry, RouteId, Text,
-    Timeouts,
+    self, Backend, BackendId, BackendProtocol, Failure, HostPattern, ListenerId, PathMatch, Retry, RouteId,
+    Text, Timeouts,
 };
 use crate::path::normalise;
+use crate::policy::Policies;
 use crate::rejection::Rejection;
 use crate::upstream::{BackendState, Registry};
 use std::collections::BTreeMap;
@@ -40,6 +41,9 @@ impl fmt::Display for RuleId {
     }
 }
 
+/// Policies, and the listeners that they hold for.
+type Scoped = (Box<[ListenerId]>, Arc<Policies>);
+
 /// A compiled rule. Requests share it and may outlive the snapshot it came from.
 #[derive(Debug)]
 pub struct Rule {
@@ -57,8 +61,17 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// When a request is tried again.
     pub retry: Option<Retry>,
+    /// Policies in force, by listener: most rules have none.
+    pub(crate) policies: Box<[Scoped]>,
     /// Its counters.
     pub metrics: Arc<RuleMetrics>,
+}
+
+impl Rule {
+    /// The policies in force for requests that come by a listener.
+    pub(crate) fn policies(&self, listener: &ListenerId) -> Option<&Arc<Policies>> {
+        self.policies.iter().find(|(listeners, _)| listeners.contains(listener)).map(|(_, policies)| policies)
+    }
 }
 
 /// What a rule does with a request.
@@ -281,7 +294,12 @@ fn compile_rule(
     let metrics = context.metrics.rule(&id.route, index, id.name.as_ref());
     let retry = from.retry.clone().filter(|retry| retry.attempts > 0);
     let timeouts = from.timeouts;
-    let rule = Arc::new(Rule { id, filters, mirrors, authorizer, action, timeouts, retry, metrics });
+    let compile = |from: &model::ScopedPolicies| {
+        (from.listeners.clone().into(), Arc::new(Policies::compile(&from.policies, context.metrics)))
+    };
+    let policies = from.policies.iter().map(compile).collect();
+    let rule =
+        Arc::new(Rule { id, filters, mirrors, authorizer, action, timeouts, retry, policies, metrics });
     candidates.extend(
         matches.into_iter().map(|(rank, path, conditions)| {
             Arc::new(Candidate { rank, path, conditions, rule: rule.clone() })

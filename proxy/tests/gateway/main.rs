@@ -15,6 +15,7 @@ mod harness;
 mod http1;
 mod http2;
 mod mirror;
+mod rate_limit;
 mod retry;
 mod streams;
 mod timeouts;

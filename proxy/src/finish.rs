@@ -1,0 +1,228 @@
+//! What is to be said of a request when it is over: to metrics and the log, and in its answer's fields.
+//!
+//! A [`Finish`] goes with its request from the head read to the last byte of the answer, or to the end of an upgraded
+//! connection, and does its work when it is dropped.
+
+use crate::access_log::{Record, TlsInfo};
+use crate::body::Broken;
+use crate::connection::Client;
+use crate::filter::Admission;
+use crate::headers::X_REQUEST_ID;
+use crate::host::Host;
+use crate::model::{BackendId, ListenerId};
+use crate::rate_limit;
+use crate::rejection::{Malformed, Rejection};
+use crate::router::Rule;
+use crate::upstream::h1::CutShort;
+use crate::upstream::upgrade::Carried;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode, request};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// What a request is counted as whose client left before the answer: nginx's number for it.
+const CLIENT_LEFT: u16 = 499;
+
+/// Counts and logs a request when the last of it is gone: with its body, or with its client.
+pub(crate) struct Finish {
+    client: Rc<Client>,
+    began: Instant,
+    /// What the client gets; none when it left before.
+    pub(crate) status: Option<StatusCode>,
+    rule: Option<Arc<Rule>>,
+    /// What the rule's CORS filter says to the request's origin.
+    pub(crate) origin: Option<Box<Admission>>,
+    /// What rate limits say to the request; what it has in flight counts until here.
+    pub(crate) limits: Option<Box<rate_limit::Admission>>,
+    rejection: Option<Rejection>,
+    pub(crate) received: Option<Rc<Cell<u64>>>,
+    sent: u64,
+    carried: Carried,
+    /// What only the log wants; absent while it is off.
+    line: Option<Box<Line>>,
+}
+
+struct Line {
+    time: SystemTime,
+    method: Method,
+    host: String,
+    path: String,
+    protocol: http::Version,
+    listener: Option<ListenerId>,
+    backend: Option<BackendId>,
+    endpoint: Option<SocketAddr>,
+    request_id: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+}
+
+impl Finish {
+    /// Of a request whose head was read.
+    pub(crate) fn new(client: &Rc<Client>, parts: &request::Parts) -> Self {
+        client.enter();
+        let line = client.thread.log.is_on().then(|| {
+            let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+            let host = parts.uri.authority().map(|authority| authority.as_str()).or(host);
+            Box::new(Line {
+                time: SystemTime::now(),
+                method: parts.method.clone(),
+                host: host.unwrap_or_default().to_owned(),
+                path: parts.uri.path_and_query().map_or_else(String::new, |path| path.as_str().to_owned()),
+                protocol: parts.version,
+                listener: None,
+                backend: None,
+                endpoint: None,
+                request_id: None,
+                user_agent: parts.headers.get(header::USER_AGENT).cloned(),
+            })
+        });
+        Self {
+            client: client.clone(),
+            began: Instant::now(),
+            status: None,
+            rule: None,
+            origin: None,
+            limits: None,
+            rejection: None,
+            received: None,
+            sent: 0,
+            carried: Carried::default(),
+            line,
+        }
+    }
+
+    /// What is asked, in the form that is matched.
+    pub(crate) fn note_target(
+        &mut self,
+        host: &Host<'_>,
+        path: &str,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) {
+        let Some(line) = &mut self.line else { return };
+        line.host = host.as_str().to_owned();
+        line.path = match query {
+            Some(query) => [path, "?", query].concat(),
+            None => path.to_owned(),
+        };
+        line.request_id = headers.get(X_REQUEST_ID).cloned();
+    }
+
+    /// A rule took it.
+    pub(crate) fn take(&mut self, listener: &ListenerId, rule: &Arc<Rule>) {
+        if let Some(line) = &mut self.line {
+            line.listener = Some(listener.clone());
+        }
+        self.rule = Some(rule.clone());
+    }
+
+    /// It goes to a backend.
+    pub(crate) fn note_backend(&mut self, backend: &BackendId) {
+        if let Some(line) = &mut self.line {
+            line.backend = Some(backend.clone());
+        }
+    }
+
+    /// An endpoint answers.
+    pub(crate) fn note_endpoint(&mut self, endpoint: SocketAddr) {
+        if let Some(line) = &mut self.line {
+            line.endpoint = Some(endpoint);
+        }
+    }
+
+    /// Tells a browser who may read the answer, whoever made it.
+    pub(crate) fn apply_cors(&mut self, headers: &mut HeaderMap) {
+        if let Some(admission) = self.origin.take()
+            && let Some(cors) = self.rule.as_ref().and_then(|rule| rule.filters.cors())
+        {
+            cors.apply(*admission, headers);
+        }
+    }
+
+    /// Tells the client of its limits, whoever made the answer.
+    pub(crate) fn apply_limits(&self, headers: &mut HeaderMap) {
+        if let Some(limits) = &self.limits {
+            limits.apply(headers);
+        }
+    }
+
+    /// The status of a request that rate limits refuse.
+    pub(crate) fn limited_status(&self) -> Option<StatusCode> {
+        self.limits.as_ref().and_then(|limits| limits.refused())
+    }
+
+    /// It gets an answer of ours, for this reason.
+    pub(crate) fn reject(&mut self, rejection: Rejection) {
+        self.rejection = Some(rejection);
+    }
+
+    /// Bytes of the answer's body went to the client.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    /// The answer's body ends before its end.
+    pub(crate) fn cut_short(&mut self, why: &CutShort) {
+        tracing::debug!(peer = %self.client.peer, error = %why, "an answer was cut short");
+        self.rejection = Some(match why {
+            CutShort::Closed | CutShort::Io(_) | CutShort::Http2(_) => Rejection::UpstreamClosed,
+            CutShort::Malformed(_) => Rejection::UpstreamProtocol,
+            CutShort::Timeout => Rejection::UpstreamTimeout,
+            CutShort::Client(Broken::Http(_) | Broken::Copy) => Rejection::Malformed(Malformed::Body),
+            CutShort::Client(Broken::TooSlow) => Rejection::BodyTimeout,
+        });
+    }
+
+    /// Bytes went both ways after an upgrade.
+    pub(crate) fn carried(&mut self, carried: Carried) {
+        self.carried = carried;
+    }
+
+    fn log(&self, status: StatusCode, received: u64, sent: u64) {
+        let Some(line) = &self.line else { return };
+        let tls = self.client.tls.as_ref();
+        self.client.thread.log.write(&Record {
+            time: line.time,
+            peer: self.client.peer,
+            method: line.method.as_str(),
+            host: &line.host,
+            path: &line.path,
+            protocol: line.protocol,
+            tls: tls.map(|tls| TlsInfo { version: tls.version, sni: tls.sni.as_deref() }),
+            status: status.as_u16(),
+            duration: self.began.elapsed(),
+            received_bytes: received,
+            sent_bytes: sent,
+            rejection: self.rejection,
+            listener: line.listener.as_ref(),
+            rule: self.rule.as_ref().map(|rule| &rule.id),
+            backend: line.backend.as_ref(),
+            endpoint: line.endpoint,
+            request_id: line.request_id.as_ref().and_then(|id| id.to_str().ok()),
+            user_agent: line.user_agent.as_ref().map(HeaderValue::as_bytes),
+        });
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        let metrics = &self.client.thread.metrics;
+        let left = || StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST);
+        let status = self.status.unwrap_or_else(left);
+        let received = self.received.as_ref().map_or(0, |received| received.get()) + self.carried.up;
+        let sent = self.sent + self.carried.down;
+        if received + sent > 0 {
+            metrics.transferred(received, sent);
+        }
+        if let Some(rejection) = self.rejection {
+            metrics.rejected(rejection);
+        }
+        if let Some(rule) = &self.rule {
+            metrics.request(&rule.metrics, status, self.began.elapsed());
+        }
+        self.log(status, received, sent);
+        self.client.leave();
+    }
+}

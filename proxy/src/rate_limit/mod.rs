@@ -1,0 +1,415 @@
+//! Rate limits: whether a request passes, and what its answer says of that.
+//!
+//! Compiled from [`crate::model::RateLimits`]. All limits that hold for a request are asked together, and count it only if
+//! all let it pass; limits in shadow are asked one by one, and only tell. The counters are the process's ([`counters`]):
+//! they outlive edits. What a request has in flight is given back when its [`Admission`] is dropped, with its answer.
+
+pub(crate) mod counters;
+mod fields;
+
+use crate::expression::{Expression, Kind, View, cookies};
+use crate::metrics::{LimitMetrics, LimitOutcome, Metrics, ThreadMetrics};
+use crate::model::{self, Algorithm, KeyPart, OnMissingKey, Rate, Text};
+use counters::{Ask, CellId, Counters, Meter, Standing};
+use fields::Quota;
+use http::{HeaderMap, HeaderName, StatusCode};
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What a request may count for at most.
+const MOST_COST: u64 = 1_000_000;
+
+/// Compiled limits.
+#[derive(Debug)]
+pub(crate) struct RateLimits {
+    limits: Box<[Limit]>,
+    status: StatusCode,
+    headers: model::LimitHeaders,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug)]
+struct Limit {
+    name: Text,
+    shadow: bool,
+    when: Box<[Expression]>,
+    key: Box<[Part]>,
+    on_missing_key: OnMissingKey,
+    meters: Box<[(Quota, Meter)]>,
+    in_flight: Option<u32>,
+    cost: Option<Expression>,
+    exempt_networks: Box<[IpNet]>,
+    exempt_when: Box<[Expression]>,
+    overrides: Box<[Override]>,
+    /// Of the limit's cells, before the key.
+    identity: CellId,
+    metrics: Arc<LimitMetrics>,
+}
+
+#[derive(Debug)]
+struct Override {
+    name: Text,
+    when: Box<[Expression]>,
+    meters: Box<[(Quota, Meter)]>,
+}
+
+/// A part of a key.
+#[derive(Debug)]
+enum Part {
+    ClientIp { ipv4_prefix: u8, ipv6_prefix: u8 },
+    Header(HeaderName),
+    Cookie(Text),
+    Query(Text),
+    Path,
+    Method,
+    Host,
+    Expression(Expression),
+}
+
+/// What was decided about a request. What it has in flight counts as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    counters: Arc<Counters>,
+    in_flight: Vec<(CellId, u64)>,
+    fields: model::LimitHeaders,
+    /// The tightest limit.
+    told: Option<Told>,
+    /// Status, and nanoseconds until it would pass; absent: it passes.
+    refused: Option<(StatusCode, u64)>,
+}
+
+#[derive(Debug)]
+struct Told {
+    name: Text,
+    quota: Quota,
+    standing: Standing,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        for (cell, cost) in self.in_flight.drain(..) {
+            self.counters.give_back(cell, cost);
+        }
+    }
+}
+
+impl Admission {
+    /// The status of a request that doesn't pass.
+    pub(crate) fn refused(&self) -> Option<StatusCode> {
+        self.refused.map(|(status, _)| status)
+    }
+
+    /// Tells the client of its limits.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        if let Some(told) = &self.told {
+            fields::tell(headers, self.fields, &told.name, told.quota, told.standing);
+        }
+        if let Some((_, wait)) = self.refused {
+            fields::retry_after(headers, wait);
+        }
+    }
+}
+
+/// Asks of one limit, and whose they are.
+struct Asked<'a> {
+    limit: &'a Limit,
+    asks: Vec<(Quota, Ask)>,
+}
+
+impl RateLimits {
+    /// Compiles limits; one that can't be compiled is left out, and logged: its author was told.
+    pub(crate) fn compile(from: &model::RateLimits, metrics: &Metrics) -> Self {
+        let counters = metrics.rate_limit_counters().clone();
+        let compile = |from: &model::RateLimit| match Limit::compile(from, &counters, metrics) {
+            Ok(limit) => Some(limit),
+            Err(error) => {
+                let (policy, limit) = (&from.policy, &from.name);
+                tracing::error!(%policy, %limit, %error, "a rate limit can't be compiled: it doesn't hold");
+                None
+            }
+        };
+        let limits = from.limits.iter().filter_map(compile).collect();
+        let status = StatusCode::from_u16(from.response.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+        Self { limits, status, headers: from.response.headers, counters }
+    }
+
+    /// Whether a request passes. None: no limit holds for it.
+    pub(crate) fn admit(&self, view: &View<'_>, metrics: &ThreadMetrics) -> Option<Admission> {
+        let now = self.counters.now();
+        let mut enforced = Vec::with_capacity(self.limits.len());
+        let mut admission = Admission {
+            counters: self.counters.clone(),
+            in_flight: Vec::new(),
+            fields: self.headers,
+            told: None,
+            refused: None,
+        };
+        for limit in &self.limits {
+            match limit.asks(view, &self.counters) {
+                Asks::None => {}
+                Asks::Some(asks) if limit.shadow => {
+                    let asked = [Asked { limit, asks }];
+                    let passes = admission.take(&asked, now, |_, _| {});
+                    metrics.limited(&limit.metrics, LimitOutcome::of(passes, true));
+                }
+                Asks::Some(asks) => enforced.push(Asked { limit, asks }),
+                Asks::Refused => {
+                    metrics.limited(&limit.metrics, LimitOutcome::of(false, limit.shadow));
+                    if !limit.shadow {
+                        let wait = limit.meters.first().map_or(0, |(quota, _)| quota.nanoseconds());
+                        admission.refused = Some((self.status, wait));
+                        return Some(admission);
+                    }
+                }
+            }
+        }
+        if enforced.is_empty() {
+            return (!admission.in_flight.is_empty()).then_some(admission);
+        }
+        let mut worst: Option<(Told, &Limit)> = None;
+        let passes = admission.take(&enforced, now, |asked, (quota, standing)| {
+            let tighter = worst.as_ref().is_none_or(|(told, _)| {
+                // Those that refuse first, of them the longest; else the one with the least left.
+                let key =
+                    |standing: Standing| (standing.passes, u64::MAX - standing.wait, standing.remaining);
+                key(standing) < key(told.standing)
+            });
+            if tighter {
+                worst = Some((Told { name: asked.limit.name.clone(), quota, standing }, asked.limit));
+            }
+        });
+        for asked in &enforced {
+            let at_fault =
+                !passes && worst.as_ref().is_some_and(|(_, limit)| std::ptr::eq(*limit, asked.limit));
+            if passes || at_fault {
+                metrics.limited(&asked.limit.metrics, LimitOutcome::of(passes, false));
+            }
+        }
+        let told = worst.map(|(told, _)| told);
+        if !passes {
+            let wait = told.as_ref().map_or(0, |told| told.standing.wait);
+            admission.refused = Some((self.status, wait));
+        }
+        admission.told = told;
+        Some(admission)
+    }
+}
+
+impl Admission {
+    /// Takes from the cells of some limits, or from none, and keeps what is in flight then.
+    fn take<'a>(
+        &mut self,
+        asked: &'a [Asked<'_>],
+        now: u64,
+        mut tell: impl FnMut(&'a Asked<'a>, (Quota, Standing)),
+    ) -> bool {
+        let asks: Vec<Ask> = asked.iter().flat_map(|asked| &asked.asks).map(|(_, ask)| *ask).collect();
+        let mut standings = Vec::with_capacity(asks.len());
+        let passes = self.counters.take(&asks, now, &mut standings);
+        if passes {
+            let held = asks.iter().filter(|ask| matches!(ask.meter, Meter::InFlight { .. }) && ask.cost > 0);
+            self.in_flight.extend(held.map(|ask| (ask.cell, ask.cost)));
+        }
+        let mut standings = standings.into_iter();
+        for one in asked {
+            for ((quota, _), standing) in one.asks.iter().zip(&mut standings) {
+                tell(one, (*quota, standing));
+            }
+        }
+        passes
+    }
+}
+
+enum Asks {
+    /// The limit doesn't hold.
+    None,
+    Some(Vec<(Quota, Ask)>),
+    /// It holds, and can't be counted.
+    Refused,
+}
+
+impl Limit {
+    fn compile(from: &model::RateLimit, counters: &Counters, metrics: &Metrics) -> Result<Self, String> {
+        let meters = |rates: &[Rate], burst| meters(rates, burst, from.algorithm);
+        let overrides = from.overrides.iter().map(|one| {
+            let field = |why| format!("overrides.{}.{why}", one.name);
+            let when = all(&one.when, "when", Kind::Predicate).map_err(field)?;
+            Ok(Override { name: one.name.clone(), when, meters: meters(&one.rates, one.burst) })
+        });
+        let overrides = overrides.collect::<Result<_, String>>()?;
+        let key = from
+            .key
+            .iter()
+            .enumerate()
+            .map(|(n, part)| Part::compile(part).map_err(|why| format!("key[{n}].{why}")));
+        let networks = from.exempt.cidrs.iter().enumerate().map(|(n, text)| {
+            let parsed = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            parsed.map_err(|_| format!("exempt.cidrs[{n}]: {text:?} isn't a network like 10.0.0.0/8"))
+        });
+        let cost = from.cost.as_ref().map(|text| Expression::compile(text, Kind::Number));
+        Ok(Self {
+            name: from.name.clone(),
+            shadow: from.shadow,
+            when: all(&from.when, "when", Kind::Predicate)?,
+            key: key.collect::<Result<_, String>>()?,
+            on_missing_key: from.on_missing_key,
+            meters: meters(&from.rates, from.burst),
+            in_flight: from.concurrency,
+            cost: cost.transpose().map_err(|why| format!("cost: {why}"))?,
+            exempt_networks: networks.collect::<Result<_, String>>()?,
+            exempt_when: all(&from.exempt.when, "exempt.when", Kind::Predicate)?,
+            overrides,
+            identity: counters.cell((&from.scope, &from.name, &from.key, from.algorithm)),
+            metrics: metrics.rate_limit(&from.policy, &from.name),
+        })
+    }
+
+    fn asks(&self, view: &View<'_>, counters: &Counters) -> Asks {
+        let exempt = |network: &IpNet| network.contains(&view.peer.ip().to_canonical());
+        if !self.when.iter().all(|when| when.holds(view))
+            || self.exempt_networks.iter().any(exempt)
+            || self.exempt_when.iter().any(|when| when.holds(view))
+        {
+            return Asks::None;
+        }
+        let Some(key) = self.key(view) else {
+            return match self.on_missing_key {
+                OnMissingKey::Skip | OnMissingKey::Shared => Asks::None,
+                OnMissingKey::Reject => Asks::Refused,
+            };
+        };
+        let other = self.overrides.iter().find(|other| other.when.iter().all(|when| when.holds(view)));
+        let (tier, meters) = other.map_or((None, &self.meters), |other| (Some(&other.name), &other.meters));
+        let cost = match &self.cost {
+            None => 1,
+            // What can't be said counts as one: a limit isn't got around by a field that makes no sense.
+            Some(cost) => cost.number(view).unwrap_or(1).min(MOST_COST),
+        };
+        let identity = (self.identity, tier, &key);
+        let mut asks = Vec::with_capacity(meters.len() + 1);
+        asks.extend(meters.iter().map(|(quota, meter)| {
+            let cell = counters.cell((identity, quota.nanoseconds()));
+            (*quota, Ask { cell, meter: *meter, cost })
+        }));
+        asks.extend(self.in_flight.map(|limit| {
+            let meter = Meter::InFlight { limit: limit.into() };
+            (Quota::InFlight { limit }, Ask { cell: counters.cell((identity, "in flight")), meter, cost: 1 })
+        }));
+        if asks.is_empty() { Asks::None } else { Asks::Some(asks) }
+    }
+
+    /// What is counted apart; none when a part is missing and doesn't count as shared. Each part says how long it is, so
+    /// that no two keys read alike.
+    fn key(&self, view: &View<'_>) -> Option<Vec<u8>> {
+        let mut key = Vec::with_capacity(32 * self.key.len());
+        for part in &self.key {
+            let at = key.len();
+            key.extend([0; 5]);
+            let there = part.put(view, &mut key);
+            if !there && self.on_missing_key != OnMissingKey::Shared {
+                return None;
+            }
+            let length = u32::try_from(key.len() - at - 5).unwrap_or(u32::MAX).to_be_bytes();
+            key[at] = u8::from(there);
+            key[at + 1..at + 5].copy_from_slice(&length);
+        }
+        Some(key)
+    }
+}
+
+impl Part {
+    fn compile(from: &KeyPart) -> Result<Self, String> {
+        Ok(match from {
+            KeyPart::ClientIp { ipv4_prefix, ipv6_prefix } if *ipv4_prefix <= 32 && *ipv6_prefix <= 128 => {
+                Self::ClientIp { ipv4_prefix: *ipv4_prefix, ipv6_prefix: *ipv6_prefix }
+            }
+            KeyPart::ClientIp { .. } => return Err("clientIP: a prefix is longer than an address".to_owned()),
+            KeyPart::Header(name) => match HeaderName::from_bytes(name.as_bytes()) {
+                Ok(name) => Self::Header(name),
+                Err(_) => return Err(format!("header: {name:?} isn't the name of a header")),
+            },
+            KeyPart::Cookie(name) => Self::Cookie(name.clone()),
+            KeyPart::Query(name) => Self::Query(name.clone()),
+            KeyPart::Path => Self::Path,
+            KeyPart::Method => Self::Method,
+            KeyPart::Host => Self::Host,
+            KeyPart::Expression(text) => Self::Expression(
+                Expression::compile(text, Kind::Text).map_err(|why| format!("expression: {why}"))?,
+            ),
+        })
+    }
+
+    /// Puts what the request has of it behind the key; whether it has any.
+    fn put(&self, view: &View<'_>, key: &mut Vec<u8>) -> bool {
+        let before = key.len();
+        match self {
+            Self::ClientIp { ipv4_prefix, ipv6_prefix } => {
+                let ip = view.peer.ip().to_canonical();
+                let prefix = if ip.is_ipv4() { *ipv4_prefix } else { *ipv6_prefix };
+                match IpNet::new(ip, prefix).map(|network| network.network()) {
+                    Ok(IpAddr::V4(ip)) => key.extend(ip.octets()),
+                    Ok(IpAddr::V6(ip)) => key.extend(ip.octets()),
+                    Err(_) => {}
+                }
+            }
+            Self::Header(name) => {
+                for value in view.headers.get_all(name) {
+                    if key.len() > before {
+                        key.push(b',');
+                    }
+                    key.extend(value.as_bytes());
+                }
+            }
+            Self::Cookie(name) => {
+                let found = cookies(view.headers).find(|(cookie, _)| *cookie == &**name);
+                key.extend(found.map_or("", |(_, value)| value).bytes());
+            }
+            Self::Query(name) => {
+                let mut pairs = view.query.into_iter().flat_map(|query| query.split('&'));
+                let found = pairs.find_map(|pair| pair.strip_prefix(&**name)?.strip_prefix('='));
+                key.extend(found.unwrap_or_default().bytes());
+            }
+            Self::Path => key.extend(view.path.bytes()),
+            Self::Method => key.extend(view.method.as_str().bytes()),
+            Self::Host => key.extend(view.host.bytes()),
+            Self::Expression(expression) => {
+                key.extend(expression.text(view).unwrap_or_default().into_bytes());
+            }
+        }
+        key.len() > before
+    }
+}
+
+fn all(from: &[Text], field: &str, kind: Kind) -> Result<Box<[Expression]>, String> {
+    let compile = |(n, text): (usize, &Text)| {
+        Expression::compile(text, kind).map_err(|why| format!("{field}[{n}]: {why}"))
+    };
+    from.iter().enumerate().map(compile).collect()
+}
+
+/// One meter for each window: of two rates for the same, the smaller.
+fn meters(rates: &[Rate], burst: Option<u32>, algorithm: Algorithm) -> Box<[(Quota, Meter)]> {
+    let mut meters = Vec::<(Quota, Meter)>::with_capacity(rates.len());
+    for (n, rate) in rates.iter().enumerate() {
+        let smaller = |(other, one): &(usize, &Rate)| {
+            one.window == rate.window && (one.limit < rate.limit || one.limit == rate.limit && *other < n)
+        };
+        if rates.iter().enumerate().any(|other| smaller(&other)) {
+            continue;
+        }
+        let Rate { limit, window } = *rate;
+        let meter = match algorithm {
+            Algorithm::TokenBucket => Meter::bucket(limit, window, burst.filter(|_| n == 0).unwrap_or(limit)),
+            Algorithm::SlidingWindow => Meter::sliding(limit, window),
+            Algorithm::FixedWindow => Meter::fixed(limit, window),
+        };
+        meters.push((Quota::Rate { limit, window }, meter));
+    }
+    meters.into()
+}
+
+/// Whether a limit can be compiled. The error names what is wrong, for the author of the policy.
+pub fn check(limit: &model::RateLimit) -> Result<(), String> {
+    Limit::compile(limit, &Counters::default(), &Metrics::new(1)).map(drop)
+}
