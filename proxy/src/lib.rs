@@ -31,6 +31,7 @@ pub mod router;
 mod runtime;
 #[cfg(test)]
 mod sample;
+pub mod session;
 pub mod snapshot;
 mod stream;
 mod timer;

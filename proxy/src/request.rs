@@ -28,6 +28,7 @@ use crate::path::{check_query, normalise};
 use crate::policy::Policies;
 use crate::rejection::{Malformed, Rejection};
 use crate::router::{Action, Authorizer, Head, Rule, SplitBackend};
+use crate::session::Held;
 use crate::timer::{Deadline, Timer};
 use crate::upstream::forward::{self, Answer, Times, forward};
 use crate::upstream::h1::{Framing, RequestHead};
@@ -194,7 +195,11 @@ async fn serve(
             return Ok(answered(&rule, redirect.status(), headers, client, body.take(), waits).await);
         }
     };
-    let share = split.pick(client.thread.random());
+    let held = rule.session.as_ref().and_then(|session| session.held(outgoing.headers, split));
+    let share = match &held {
+        None => split.pick(client.thread.random()),
+        Some(held) => split.share(held.share),
+    };
     share.filters.apply_to_request(&mut outgoing);
     let rewritten = (outgoing.path != path).then(|| outgoing.path.into_owned());
     let path = rewritten.map_or(path, Cow::Owned);
@@ -207,10 +212,7 @@ async fn serve(
         expecting: waits,
         websocket: upgrade == Upgrade::WebSocket,
     };
-    let mirrors = rule.mirrors.iter().chain(&share.mirrors);
-    mirror::send(&client.thread, mirrors, |backend| way(client, &rule, backend), &head, body);
-    let answer = forward_to(client, &rule, share, &head, body, finish).await?;
-    let mut reply = reply(answer, &rule, share, upgrade);
+    let mut reply = forward_to(client, &rule, share, held, &head, body, finish).await?;
     reply.headers.extend(granted.into_iter().flat_map(|fields| *fields));
     Ok(reply)
 }
@@ -357,10 +359,13 @@ async fn forward_to(
     client: &Client,
     rule: &Rule,
     share: &SplitBackend,
+    held: Option<Box<Held>>,
     head: &RequestHead<'_>,
     body: &mut Option<Inbound>,
     finish: &mut Finish,
-) -> Result<Answer, Rejection> {
+) -> Result<Reply, Rejection> {
+    let mirrors = rule.mirrors.iter().chain(&share.mirrors);
+    mirror::send(&client.thread, mirrors, |backend| way(client, rule, backend), head, body);
     let backend = share.target.as_ref().map_err(|rejection| *rejection)?;
     finish.note_backend(backend.id());
     let wheel = &client.thread.wheel;
@@ -369,13 +374,19 @@ async fn forward_to(
         attempt: rule.timeouts.backend_request,
     };
     let (thread, way) = (&client.thread, way(client, rule, backend)?);
+    let choice = held.as_ref().map_or(&Choice::Any, |held| &held.choice);
     let answer = match &rule.retry {
-        None => forward(thread, backend, way, head, body, times, &Choice::Any).await?,
+        None => forward(thread, backend, way, head, body, times, choice).await?,
         // In a box: few rules have it, and idle connections keep the room of the largest request.
-        Some(from) => Box::pin(retry(thread, backend, way, head, body, times, Choice::Any, from)).await?,
+        Some(from) => Box::pin(retry(thread, backend, way, head, body, times, choice.clone(), from)).await?,
     };
     finish.note_endpoint(answer.endpoint);
-    Ok(answer)
+    let endpoint = answer.endpoint;
+    let mut reply = reply(answer, rule, share, head.websocket);
+    if let Some(session) = &rule.session {
+        session.give(&mut reply.headers, held.as_deref(), backend, endpoint, client.scheme);
+    }
+    Ok(reply)
 }
 
 /// How requests of a rule go to a backend.
@@ -388,7 +399,8 @@ fn way(client: &Client, rule: &Rule, backend: &BackendState) -> Result<Way, Reje
     })
 }
 
-fn reply(answer: Answer, rule: &Rule, share: &SplitBackend, upgrade: Upgrade) -> Reply {
+fn reply(answer: Answer, rule: &Rule, share: &SplitBackend, websocket: bool) -> Reply {
+    let upgrade = if websocket { Upgrade::WebSocket } else { Upgrade::None };
     let Answer { status, mut headers, body, .. } = answer;
     let (source, upgrade, switched) = match body {
         forward::Body::Plain(source) => (source, Upgrade::None, None),

@@ -77,6 +77,7 @@ pub(crate) fn rule(matches: Vec<Match>, backend: &str) -> Rule {
         timeouts: Timeouts::default(),
         retry: None,
         policies: Vec::new(),
+        session: None,
     }
 }
 

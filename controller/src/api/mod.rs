@@ -54,7 +54,10 @@ pub mod http_route {
         HttpRouteRulesMatchesMethod as Method, HttpRouteRulesMatchesPath as PathMatch,
         HttpRouteRulesMatchesPathType as PathMatchType, HttpRouteRulesMatchesQueryParams as QueryMatch,
         HttpRouteRulesMatchesQueryParamsType as QueryMatchType, HttpRouteRulesRetry as Retry,
-        HttpRouteRulesTimeouts as Timeouts, HttpRouteSpec,
+        HttpRouteRulesSessionPersistence as SessionPersistence,
+        HttpRouteRulesSessionPersistenceCookieLifetimeType as CookieLifetimeType,
+        HttpRouteRulesSessionPersistenceType as SessionPersistenceType, HttpRouteRulesTimeouts as Timeouts,
+        HttpRouteSpec,
     };
 }
 

@@ -30,7 +30,7 @@ pub(super) fn translate_rules<K: ApiRoute, R: Borrow<ApiRule>>(
     if parents.is_empty() {
         return Translated::nothing(parents);
     }
-    let mut rules = Rules::new(lookup, K::KIND, &name.namespace);
+    let mut rules = Rules::new(lookup, K::KIND, name);
     let translated: Vec<_> =
         from.enumerate().map(|(n, (rule, matches))| rules.translate(n, rule.borrow(), matches)).collect();
     let Rules { problems, backends, .. } = rules;

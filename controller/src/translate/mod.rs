@@ -22,6 +22,7 @@ mod lookup;
 mod matches;
 mod route;
 mod rule;
+mod session;
 mod stream_route;
 
 pub(crate) use class::{named as named_parameters, parameters as class_parameters};

@@ -5,7 +5,7 @@
 
 use super::lookup::Lookup;
 use super::route::Problems;
-use super::{backend_ref, filters};
+use super::{backend_ref, filters, session};
 use crate::api::http_route::{
     BackendRef, RequestMirror, Retry as ApiRetry, Rule as ApiRule, Timeouts as ApiTimeouts,
 };
@@ -13,7 +13,7 @@ use crate::cluster::Kind;
 use crate::status::Reason;
 use filters::{Filters, Refused};
 use headgate_proxy::model::{
-    Action, Backend, Failure, Filter, Match, Mirror, PathMatch, Retry, Rule, Target, Timeouts,
+    Action, Backend, Failure, Filter, Match, Mirror, ObjectName, PathMatch, Retry, Rule, Target, Timeouts,
     WeightedBackend,
 };
 use std::str::FromStr;
@@ -43,7 +43,7 @@ macro_rules! reference {
 pub(super) struct Rules<'a, 'c> {
     lookup: &'a mut Lookup<'c>,
     kind: Kind,
-    namespace: &'a str,
+    route: &'a ObjectName,
     /// Position of the rule that is translated.
     n: usize,
     /// What is wrong with all of them.
@@ -53,9 +53,9 @@ pub(super) struct Rules<'a, 'c> {
 }
 
 impl<'a, 'c> Rules<'a, 'c> {
-    /// Of a route of that kind, in that namespace.
-    pub(super) fn new(lookup: &'a mut Lookup<'c>, kind: Kind, namespace: &'a str) -> Self {
-        Self { lookup, kind, namespace, n: 0, problems: Problems::default(), backends: Vec::new() }
+    /// Of a route of that kind.
+    pub(super) fn new(lookup: &'a mut Lookup<'c>, kind: Kind, route: &'a ObjectName) -> Self {
+        Self { lookup, kind, route, n: 0, problems: Problems::default(), backends: Vec::new() }
     }
 
     /// The field of the rule, for people.
@@ -79,6 +79,7 @@ impl<'a, 'c> Rules<'a, 'c> {
             timeouts: Timeouts::default(),
             retry: None,
             policies: Vec::new(),
+            session: None,
         };
         match matches {
             Ok(matches) => rule.matches = matches,
@@ -99,10 +100,17 @@ impl<'a, 'c> Rules<'a, 'c> {
                 None
             }
         });
-        if from.session_persistence.is_some() {
-            let why = self.at("sessionPersistence is not supported and has no effect");
-            self.problems.ignored.push(why);
-        }
+        rule.session = from.session_persistence.as_ref().and_then(|from| {
+            match session::translate(from, self.route, n) {
+                Ok(session) => Some(session),
+                Err(why) => {
+                    self.problems
+                        .ignored
+                        .push(self.at(&format!("sessionPersistence.{why}; there are no sessions")));
+                    None
+                }
+            }
+        });
         let prefixes_only = rule.matches.iter().all(|one| matches!(one.path, PathMatch::Prefix(_)));
         match self.steps(from, prefixes_only) {
             Ok((steps, action)) => (rule.filters, rule.action) = (steps, action),
@@ -192,7 +200,7 @@ impl<'a, 'c> Rules<'a, 'c> {
     }
 
     fn target(&mut self, reference: &BackendRef, field: &str) -> Target {
-        match backend_ref::resolve(self.lookup, self.kind.name(), self.namespace, reference) {
+        match backend_ref::resolve(self.lookup, self.kind.name(), &self.route.namespace, reference) {
             Ok(backend) => {
                 let id = backend.id.clone();
                 if !self.backends.iter().any(|known| known.id == id) {

@@ -58,7 +58,7 @@ fn pair(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((field_name(name)?, parsed))
 }
 
-pub(super) fn field_name(name: &str) -> Result<HeaderName, String> {
+pub(crate) fn field_name(name: &str) -> Result<HeaderName, String> {
     let parsed = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| format!("{name:?} isn't the name of a header"))?;
     match parsed.as_str() {

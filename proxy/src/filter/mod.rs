@@ -13,6 +13,7 @@ mod rewrite;
 
 pub use cors::{Admission, Cors};
 pub use external_auth::{Protocol, Terms};
+pub(crate) use header_edits::field_name;
 pub use redirect::{Origin, Redirect};
 
 use crate::model;

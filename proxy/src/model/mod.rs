@@ -30,7 +30,7 @@ pub use rate_limit::{
     Algorithm, Exemption, KeyPart, LimitHeaders, LimitResponse, OnMissingKey, Rate, RateLimit, RateLimits,
     RateOverride,
 };
-pub use route::{Action, Failure, Retry, Route, Rule, Target, Timeouts, WeightedBackend};
+pub use route::{Action, Carrier, Failure, Retry, Route, Rule, Session, Target, Timeouts, WeightedBackend};
 pub use stream::StreamRoute;
 
 use serde::{Serialize, Serializer};

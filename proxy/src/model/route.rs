@@ -42,6 +42,39 @@ pub struct Rule {
     /// Policies in force, by listener.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<ScopedPolicies>,
+    /// What sends a client to the same endpoint again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
+}
+
+/// `sessionPersistence`, GEP-1619.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Session {
+    /// What carries the token.
+    pub carrier: Carrier,
+    /// How long a session lasts at most. Absent: as long as the client keeps its token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Duration>,
+}
+
+/// What carries the token of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Carrier {
+    /// A cookie.
+    Cookie {
+        /// Its name.
+        name: Text,
+        /// Its `Path`.
+        path: Text,
+        /// Whether clients keep it as long as the session lasts, which then must have a lifetime; else they forget it
+        /// with their own session.
+        permanent: bool,
+    },
+    /// A field of the answer, which the client sends back.
+    Header {
+        /// Its name, in lower case.
+        name: Text,
+    },
 }
 
 /// `retry`, GEP-1731.

@@ -16,6 +16,7 @@ use crate::model::{
 use crate::path::normalise;
 use crate::policy::Policies;
 use crate::rejection::Rejection;
+use crate::session::Session;
 use crate::upstream::{BackendState, Registry};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,6 +64,8 @@ pub struct Rule {
     pub retry: Option<Retry>,
     /// Policies in force, by listener: most rules have none.
     pub(crate) policies: Box<[Scoped]>,
+    /// What sends a client to the same endpoint again.
+    pub session: Option<Box<Session>>,
     /// Its counters.
     pub metrics: Arc<RuleMetrics>,
 }
@@ -177,9 +180,17 @@ impl Split {
 
     /// Whether a backend has a share.
     pub(crate) fn has(&self, backend: &Arc<BackendState>) -> bool {
-        self.backends
-            .iter()
-            .any(|(_, share)| share.target.as_ref().is_ok_and(|had| Arc::ptr_eq(had, backend)))
+        self.backends().any(|share| share.target.as_ref().is_ok_and(|had| Arc::ptr_eq(had, backend)))
+    }
+
+    /// The share at a position among [`Split::backends`].
+    pub(crate) fn share(&self, position: usize) -> &SplitBackend {
+        &self.backends[position].1
+    }
+
+    /// All shares that get requests.
+    pub(crate) fn backends(&self) -> impl Iterator<Item = &SplitBackend> {
+        self.backends.iter().map(|(_, backend)| backend)
     }
 
     pub(crate) fn compile(from: &[model::WeightedBackend], context: &mut Context<'_>) -> Self {
@@ -298,8 +309,23 @@ fn compile_rule(
         (from.listeners.clone().into(), Arc::new(Policies::compile(&from.policies, context.metrics)))
     };
     let policies = from.policies.iter().map(compile).collect();
-    let rule =
-        Arc::new(Rule { id, filters, mirrors, authorizer, action, timeouts, retry, policies, metrics });
+    let session = from.session.as_ref().and_then(|session| {
+        let refuse =
+            |error| tracing::error!(rule = %id, %error, "sessions can't be compiled: there are none");
+        Session::compile(session).map(Box::new).map_err(refuse).ok()
+    });
+    let rule = Arc::new(Rule {
+        id,
+        filters,
+        mirrors,
+        authorizer,
+        action,
+        timeouts,
+        retry,
+        policies,
+        session,
+        metrics,
+    });
     candidates.extend(
         matches.into_iter().map(|(rank, path, conditions)| {
             Arc::new(Candidate { rank, path, conditions, rule: rule.clone() })

@@ -24,6 +24,7 @@ use endpoint::{Addresses, Member};
 use identity::{Identities, Identity};
 use rustls::sign::CertifiedKey;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What the process knows about one backend. Shared by all threads.
@@ -120,6 +121,12 @@ impl BackendState {
             Security::Broken => return Err(Rejection::Config(Failure::BackendTls)),
         };
         Ok(Way { protocol: manner.protocol, identity })
+    }
+
+    /// The endpoint in force that `is` wants.
+    pub(crate) fn find_endpoint(&self, is: impl Fn(SocketAddr) -> bool) -> Option<SocketAddr> {
+        let endpoints = self.endpoints.borrow();
+        endpoints.members.iter().map(|member| member.address.socket()).find(|socket| is(*socket))
     }
 
     /// The endpoints in force.

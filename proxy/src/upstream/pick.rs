@@ -8,10 +8,12 @@ use super::pool::Pools;
 use std::net::SocketAddr;
 
 /// What a request wants of the endpoint that it goes to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Choice {
     /// Nothing.
     Any,
+    /// That it is this one, as long as it is there.
+    Same(SocketAddr),
     /// Rather none of these, which were tried before.
     Other(Vec<SocketAddr>),
 }
@@ -21,7 +23,7 @@ impl Choice {
     pub(crate) fn exclude(&mut self, endpoint: Option<SocketAddr>) {
         let Some(endpoint) = endpoint else { return };
         match self {
-            Self::Any => *self = Self::Other(vec![endpoint]),
+            Self::Any | Self::Same(_) => *self = Self::Other(vec![endpoint]),
             Self::Other(tried) => tried.push(endpoint),
         }
     }
@@ -37,6 +39,11 @@ pub(super) fn choose<'a>(
 ) -> Option<&'a Member> {
     match choice {
         Choice::Any => pick(members, pools, random, tried),
+        Choice::Same(endpoint) => {
+            let same = members.iter().find(|member| member.address.socket() == *endpoint);
+            same.filter(|member| !tried.contains(&member.address.slot()))
+                .or_else(|| pick(members, pools, random, tried))
+        }
         Choice::Other(before) => {
             let old = members.iter().filter(|member| before.contains(&member.address.socket()));
             let tried_or_old: Vec<_> =
@@ -131,6 +138,18 @@ mod tests {
         }
         assert!(choose(&members, &pools, 0, &[], &choice).is_some());
         assert_eq!(choose(&members, &pools, 0, &[0, 1], &choice).unwrap().address.slot(), 2);
+    }
+
+    #[test]
+    fn the_same_is_picked_while_it_can_be_reached() {
+        let (members, pools) = (members(3), Pools::default());
+        let same = Choice::Same(members[1].address.socket());
+        for random in randoms() {
+            let picked =
+                |tried: &[usize]| choose(&members, &pools, random, tried, &same).unwrap().address.slot();
+            assert_eq!(picked(&[]), 1);
+            assert_ne!(picked(&[1]), 1);
+        }
     }
 
     #[test]

@@ -180,7 +180,16 @@ impl Setup {
         let id = RouteId { kind, name: ObjectName::new("test", name) };
         let path = PathMatch::Prefix(prefix.into());
         let matches = vec![Match { path, method: None, headers: vec![], query: vec![] }];
-        let rule = Rule { name: None, matches, filters, action, timeouts, retry: None, policies: Vec::new() };
+        let rule = Rule {
+            name: None,
+            matches,
+            filters,
+            action,
+            timeouts,
+            retry: None,
+            policies: Vec::new(),
+            session: None,
+        };
         let route = Route {
             id: id.clone(),
             created: 0,

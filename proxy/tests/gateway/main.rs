@@ -17,6 +17,7 @@ mod http2;
 mod mirror;
 mod rate_limit;
 mod retry;
+mod session;
 mod streams;
 mod timeouts;
 mod tls;
