@@ -1,4 +1,4 @@
-//! The admin port: probes, metrics, and the model in force. A thread and runtime of its own, so that it answers
+//! The admin port: probes, metrics, the model in force, and how backends with policies fare. A thread and runtime of its own, so that it answers
 //! whatever the worker threads do.
 //!
 //! `GET` and `HEAD` only. The model, secrets redacted, is told to loopback peers alone (security.md §7): in a cluster
@@ -137,9 +137,12 @@ fn answer(
             Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         },
         "/metrics" => metrics(&state.registry),
-        "/config" if peer.is_loopback() && names_this_machine(headers) => config(&state.publisher),
-        "/config" => text(StatusCode::FORBIDDEN, "the configuration is told to loopback clients only\n"),
-        _ => text(StatusCode::NOT_FOUND, "try /livez, /readyz, /metrics or /config\n"),
+        "/config" | "/backends" if !peer.is_loopback() || !names_this_machine(headers) => {
+            text(StatusCode::FORBIDDEN, "the configuration is told to loopback clients only\n")
+        }
+        "/config" => json(&*state.publisher.model()),
+        "/backends" => json(&state.publisher.health()),
+        _ => text(StatusCode::NOT_FOUND, "try /livez, /readyz, /metrics, /config or /backends\n"),
     }
 }
 
@@ -165,15 +168,15 @@ fn metrics(registry: &Registry) -> Response<Full<Bytes>> {
     }
 }
 
-fn config(publisher: &Publisher) -> Response<Full<Bytes>> {
-    match serde_json::to_vec_pretty(&*publisher.model()) {
+fn json(what: &impl serde::Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec_pretty(what) {
         Ok(mut body) => {
             body.push(b'\n');
             respond(StatusCode::OK, "application/json", body.into())
         }
         Err(error) => {
-            tracing::error!(%error, "the model can't be serialized");
-            text(StatusCode::INTERNAL_SERVER_ERROR, "the model can't be serialized\n")
+            tracing::error!(%error, "the configuration can't be serialized");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the configuration can't be serialized\n")
         }
     }
 }

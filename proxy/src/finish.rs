@@ -14,6 +14,7 @@ use crate::rate_limit;
 use crate::rejection::{Malformed, Rejection};
 use crate::router::Rule;
 use crate::upstream::h1::CutShort;
+use crate::upstream::health::Shut;
 use crate::upstream::upgrade::Carried;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode, request};
@@ -37,6 +38,8 @@ pub(crate) struct Finish {
     pub(crate) origin: Option<Box<Admission>>,
     /// What rate limits say to the request; what it has in flight counts until here.
     pub(crate) limits: Option<Box<rate_limit::Admission>>,
+    /// What it gets instead of a backend whose breaker is open.
+    pub(crate) shut: Option<Box<Shut>>,
     rejection: Option<Rejection>,
     pub(crate) received: Option<Rc<Cell<u64>>>,
     sent: u64,
@@ -85,6 +88,7 @@ impl Finish {
             rule: None,
             origin: None,
             limits: None,
+            shut: None,
             rejection: None,
             received: None,
             sent: 0,
@@ -151,6 +155,18 @@ impl Finish {
     /// The status of a request that rate limits refuse.
     pub(crate) fn limited_status(&self) -> Option<StatusCode> {
         self.limits.as_ref().and_then(|limits| limits.refused())
+    }
+
+    /// The status that a policy chose for an answer of ours.
+    pub(crate) fn chosen_status(&self) -> Option<StatusCode> {
+        self.shut.as_ref().map(|shut| shut.status).or_else(|| self.limited_status())
+    }
+
+    /// Tells the client when its backend may be back.
+    pub(crate) fn apply_shut(&self, headers: &mut HeaderMap) {
+        if let Some(shut) = &self.shut {
+            headers.insert(header::RETRY_AFTER, shut.retry_after.into());
+        }
     }
 
     /// It gets an answer of ours, for this reason.

@@ -53,6 +53,10 @@ pub enum Rejection {
     Overloaded,
     /// A bug of ours: a panic while the request was served.
     Internal,
+    /// The backend's circuit breaker is open: it failed, and is left alone for a while.
+    BreakerOpen,
+    /// The backend, or all of its endpoints, have as many requests under way as a policy allows.
+    BackendLimit,
     /// The backend has no endpoints.
     NoEndpoints,
     /// No endpoint accepted a connection.
@@ -116,7 +120,7 @@ pub enum Repeat {
 
 impl Rejection {
     /// Every rejection once; the order gives [`Rejection::index`].
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::Malformed(Malformed::Head),
         Self::Malformed(Malformed::Target),
         Self::Malformed(Malformed::Path),
@@ -151,6 +155,8 @@ impl Rejection {
         Self::Config(Failure::InvalidMatch),
         Self::Overloaded,
         Self::Internal,
+        Self::BreakerOpen,
+        Self::BackendLimit,
         Self::NoEndpoints,
         Self::ConnectFailed,
         Self::ConnectTimeout,
@@ -185,6 +191,8 @@ impl Rejection {
             Self::Config(_) | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Authorizer
             | Self::Overloaded
+            | Self::BreakerOpen
+            | Self::BackendLimit
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout => StatusCode::SERVICE_UNAVAILABLE,
@@ -220,6 +228,8 @@ impl Rejection {
             Self::Denied => PERMISSION_DENIED,
             Self::Authorizer
             | Self::Overloaded
+            | Self::BreakerOpen
+            | Self::BackendLimit
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout
@@ -266,6 +276,8 @@ impl Rejection {
             Self::Config(Failure::InvalidMatch) => "config_invalid_match",
             Self::Overloaded => "overloaded",
             Self::Internal => "internal",
+            Self::BreakerOpen => "breaker_open",
+            Self::BackendLimit => "backend_limit",
             Self::NoEndpoints => "no_endpoints",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
@@ -301,6 +313,8 @@ impl Rejection {
             | Self::Config(_)
             | Self::Overloaded
             | Self::Internal
+            | Self::BreakerOpen
+            | Self::BackendLimit
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout
@@ -333,6 +347,8 @@ impl Rejection {
                 Source::Gateway
             }
             Self::Authorizer
+            | Self::BreakerOpen
+            | Self::BackendLimit
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout
@@ -371,6 +387,8 @@ impl Rejection {
             | Self::Config(_)
             | Self::Overloaded
             | Self::Internal
+            | Self::BreakerOpen
+            | Self::BackendLimit
             | Self::UpstreamProtocol
             | Self::RequestTimeout => Repeat::Never,
         }
@@ -397,7 +415,10 @@ impl Rejection {
             Self::Config(_) => "The gateway's configuration for this address is incomplete.",
             Self::Internal => "The gateway failed.",
             Self::Overloaded => "The gateway is overloaded.",
-            Self::NoEndpoints | Self::ConnectFailed | Self::ConnectTimeout => "The service is unavailable.",
+            Self::BreakerOpen | Self::NoEndpoints | Self::ConnectFailed | Self::ConnectTimeout => {
+                "The service is unavailable."
+            }
+            Self::BackendLimit => "The service is overloaded.",
             Self::UpstreamTls | Self::UpstreamProtocol | Self::UpstreamClosed => {
                 "The service gave no valid response."
             }
@@ -444,7 +465,7 @@ impl Rejection {
                 headers
                     .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
             }
-            Self::Overloaded => {
+            Self::Overloaded | Self::BreakerOpen | Self::BackendLimit => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::Malformed(_)
@@ -520,7 +541,9 @@ mod tests {
             R::Config(Failure::InvalidFilter) => R::Config(Failure::InvalidMatch),
             R::Config(Failure::InvalidMatch) => R::Overloaded,
             R::Overloaded => R::Internal,
-            R::Internal => R::NoEndpoints,
+            R::Internal => R::BreakerOpen,
+            R::BreakerOpen => R::BackendLimit,
+            R::BackendLimit => R::NoEndpoints,
             R::NoEndpoints => R::ConnectFailed,
             R::ConnectFailed => R::ConnectTimeout,
             R::ConnectTimeout => R::UpstreamTls,

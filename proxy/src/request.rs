@@ -65,7 +65,8 @@ pub(crate) async fn answer(
         Ok(reply) => respond(client, reply, finish),
         Err(rejection) => {
             finish.reject(rejection);
-            let mut reply = refuse(rejection, &parts, finish.limited_status());
+            let mut reply = refuse(rejection, &parts, finish.chosen_status());
+            finish.apply_shut(&mut reply.headers);
             reply.close = rejection.ends_connection() || drain(client, body, waits).await == Drained::No;
             respond(client, reply, finish)
         }
@@ -373,25 +374,64 @@ async fn forward_to(
         request: rule.timeouts.request.map_or(Deadline::NEVER, |bound| wheel.after(bound)),
         attempt: rule.timeouts.backend_request,
     };
-    let (thread, way) = (&client.thread, way(client, rule, backend)?);
     let choice = held.as_ref().map_or(&Choice::Any, |held| &held.choice);
-    let answer = match &rule.retry {
-        None => forward(thread, backend, way, head, body, times, choice).await?,
-        // In a box: few rules have it, and idle connections keep the room of the largest request.
-        Some(from) => Box::pin(retry(thread, backend, way, head, body, times, choice.clone(), from)).await?,
+    let (answer, session) = match send(client, rule, backend, head, body, times, choice).await {
+        // In a box, as above. Whoever stands in knows nothing of the session.
+        Err(Rejection::BreakerOpen) => {
+            (Box::pin(shut_out(client, rule, backend, head, body, times, finish)).await?, None)
+        }
+        outcome => (outcome?, rule.session.as_ref()),
     };
     finish.note_endpoint(answer.endpoint);
     let endpoint = answer.endpoint;
     let mut reply = reply(answer, rule, share, head.websocket);
-    if let Some(session) = &rule.session {
+    if let Some(session) = session {
         session.give(&mut reply.headers, held.as_deref(), backend, endpoint, client.scheme);
     }
     Ok(reply)
 }
 
+/// Sends a request to a backend as its rule says.
+async fn send(
+    client: &Client,
+    rule: &Rule,
+    backend: &BackendState,
+    head: &RequestHead<'_>,
+    body: &mut Option<Inbound>,
+    times: Times,
+    choice: &Choice,
+) -> Result<Answer, Rejection> {
+    let (thread, way) = (&client.thread, way(client, rule, backend)?);
+    match &rule.retry {
+        None => forward(thread, backend, way, head, body, times, choice).await,
+        // In a box: few rules have it, and idle connections keep the room of the largest request.
+        Some(from) => Box::pin(retry(thread, backend, way, head, body, times, choice.clone(), from)).await,
+    }
+}
+
+/// What a request gets that its backend's breaker keeps out: another backend's answer, or none.
+async fn shut_out(
+    client: &Client,
+    rule: &Rule,
+    backend: &BackendState,
+    head: &RequestHead<'_>,
+    body: &mut Option<Inbound>,
+    times: Times,
+    finish: &mut Finish,
+) -> Result<Answer, Rejection> {
+    // The policy may have gone meanwhile.
+    let health = backend.health().ok_or(Rejection::BreakerOpen)?;
+    let Some(fallback) = backend.fallback() else {
+        finish.shut = Some(Box::new(health.shut(&rule.id.route)));
+        return Err(Rejection::BreakerOpen);
+    };
+    finish.note_backend(fallback.id());
+    send(client, rule, &fallback, head, body, times, &Choice::Any).await
+}
+
 /// How requests of a rule go to a backend.
 fn way(client: &Client, rule: &Rule, backend: &BackendState) -> Result<Way, Rejection> {
-    let way = backend.way(|| client.table().as_ref()?.client_certificate().cloned())?;
+    let way = backend.way(&rule.id.route, || client.table().as_ref()?.client_certificate().cloned())?;
     Ok(match rule.id.route.kind {
         RouteKind::Http | RouteKind::Tls | RouteKind::Tcp | RouteKind::Udp => way,
         // gRPC is HTTP/2, and a Service of it seldom says so.

@@ -125,7 +125,8 @@ pub(crate) fn model(ports: Vec<Port>, routes: Vec<Route>) -> Model {
     for route in routes {
         for backend in route.rules.iter().flat_map(backends) {
             let id = backend.clone();
-            let backend = Backend { id: id.clone(), protocol: BackendProtocol::Http1, tls: None };
+            let backend =
+                Backend { id: id.clone(), protocol: BackendProtocol::Http1, tls: None, policy: None };
             model.backends.insert(id, Arc::new(backend));
         }
         model.routes.insert(route.id.clone(), Arc::new(route));

@@ -9,6 +9,7 @@ mod compile;
 use crate::metrics::Metrics;
 use crate::model::{BackendId, EndpointSet, Model, PortId, PortProtocol};
 use crate::router::PortTable;
+use crate::upstream::health::BackendHealth;
 use arc_swap::ArcSwap;
 use compile::Compiler;
 use std::collections::HashMap;
@@ -39,6 +40,11 @@ impl<T> Swap<T> {
     /// The value in force, for a moment: cheaper than [`Swap::load`], not to be held across an await.
     pub fn borrow(&self) -> impl std::ops::Deref<Target = Arc<T>> {
         self.0.load()
+    }
+
+    /// Puts in force what `change` makes of the value in force; called again when another thread was faster.
+    pub(crate) fn update(&self, mut change: impl FnMut(&T) -> T) {
+        self.0.rcu(|value| change(value));
     }
 
     /// Puts another value in force.
@@ -185,6 +191,11 @@ impl Publisher {
     /// The model in force, with the endpoints in force.
     pub fn model(&self) -> Arc<Model> {
         self.control().compiler.model()
+    }
+
+    /// How backends with policies fare.
+    pub(crate) fn health(&self) -> Vec<BackendHealth> {
+        self.control().compiler.health()
     }
 
     /// Whether some port of the model in force couldn't be opened.

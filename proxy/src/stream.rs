@@ -38,7 +38,7 @@ pub(crate) async fn serve(
     };
     let identity = match onward {
         Onward::AsItIs => None,
-        Onward::Secured => match backend.way(|| table.client_certificate().cloned()) {
+        Onward::Secured => match backend.way(stream.id(), || table.client_certificate().cloned()) {
             Ok(way) => way.identity,
             Err(why) => return thread.metrics.rejected(why),
         },

@@ -26,7 +26,7 @@ pub(super) fn resolve(
     let port = find(lookup, from_kind, namespace, reference, Transport::Tcp)?;
     let tls = lookup.backend_tls(&port.id.name, port.name.as_deref());
     match protocol(&port.app, tls.is_some()) {
-        Some(protocol) => Ok(Backend { id: port.id, protocol, tls }),
+        Some(protocol) => Ok(Backend { id: port.id, protocol, tls, policy: None }),
         None => {
             let why = format!(
                 "port {} of Service {} has appProtocol {}; a BackendTLSPolicy for it has to say how it is verified",
@@ -53,7 +53,7 @@ pub(super) fn resolve_stream(
     };
     // Routes of HTTP may name the same backend, and must find it as they would alone.
     let protocol = protocol(&port.app, tls.is_some()).unwrap_or(BackendProtocol::Http1);
-    Ok(Backend { id: port.id, protocol, tls })
+    Ok(Backend { id: port.id, protocol, tls, policy: None })
 }
 
 /// A port of a Service.

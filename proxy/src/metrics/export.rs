@@ -8,6 +8,7 @@ use super::{
 };
 use crate::model::BackendId;
 use crate::rejection::{Rejection, Source};
+use crate::upstream::health::Reading;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -17,6 +18,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 const CLASS_LABELS: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Name, help, and the figure of a backend's health.
+type Gauge = (&'static str, &'static str, fn(&Reading) -> u64);
+
 const PROTOCOL_LABELS: [&str; 4] = ["http", "tls", "tcp", "udp"];
 
 impl Metrics {
@@ -96,14 +100,14 @@ impl Metrics {
         let backends: Vec<_> = self
             .backends()
             .into_iter()
-            .filter(|(_, metrics)| metrics.0.is_used())
+            .filter(|(_, metrics)| metrics.cells.is_used())
             .map(|(id, metrics)| (id.port.to_string(), id, metrics))
             .collect();
         let mut family =
             counters(encoder, "headgate_backend_responses", "Responses of a backend, by status class")?;
         for (port, id, metrics) in &backends {
             for (class, label) in CLASS_LABELS.iter().enumerate() {
-                let count = metrics.0.sum(|cells| cells.responses[class].get());
+                let count = metrics.cells.sum(|cells| cells.responses[class].get());
                 count_of(&mut family, &labels_of_backend(id, port).chain("code", label), count)?;
             }
         }
@@ -111,7 +115,7 @@ impl Metrics {
             counters(encoder, "headgate_backend_failures", "Tries on a backend that got no response")?;
         for (port, id, metrics) in &backends {
             for rejection in Rejection::ALL.into_iter().filter(|r| r.source() == Source::Upstream) {
-                let count = metrics.0.sum(|cells| cells.failures.of(rejection).get());
+                let count = metrics.cells.sum(|cells| cells.failures.of(rejection).get());
                 if count > 0 {
                     let labels = labels_of_backend(id, port).chain("reason", rejection.reason());
                     count_of(&mut family, &labels, count)?;
@@ -121,13 +125,56 @@ impl Metrics {
         let mut family =
             counters(encoder, "headgate_backend_connections", "Connections opened to a backend")?;
         for (port, id, metrics) in &backends {
-            let count = metrics.0.sum(|cells| cells.connections.get());
+            let count = metrics.cells.sum(|cells| cells.connections.get());
             count_of(&mut family, &labels_of_backend(id, port), count)?;
         }
         let mut family = counters(encoder, "headgate_backend_retries", "Requests tried again on a backend")?;
         for (port, id, metrics) in &backends {
-            let count = metrics.0.sum(|cells| cells.retries.get());
+            let count = metrics.cells.sum(|cells| cells.retries.get());
             count_of(&mut family, &labels_of_backend(id, port), count)?;
+        }
+        self.encode_health(encoder)
+    }
+
+    /// Of backends with policies.
+    fn encode_health(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let read = |metrics: &BackendMetrics| Some((**metrics.health.borrow()).as_ref()?.upgrade()?.read());
+        let backends: Vec<_> = self
+            .backends()
+            .into_iter()
+            .filter_map(|(id, metrics)| Some((id.port.to_string(), read(&metrics)?, id)))
+            .collect();
+        let families: [Gauge; 2] = [
+            (
+                "headgate_backend_breaker_state",
+                "The worst of a backend's circuit breakers: 0 closed, 1 half open, 2 open",
+                |reading| reading.breaker,
+            ),
+            ("headgate_backend_ejected_endpoints", "Endpoints that get no requests for a while", |reading| {
+                reading.ejected
+            }),
+        ];
+        for (name, help, of) in families {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (port, reading, id) in &backends {
+                family.encode_family(&labels_of_backend(id, port))?.encode_gauge(&of(reading))?;
+            }
+        }
+        let families: [Gauge; 2] = [
+            (
+                "headgate_backend_breaker_openings",
+                "Times that a circuit breaker of a backend opened",
+                |reading| reading.openings,
+            ),
+            ("headgate_backend_ejections", "Times that an endpoint of a backend was ejected", |reading| {
+                reading.ejections
+            }),
+        ];
+        for (name, help, of) in families {
+            let mut family = counters(encoder, name, help)?;
+            for (port, reading, id) in &backends {
+                count_of(&mut family, &labels_of_backend(id, port), of(reading))?;
+            }
         }
         Ok(())
     }

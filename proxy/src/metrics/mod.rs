@@ -9,12 +9,14 @@ mod export;
 use crate::model::{BackendId, ObjectName, PortProtocol, RouteId, Text};
 use crate::rate_limit::counters::Counters;
 use crate::rejection::Rejection;
+use crate::snapshot::Swap;
+use crate::upstream::health::Health;
 use http::StatusCode;
 use std::collections::BTreeMap;
 #[expect(clippy::disallowed_types, reason = "taken by compile and by a scrape, never by a request")]
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 /// Upper bounds of the duration histogram, in milliseconds: half a millisecond (a fast service next door) to a minute
@@ -106,7 +108,22 @@ struct BackendCells {
 
 /// The counters of one backend.
 #[derive(Debug)]
-pub struct BackendMetrics(PerThread<BackendCells>);
+pub struct BackendMetrics {
+    cells: PerThread<BackendCells>,
+    /// How it fares, where a policy cares: told by whoever knows, when somebody asks.
+    health: Swap<Option<Weak<Health>>>,
+}
+
+impl BackendMetrics {
+    fn new(threads: usize) -> Self {
+        Self { cells: PerThread::new(threads), health: Swap::new(Arc::default()) }
+    }
+
+    /// Tells how the backend fares from now on.
+    pub(crate) fn watch(&self, health: Option<&Arc<Health>>) {
+        self.health.store(Arc::new(health.map(Arc::downgrade)));
+    }
+}
 
 /// What a rate limit did with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,7 +261,7 @@ impl Metrics {
     pub fn backend(&self, id: &BackendId) -> Arc<BackendMetrics> {
         let threads = self.threads.len();
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        backends.get(id.clone(), || BackendMetrics(PerThread::new(threads)))
+        backends.get(id.clone(), || BackendMetrics::new(threads))
     }
 
     /// The counters of a policy's rate limit.
@@ -321,22 +338,22 @@ impl ThreadMetrics {
 
     /// A backend answered.
     pub fn backend_response(&self, backend: &BackendMetrics, status: StatusCode) {
-        backend.0.of(self.thread).responses[class(status)].add(1);
+        backend.cells.of(self.thread).responses[class(status)].add(1);
     }
 
     /// A try on a backend failed.
     pub fn backend_failed(&self, backend: &BackendMetrics, why: Rejection) {
-        backend.0.of(self.thread).failures.of(why).add(1);
+        backend.cells.of(self.thread).failures.of(why).add(1);
     }
 
     /// A connection to a backend was opened.
     pub fn backend_connected(&self, backend: &BackendMetrics) {
-        backend.0.of(self.thread).connections.add(1);
+        backend.cells.of(self.thread).connections.add(1);
     }
 
     /// A request was tried again.
     pub fn backend_retried(&self, backend: &BackendMetrics) {
-        backend.0.of(self.thread).retries.add(1);
+        backend.cells.of(self.thread).retries.add(1);
     }
 
     /// A rate limit judged a request.

@@ -1,6 +1,6 @@
 //! Backends, how they are verified, and their endpoints.
 
-use super::{BackendId, Text};
+use super::{BackendId, BackendPolicy, Text};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +15,9 @@ pub struct Backend {
     /// TLS to its endpoints; absent: clear text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Arc<BackendTls>>,
+    /// When it, or one of its endpoints, is left alone; absent: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Arc<BackendPolicy>>,
 }
 
 /// How endpoints are spoken to in TLS, and what their certificates must say. They are always verified.

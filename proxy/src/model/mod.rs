@@ -9,6 +9,7 @@
 //! did not change, and a compile can tell by pointer what is equal.
 
 mod backend;
+mod backend_policy;
 mod filter;
 mod id;
 mod listener;
@@ -19,6 +20,10 @@ mod route;
 mod stream;
 
 pub use backend::{Authorities, Backend, BackendProtocol, BackendTls, Endpoint, EndpointSet, SubjectAltName};
+pub use backend_policy::{
+    BackendLimits, BackendPolicy, Breaker, BreakerScope, Ejection, FailurePercent, FailureWhen, OnOpen,
+    Ratio, SlowRatio, Trip,
+};
 pub use filter::{
     AuthProtocol, Cors, ExternalAuth, Filter, HeaderEdits, Mirror, PathRewrite, Redirect, Rewrite, Scheme,
 };

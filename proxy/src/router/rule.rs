@@ -242,6 +242,7 @@ impl Context<'_> {
                 id: id.clone(),
                 protocol: BackendProtocol::Http1,
                 tls: None,
+                policy: None,
             }),
         }
     }

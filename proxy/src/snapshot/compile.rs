@@ -8,6 +8,7 @@ use crate::metrics::Metrics;
 use crate::model::{BackendId, EndpointSet, ListenerId, Model, PortId, RouteId};
 use crate::router::{CompiledRoute, Context, PortTable, RouteTable, Stream};
 use crate::upstream::Registry;
+use crate::upstream::health::BackendHealth;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -68,6 +69,10 @@ impl Compiler {
         }
     }
 
+    pub(super) fn health(&self) -> Vec<BackendHealth> {
+        self.registry.health()
+    }
+
     pub(super) fn model(&self) -> Arc<Model> {
         if self.overridden.is_empty() {
             return self.model.clone();
@@ -88,6 +93,12 @@ impl Compiler {
                 if before.is_none() {
                     stale.insert(id.clone());
                 }
+            }
+        }
+        // After all of them: a fallback may come later than whom it stands in for.
+        for (id, _, backend) in changes(&old.backends, &new.backends) {
+            if backend.is_some() {
+                self.registry.link(id);
             }
         }
         stale.extend(changes(&old.endpoints, &new.endpoints).map(|(id, _, _)| id.clone()));

@@ -7,10 +7,14 @@
 //!    again if nothing of it was sent, or if it is idempotent and none of its body was used. A request with a body
 //!    that was begun is sent once.
 //!
+//! A backend with a policy is asked first whether the request may go, and told what came of it ([`super::health`]).
+//!
 //! Must not know routes, filters or clients.
 
 use super::connect::{self, ConnectError, connect, connect_http1};
+use super::endpoint::Member;
 use super::h1::{self, Bounds, Connection, Exchange, Failure, RequestHead};
+use super::health::{Sent, Watch, ends_in_trailers};
 use super::identity::{Identity, Speaks};
 use super::pick::{Choice, choose};
 use super::pool::{Connected, Lease};
@@ -58,6 +62,8 @@ pub(crate) enum Body {
 
 struct Picked {
     lease: Lease,
+    /// The endpoint's breaker.
+    watch: Option<Watch>,
     socket: SocketAddr,
     slot: usize,
     others: bool,
@@ -83,7 +89,11 @@ pub(crate) async fn forward(
     times: Times,
     choice: &Choice,
 ) -> Result<Answer, Rejection> {
-    let mut forwarding = Forwarding {
+    let watch = match &way.guard {
+        None => None,
+        Some(guard) => guard.health.enter(guard.breaker.as_ref(), thread.random())?,
+    };
+    let forwarding = Forwarding {
         thread,
         backend,
         way,
@@ -95,35 +105,90 @@ pub(crate) async fn forward(
         tried: Vec::new(),
         resent: 0,
     };
-    let mut last = Rejection::NoEndpoints;
-    while let Some(picked) = forwarding.pick() {
-        let slot = picked.slot;
-        match forwarding.attempt(picked).await {
-            Try::Answered(answer) => {
-                thread.metrics.backend_response(&backend.metrics, answer.status);
-                return Ok(answer);
-            }
-            Try::Unreachable(why) => {
-                thread.metrics.backend_failed(&backend.metrics, why);
-                last = why;
-                forwarding.tried.push(slot);
-            }
-            Try::Again(why) => {
-                thread.metrics.backend_failed(&backend.metrics, why);
-                last = why;
-                forwarding.resent += 1;
-                if forwarding.resent > MAX_RESENT {
-                    break;
+    match watch {
+        None => forwarding.run().await,
+        // In a box: few backends have a breaker, and idle connections keep the room of the largest request.
+        Some(watch) => {
+            let mut outcome = Box::pin(forwarding.run()).await;
+            tell(watch, &mut outcome);
+            outcome
+        }
+    }
+}
+
+/// Tells a breaker what came of a request, or has its answer tell it later.
+fn tell(mut watch: Watch, outcome: &mut Result<Answer, Rejection>) {
+    match outcome {
+        Ok(Answer { status, headers, body: Body::Plain(Source::Http2(body)), .. })
+            if ends_in_trailers(headers) && !body.is_end() =>
+        {
+            watch.wait(*status);
+            body.watch(watch);
+        }
+        Ok(answer) => watch.tell(&Sent::answered(answer.status, &answer.headers)),
+        Err(why) => watch.tell(&Sent::Failed(*why)),
+    }
+}
+
+impl Forwarding<'_> {
+    async fn run(mut self) -> Result<Answer, Rejection> {
+        let (thread, backend) = (self.thread, self.backend);
+        let mut last = Rejection::NoEndpoints;
+        while let Some(mut picked) = self.pick()? {
+            let (slot, socket, watch) = (picked.slot, picked.socket, picked.watch.take());
+            let tried = self.attempt(picked).await;
+            let tried = if self.way.guard.is_some() { self.judge(socket, watch, tried) } else { tried };
+            match tried {
+                Try::Answered(answer) => {
+                    thread.metrics.backend_response(&backend.metrics, answer.status);
+                    return Ok(answer);
                 }
-                thread.metrics.backend_retried(&backend.metrics);
+                Try::Unreachable(why) => {
+                    thread.metrics.backend_failed(&backend.metrics, why);
+                    last = why;
+                    self.tried.push(slot);
+                }
+                Try::Again(why) => {
+                    thread.metrics.backend_failed(&backend.metrics, why);
+                    last = why;
+                    self.resent += 1;
+                    if self.resent > MAX_RESENT {
+                        break;
+                    }
+                    thread.metrics.backend_retried(&backend.metrics);
+                }
+                Try::Failed(why) => {
+                    thread.metrics.backend_failed(&backend.metrics, why);
+                    return Err(why);
+                }
             }
-            Try::Failed(why) => {
-                thread.metrics.backend_failed(&backend.metrics, why);
-                return Err(why);
+        }
+        Err(last)
+    }
+
+    /// Tells what watches an endpoint what came of a try there.
+    fn judge(&self, socket: SocketAddr, watch: Option<Watch>, tried: Try) -> Try {
+        let Some(guard) = &self.way.guard else { return tried };
+        let sent = match &tried {
+            Try::Answered(answer) => Sent::answered(answer.status, &answer.headers),
+            Try::Unreachable(why) | Try::Failed(why) => Sent::Failed(*why),
+            // The usual end of a connection that was idle.
+            Try::Again(_) => Sent::Unknown,
+        };
+        guard.health.note(socket, &sent, self.backend.endpoints.borrow().members.len());
+        match (watch, tried) {
+            (None, tried) => tried,
+            (Some(watch), Try::Answered(answer)) => {
+                let mut outcome = Ok(answer);
+                tell(watch, &mut outcome);
+                outcome.map_or_else(Try::Failed, Try::Answered)
+            }
+            (Some(watch), tried) => {
+                watch.tell(&sent);
+                tried
             }
         }
     }
-    Err(last)
 }
 
 /// What comes of a try without a connection: while the request has time, another endpoint may be there.
@@ -151,16 +216,30 @@ struct Forwarding<'a> {
 }
 
 impl Forwarding<'_> {
-    fn pick(&self) -> Option<Picked> {
+    /// An endpoint that wasn't tried, if one is left.
+    fn pick(&self) -> Result<Option<Picked>, Rejection> {
         let endpoints = self.backend.endpoints.borrow();
-        let pools = &self.thread.pools;
-        let member = choose(&endpoints.members, pools, self.thread.random(), &self.tried, self.choice)?;
-        Some(Picked {
+        let (members, pools) = (&endpoints.members, &self.thread.pools);
+        let random = self.thread.random();
+        let picked = |member: &Member| Picked {
             lease: pools.lease(&member.address),
+            watch: None,
             socket: member.address.socket(),
             slot: member.address.slot(),
-            others: endpoints.members.len() > self.tried.len() + 1,
-        })
+            others: members.len() > self.tried.len() + 1,
+        };
+        let pick = |tried: &[usize]| choose(members, pools, random, tried, self.choice);
+        let Some(guard) = &self.way.guard else { return Ok(pick(&self.tried).map(picked)) };
+        let chosen = match guard.health.choose(members, &self.tried, random, pick) {
+            Ok(chosen) => chosen,
+            // What was tried and failed says more.
+            Err(Some(barred)) if self.tried.is_empty() => return Err(barred),
+            Err(_) => return Ok(None),
+        };
+        let mut picked = picked(chosen.member);
+        picked.lease.places = chosen.places;
+        picked.watch = chosen.watch;
+        Ok(Some(picked))
     }
 
     async fn attempt(&mut self, picked: Picked) -> Try {

@@ -5,6 +5,7 @@
 //! processed, or when it is safe to repeat.
 
 use super::h1::{Bounds, CutShort, Failure};
+use super::health::Watch;
 use super::identity::{Identity, is_same};
 use super::pool::Lease;
 use crate::body::{Broken, Inbound};
@@ -216,7 +217,15 @@ pub(crate) async fn exchange(
     match outcome {
         Ok(Ok(response)) => {
             let (parts, incoming) = response.into_parts();
-            let body = Download { incoming, timer, bounds, silent: None, _stream: stream, _lease: lease };
+            let body = Download {
+                incoming,
+                timer,
+                bounds,
+                silent: None,
+                watches: Vec::new(),
+                _stream: stream,
+                _lease: lease,
+            };
             Ok(Answer { status: parts.status, headers: parts.headers, body })
         }
         Ok(Err(mut failed)) => {
@@ -274,11 +283,30 @@ pub(crate) struct Download {
     timer: Timer,
     bounds: Bounds,
     silent: Option<Deadline>,
+    /// Breakers that wait for the trailers.
+    watches: Vec<Watch>,
     _stream: Stream,
     _lease: Lease,
 }
 
 impl Download {
+    /// Has the trailers tell a breaker what came of the request.
+    pub(crate) fn watch(&mut self, watch: Watch) {
+        self.watches.push(watch);
+    }
+
+    /// Tells the breakers that wait, if this is the end.
+    fn tell(&mut self, frame: Option<&Result<Frame<Bytes>, CutShort>>) {
+        let trailers = match frame {
+            Some(Ok(frame)) if frame.is_data() => return,
+            Some(Ok(frame)) => frame.trailers_ref(),
+            Some(Err(_)) | None => None,
+        };
+        for watch in self.watches.drain(..) {
+            watch.trailers(trailers);
+        }
+    }
+
     /// Whether the whole body was taken.
     pub(crate) fn is_end(&self) -> bool {
         self.incoming.is_end_stream()
@@ -296,7 +324,11 @@ impl Download {
     ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
             self.silent = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(CutShort::Http2)));
+            let frame = frame.map(|frame| frame.map_err(CutShort::Http2));
+            if !self.watches.is_empty() {
+                self.tell(frame.as_ref());
+            }
+            return Poll::Ready(frame);
         }
         let timer = &self.timer;
         let silent = *self.silent.get_or_insert_with(|| timer.wheel().after(self.bounds.stream));

@@ -9,6 +9,7 @@ mod endpoint;
 pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod h2;
+pub(crate) mod health;
 mod identity;
 pub(crate) mod open;
 pub(crate) mod pick;
@@ -17,21 +18,26 @@ pub(crate) mod retry;
 pub(crate) mod upgrade;
 
 use crate::metrics::{BackendMetrics, Metrics};
-use crate::model::{Authorities, Backend, BackendId, BackendProtocol, BackendTls, EndpointSet, Failure};
+use crate::model::{
+    Authorities, Backend, BackendId, BackendProtocol, BackendTls, EndpointSet, Failure, RouteId,
+};
 use crate::rejection::Rejection;
 use crate::snapshot::Swap;
 use endpoint::{Addresses, Member};
+use health::{BackendHealth, Breaker, Health};
 use identity::{Identities, Identity};
 use rustls::sign::CertifiedKey;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// What the process knows about one backend. Shared by all threads.
 #[derive(Debug)]
 pub struct BackendState {
     id: BackendId,
     manner: Swap<Manner>,
+    /// Who answers while its breaker is open. Weak: two backends may be each other's.
+    fallback: Swap<Option<Weak<BackendState>>>,
     endpoints: Swap<Endpoints>,
     metrics: Arc<BackendMetrics>,
 }
@@ -43,6 +49,8 @@ struct Manner {
     /// What `security` was compiled from.
     tls: Option<Arc<BackendTls>>,
     security: Security,
+    /// When it is left alone; most backends never are.
+    health: Option<Arc<Health>>,
 }
 
 #[derive(Debug)]
@@ -54,7 +62,8 @@ enum Security {
 }
 
 impl Manner {
-    fn compile(backend: &Backend) -> Self {
+    /// `before`: what was in force until now.
+    fn compile(backend: &Backend, before: Option<&Self>) -> Self {
         let security = match backend.tls.as_deref().map(Identities::compile) {
             None => Security::Clear,
             Some(Ok(identities)) => Security::Tls(identities),
@@ -69,11 +78,16 @@ impl Manner {
                 Security::Broken
             }
         };
-        Self { protocol: backend.protocol, tls: backend.tls.clone(), security }
+        let before = before.and_then(|before| before.health.as_deref());
+        let health =
+            backend.policy.as_ref().map(|policy| Arc::new(Health::new(&backend.id, policy.clone(), before)));
+        Self { protocol: backend.protocol, tls: backend.tls.clone(), security, health }
     }
 
     fn is_of(&self, backend: &Backend) -> bool {
-        self.protocol == backend.protocol && self.tls == backend.tls
+        self.protocol == backend.protocol
+            && self.tls == backend.tls
+            && self.health.as_ref().map(|health| health.policy()) == backend.policy.as_ref()
     }
 }
 
@@ -83,6 +97,16 @@ pub(crate) struct Way {
     pub(crate) protocol: BackendProtocol,
     /// Under which its connection is made; none: in clear text.
     pub(crate) identity: Option<Arc<Identity>>,
+    /// Who says whether it may go; none: nobody.
+    pub(crate) guard: Option<Guard>,
+}
+
+/// Who says whether a request may go to a backend.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    pub(crate) health: Arc<Health>,
+    /// The breaker that it passes first.
+    pub(crate) breaker: Option<Arc<Breaker>>,
 }
 
 /// A set of endpoints in force, numbered.
@@ -103,9 +127,10 @@ impl BackendState {
         self.manner.borrow().protocol
     }
 
-    /// How a request goes there. `certificate` is asked for what the backend is to be shown, when it speaks TLS.
+    /// How a request of a route goes there. `certificate` is asked for what the backend is to be shown, when it speaks TLS.
     pub(crate) fn way(
         &self,
+        route: &RouteId,
         certificate: impl FnOnce() -> Option<Arc<CertifiedKey>>,
     ) -> Result<Way, Rejection> {
         let manner = self.manner.borrow();
@@ -120,7 +145,21 @@ impl BackendState {
             },
             Security::Broken => return Err(Rejection::Config(Failure::BackendTls)),
         };
-        Ok(Way { protocol: manner.protocol, identity })
+        let guard = manner
+            .health
+            .as_ref()
+            .map(|health| Guard { health: health.clone(), breaker: health.breaker_of(route) });
+        Ok(Way { protocol: manner.protocol, identity, guard })
+    }
+
+    /// How it fares, where a policy cares.
+    pub(crate) fn health(&self) -> Option<Arc<Health>> {
+        self.manner.borrow().health.clone()
+    }
+
+    /// Who answers while its breaker is open.
+    pub(crate) fn fallback(&self) -> Option<Arc<BackendState>> {
+        (**self.fallback.borrow()).as_ref()?.upgrade()
     }
 
     /// The endpoint in force that `is` wants.
@@ -158,23 +197,44 @@ impl Registry {
     pub fn backend(&mut self, backend: &Backend) -> Arc<BackendState> {
         if let Some(state) = self.backends.get(&backend.id) {
             if !state.manner.load().is_of(backend) {
-                state.manner.store(Arc::new(Manner::compile(backend)));
+                let manner = Manner::compile(backend, Some(&*state.manner.load()));
+                state.metrics.watch(manner.health.as_ref());
+                state.manner.store(Arc::new(manner));
             }
             return state.clone();
         }
+        let (manner, metrics) = (Manner::compile(backend, None), self.metrics.backend(&backend.id));
+        metrics.watch(manner.health.as_ref());
         let state = Arc::new(BackendState {
             id: backend.id.clone(),
-            manner: Swap::new(Arc::new(Manner::compile(backend))),
+            manner: Swap::new(Arc::new(manner)),
+            fallback: Swap::new(Arc::default()),
             endpoints: Swap::new(Arc::default()),
-            metrics: self.metrics.backend(&backend.id),
+            metrics,
         });
         self.backends.insert(backend.id.clone(), state.clone());
         state
     }
 
+    /// Finds who answers while a backend's breaker is open, among those that were named by now.
+    pub(crate) fn link(&self, id: &BackendId) {
+        let Some(state) = self.backends.get(id) else { return };
+        let health = state.health();
+        let fallback = health.as_ref().and_then(|health| self.backends.get(health.fallback()?));
+        state.fallback.store(Arc::new(fallback.map(Arc::downgrade)));
+    }
+
     /// The state of a backend, if anything has named it.
     pub fn get(&self, id: &BackendId) -> Option<&Arc<BackendState>> {
         self.backends.get(id)
+    }
+
+    /// How the backends with policies fare, sorted by id.
+    pub(crate) fn health(&self) -> Vec<BackendHealth> {
+        let mut all: Vec<_> =
+            self.backends.values().filter_map(|state| Some((&state.id, state.health()?))).collect();
+        all.sort_by(|a, b| a.0.cmp(b.0));
+        all.iter().map(|(_, health)| health.report()).collect()
     }
 
     /// Puts other endpoints of a backend in force, for requests that pick from now on. Says whether anything has named
@@ -184,6 +244,9 @@ impl Registry {
         let before = state.endpoints.load();
         // New ones first: an address that both have keeps its number, and its connections.
         let members = self.addresses.list(&set);
+        if let Some(health) = state.health() {
+            health.keep_endpoints(|socket| members.iter().any(|member| member.address.socket() == *socket));
+        }
         state.endpoints.store(Arc::new(Endpoints { set, members }));
         self.addresses.unlist(&before.members);
         true

@@ -7,6 +7,7 @@
 use super::endpoint::Address;
 use super::h1::{Connection, Home};
 use super::h2;
+use super::health::Places;
 use super::identity::Identity;
 use bytes::BytesMut;
 use std::cell::{Cell, RefCell};
@@ -84,7 +85,7 @@ impl Pools {
         if pool.address.is_none() {
             pool.address = Some(address.clone());
         }
-        Lease { pools: self.clone(), slot }
+        Lease { pools: self.clone(), slot, places: None }
     }
 
     /// Closes what is old, dead or retired.
@@ -119,6 +120,8 @@ pub(crate) enum Connected {
 pub(crate) struct Lease {
     pools: Rc<Pools>,
     slot: usize,
+    /// Where a policy bounds what is under way.
+    pub(crate) places: Option<Box<Places>>,
 }
 
 impl Lease {

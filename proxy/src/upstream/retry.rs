@@ -7,6 +7,7 @@
 
 use super::forward::{Answer, Times, forward};
 use super::h1::RequestHead;
+use super::health::Place;
 use super::pick::Choice;
 use super::{BackendState, Way};
 use crate::body::Inbound;
@@ -42,12 +43,21 @@ pub(crate) async fn retry(
     retry: &Retry,
 ) -> Result<Answer, Rejection> {
     let replay = body.take().map(Replay::new);
+    let mut place: Option<Place> = None;
     for tried in 0.. {
         *body = replay.as_ref().and_then(Replay::again);
         let outcome = forward(thread, backend, way.clone(), head, body, times, &choice).await;
         let left = tried < retry.attempts && replay.as_ref().is_none_or(Replay::is_whole);
         if !left || next(retry, head, &outcome) == Next::Stop {
             return outcome;
+        }
+        // One place is enough, however often it is tried again.
+        if let (None, Some(guard)) = (&place, &way.guard) {
+            match guard.health.retry() {
+                Ok(got) => place = got,
+                // The client gets what there is.
+                Err(_) => return outcome,
+            }
         }
         let pause = pause(retry.backoff, tried, thread.random());
         let timer = Timer::new(&thread.wheel);

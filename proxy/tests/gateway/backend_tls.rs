@@ -154,7 +154,7 @@ fn setup(address: SocketAddr, protocol: BackendProtocol, tls: BackendTls) -> Set
 
 fn secure(setup: &mut Setup, name: &str, protocol: BackendProtocol, tls: BackendTls) {
     let id = backend_id(name);
-    let backend = ModelBackend { id: id.clone(), protocol, tls: Some(Arc::new(tls)) };
+    let backend = ModelBackend { id: id.clone(), protocol, tls: Some(Arc::new(tls)), policy: None };
     setup.model.backends.insert(id, Arc::new(backend));
 }
 

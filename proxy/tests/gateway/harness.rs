@@ -111,7 +111,8 @@ impl Setup {
 
     pub fn udp_backend(&mut self, name: &str, addresses: &[SocketAddr]) -> &mut Self {
         let id = BackendId { transport: Transport::Udp, ..backend_id(name) };
-        let backend = ModelBackend { id: id.clone(), protocol: BackendProtocol::Http1, tls: None };
+        let backend =
+            ModelBackend { id: id.clone(), protocol: BackendProtocol::Http1, tls: None, policy: None };
         self.model.backends.insert(id.clone(), Arc::new(backend));
         self.model.endpoints.insert(id, endpoints(addresses));
         self
@@ -139,7 +140,7 @@ impl Setup {
         let id = backend_id(name);
         self.model
             .backends
-            .insert(id.clone(), Arc::new(ModelBackend { id: id.clone(), protocol, tls: None }));
+            .insert(id.clone(), Arc::new(ModelBackend { id: id.clone(), protocol, tls: None, policy: None }));
         self.model.endpoints.insert(id, endpoints(addresses));
         self
     }

@@ -7,6 +7,7 @@
 
 mod backend_tls;
 mod bad_backends;
+mod circuit_breaker;
 mod configuration;
 mod cors;
 mod drain;

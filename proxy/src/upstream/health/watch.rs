@@ -1,0 +1,178 @@
+//! What became of a request, and the breaker that wants to know.
+//!
+//! A [`Watch`] goes with a request that a breaker let in until its fate is clear: with the head of its answer, or, for a call of
+//! gRPC, with the trailers. One that is dropped before says nothing about the backend: the client left.
+
+use super::breaker::{Breaker, Change, Fate, Permit};
+use super::{Health, now, until};
+use crate::model::FailureWhen;
+use crate::rejection::Rejection;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// What came of sending a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// An answer.
+    Answered {
+        status: StatusCode,
+        /// What a call of gRPC ended with.
+        grpc: Option<u8>,
+        /// How long the endpoint asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// None.
+    Failed(Rejection),
+    /// Nothing that says anything about the endpoint.
+    Unknown,
+}
+
+impl Sent {
+    /// Reads the head of an answer.
+    pub(crate) fn answered(status: StatusCode, headers: &HeaderMap) -> Self {
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE)
+            // A date would need a clock that is right.
+            .then(|| headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs))
+            .flatten();
+        Self::Answered { status, grpc: grpc_status(headers), retry_after }
+    }
+
+    /// Whether it speaks well of the endpoint.
+    pub(super) fn is_success(&self) -> bool {
+        match self {
+            Self::Answered { status, .. } => !status.is_server_error(),
+            Self::Failed(_) => false,
+            Self::Unknown => true,
+        }
+    }
+
+    fn fate(&self, when: &FailureWhen) -> Fate {
+        let judged = |failed| if failed { Fate::Failure } else { Fate::Success };
+        match self {
+            Self::Unknown => Fate::Unknown,
+            Self::Answered { status, grpc, .. } => judged(
+                when.status_codes.contains(&status.as_u16())
+                    || grpc.is_some_and(|code| when.grpc_codes.contains(&code)),
+            ),
+            Self::Failed(why) => match why {
+                Rejection::ConnectFailed
+                | Rejection::ConnectTimeout
+                | Rejection::UpstreamTls
+                | Rejection::UpstreamProtocol
+                | Rejection::UpstreamClosed => judged(when.connect_errors),
+                Rejection::UpstreamTimeout | Rejection::RequestTimeout => judged(when.timeouts),
+                Rejection::Malformed(_)
+                | Rejection::HeadTooLarge
+                | Rejection::TargetTooLong
+                | Rejection::BodyTooLarge
+                | Rejection::HeadTimeout
+                | Rejection::BodyTimeout
+                | Rejection::MethodUnsupported
+                | Rejection::MethodNotAllowed
+                | Rejection::TransferCoding
+                | Rejection::Version
+                | Rejection::Expectation
+                | Rejection::Misdirected
+                | Rejection::NoListener
+                | Rejection::NoRoute
+                | Rejection::Denied
+                | Rejection::Authorizer
+                | Rejection::RateLimited
+                | Rejection::Config(_)
+                | Rejection::Overloaded
+                | Rejection::Internal
+                | Rejection::NoEndpoints
+                | Rejection::BreakerOpen
+                | Rejection::BackendLimit => Fate::Unknown,
+            },
+        }
+    }
+}
+
+/// Whether an answer tells what became of a call only in its trailers.
+pub(crate) fn ends_in_trailers(headers: &HeaderMap) -> bool {
+    let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    grpc && grpc_status(headers).is_none()
+}
+
+fn grpc_status(fields: &HeaderMap) -> Option<u8> {
+    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// A request that a breaker let in.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    health: Arc<Health>,
+    breaker: Arc<Breaker>,
+    /// Absent once the fate was told.
+    permit: Option<Permit>,
+    /// Whose breaker it is, when it is an endpoint's.
+    endpoint: Option<SocketAddr>,
+    began: Instant,
+    /// How long the head took, once it is there.
+    took: Option<(Duration, StatusCode)>,
+    random: u32,
+}
+
+impl Watch {
+    pub(super) fn new(
+        health: Arc<Health>,
+        breaker: Arc<Breaker>,
+        permit: Permit,
+        endpoint: Option<SocketAddr>,
+        random: u32,
+    ) -> Self {
+        Self { health, breaker, permit: Some(permit), endpoint, began: Instant::now(), took: None, random }
+    }
+
+    /// The head of an answer is there, but its trailers tell the rest.
+    pub(crate) fn wait(&mut self, status: StatusCode) {
+        self.took = Some((self.began.elapsed(), status));
+    }
+
+    /// The trailers that it waited for; none: they won't come.
+    pub(crate) fn trailers(self, fields: Option<&HeaderMap>) {
+        let status = self.took.map_or(StatusCode::OK, |(_, status)| status);
+        match fields.and_then(grpc_status) {
+            Some(code) => self.tell(&Sent::Answered { status, grpc: Some(code), retry_after: None }),
+            None => self.tell(&Sent::Failed(Rejection::UpstreamClosed)),
+        }
+    }
+
+    /// What came of it.
+    pub(crate) fn tell(mut self, sent: &Sent) {
+        self.settle(sent);
+    }
+
+    fn settle(&mut self, sent: &Sent) {
+        let (Some(permit), Some(policy)) = (self.permit.take(), &self.health.policy.breaker) else { return };
+        let took = self.took.map_or_else(|| self.began.elapsed(), |(took, _)| took);
+        let now = now();
+        let change =
+            self.breaker.note(permit, sent.fate(&policy.failure_when), took, (now, self.random), policy);
+        let state = &self.health.state;
+        let (backend, endpoint) = (&state.id, self.endpoint.map(tracing::field::display));
+        let shadow = self.health.policy.shadow;
+        match change {
+            None => {}
+            Some(Change::Opened { until: time }) => {
+                state.openings.fetch_add(1, Ordering::Relaxed);
+                let seconds = until(time, now).unwrap_or_default().as_secs_f64();
+                tracing::warn!(%backend, endpoint, seconds, shadow, "a circuit breaker opens");
+            }
+            Some(Change::Closed) => {
+                tracing::info!(%backend, endpoint, shadow, "a circuit breaker closes: its backend answers again");
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.settle(&Sent::Unknown);
+    }
+}
