@@ -403,13 +403,15 @@ fn log_problems(known: &mut BTreeSet<String>, statuses: &Statuses) {
 
 /// What is wrong with objects, one line each.
 pub fn problems(statuses: &Statuses) -> Vec<String> {
-    use crate::status::ConditionType::{Accepted, Conflicted, PartiallyInvalid, Programmed, ResolvedRefs};
+    use crate::status::ConditionType as Type;
     let mut problems = Vec::new();
     let mut note = |what: &str, conditions: &[Draft]| {
         for draft in conditions {
             let bad = match draft.kind {
-                Accepted | ResolvedRefs | Programmed => !draft.status,
-                Conflicted | PartiallyInvalid => draft.status,
+                Type::Accepted | Type::ResolvedRefs | Type::Programmed => !draft.status,
+                Type::Conflicted | Type::PartiallyInvalid | Type::InsecureFrontendValidationMode => {
+                    draft.status
+                }
             };
             if bad {
                 let status = if draft.status { "True" } else { "False" };

@@ -8,6 +8,7 @@ use crate::router::{PortTable, Reception, Stream};
 use crate::tls::provider;
 use crate::transport::Transport;
 use bytes::{Bytes, BytesMut};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     Accepted, Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig,
 };
@@ -85,14 +86,18 @@ pub(crate) async fn tls(mut socket: TcpStream, table: &PortTable) -> io::Result<
     let Some(reception) = table.receive(sni.as_deref(), hello.signature_schemes()) else {
         return Ok(None);
     };
-    let (certificate, stream) = match reception {
+    let (certificate, base, stream) = match reception {
         Reception::Passthrough(stream) => {
             return Ok(Some(Greeted::Stream(Transport::Clear(socket), begun, stream.clone())));
         }
-        Reception::Http(certificate) => (certificate, None),
-        Reception::Terminate(certificate, stream) => (certificate, Some(stream.clone())),
+        Reception::Http(certificate, None) => (certificate, &*BASE, None),
+        Reception::Http(certificate, Some(auth)) => match auth.config() {
+            Some(config) => (certificate, &**config, None),
+            None => return Ok(None),
+        },
+        Reception::Terminate(certificate, stream) => (certificate, &*BASE, Some(stream.clone())),
     };
-    let mut config = BASE.clone();
+    let mut config = base.clone();
     config.cert_resolver = Arc::new(Chosen(certificate.clone()));
     if stream.is_some() {
         // Nobody here knows what is spoken inside.
@@ -145,14 +150,20 @@ async fn hello(socket: &mut TcpStream) -> io::Result<(BytesMut, Accepted)> {
     }
 }
 
-/// What all handshakes have in common: the versions, suites and groups of security.md §6, no early data, and one set of
+/// What handshakes have in common that ask for no certificate.
+static BASE: LazyLock<ServerConfig> = LazyLock::new(|| configuration(None));
+
+/// What handshakes have in common: the versions, suites and groups of security.md §6, no early data, and one set of
 /// ticket keys for all threads, which rotates itself every six hours.
-static BASE: LazyLock<ServerConfig> = LazyLock::new(|| {
-    let mut config = ServerConfig::builder_with_provider(provider())
+pub(crate) fn configuration(verifier: Option<Arc<dyn ClientCertVerifier>>) -> ServerConfig {
+    let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .expect("the provider has suites for both versions")
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Nobody));
+        .expect("the provider has suites for both versions");
+    let builder = match verifier {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(Nobody));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Tickets do the same without memory of ours.
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -161,7 +172,7 @@ static BASE: LazyLock<ServerConfig> = LazyLock::new(|| {
         Err(error) => tracing::error!(%error, "no session tickets: every handshake will be a full one"),
     }
     config
-});
+}
 
 /// The certificate that was chosen by the ClientHello.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ pub mod admin;
 mod authorities;
 mod authorize;
 mod body;
+mod client_auth;
 mod connection;
 mod datagram;
 mod drain;

@@ -39,7 +39,8 @@ pub(crate) fn tls_port(number: u16, listeners: &[(&str, &str, Certificate)]) -> 
     let mut port = port(number, &plain);
     port.protocol = PortProtocol::Tls;
     for (listener, (_, _, certificate)) in port.listeners.iter_mut().zip(listeners) {
-        listener.tls = Some(Tls { certificates: vec![Arc::new(certificate.clone())] });
+        listener.tls =
+            Some(Tls { certificates: vec![Arc::new(certificate.clone())], client_validation: None });
     }
     port
 }

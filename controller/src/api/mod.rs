@@ -29,6 +29,10 @@ pub mod gateway {
         GatewayListenersTlsMode as TlsMode, GatewaySpec, GatewayStatus,
         GatewayStatusAddresses as StatusAddress, GatewayStatusListeners as ListenerStatus,
         GatewayStatusListenersSupportedKinds as SupportedKind,
+        GatewayTlsFrontendDefaultValidation as DefaultValidation,
+        GatewayTlsFrontendDefaultValidationMode as DefaultValidationMode,
+        GatewayTlsFrontendPerPortTlsValidation as PortValidation,
+        GatewayTlsFrontendPerPortTlsValidationMode as PortValidationMode,
     };
 }
 

@@ -43,6 +43,8 @@ words! {
         Conflicted,
         /// Whether a part of it was dropped.
         PartiallyInvalid,
+        /// Whether a Gateway lets clients in whose certificates aren't valid.
+        InsecureFrontendValidationMode,
     }
 }
 
@@ -91,6 +93,10 @@ words! {
         InvalidClientCertificateRef,
         /// A certificate authority.
         InvalidCACertificateRef,
+        /// A kind of object that holds a certificate authority.
+        InvalidCACertificateKind,
+        /// InsecureFrontendValidationMode=True.
+        ConfigurationChanged,
         /// No certificate authority is left.
         NoValidCACertificate,
         /// A policy whose target another one has.

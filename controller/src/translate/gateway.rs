@@ -4,8 +4,10 @@
 //! [`Evaluated::draft`] its status, once it is known how many routes each listener has.
 
 use super::attach::ParentName;
+use super::bundle::Bundles;
 use super::certificate::{self, Certificates};
 use super::class;
+use super::client_validation;
 use super::grants::Grants;
 use super::listener::{self, Evaluated as Listener};
 use super::listener_set::{self, Judged, listener_drafts};
@@ -31,6 +33,7 @@ pub(super) struct Context<'a> {
     pub(super) settings: &'a Settings,
     pub(super) grants: &'a Grants,
     pub(super) certificates: &'a mut Certificates,
+    pub(super) bundles: &'a mut Bundles,
     /// Ports that could not be bound, and why.
     pub(super) failed_ports: &'a BTreeMap<PortId, String>,
 }
@@ -160,6 +163,7 @@ pub(super) fn evaluate(context: &mut Context<'_>, name: &ObjectName, gateway: &G
     let programmed = programmed(&accepted, &listeners, unassigned);
     let mut conditions = vec![accepted, programmed];
     conditions.extend(resolved);
+    conditions.extend(client_validation::insecure(gateway));
     let generation = gateway.metadata.generation.unwrap_or_default();
     Evaluated { generation, conditions, addresses, listeners, sets, ports }
 }

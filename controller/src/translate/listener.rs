@@ -1,6 +1,7 @@
 //! Listeners of a Gateway: each judged by itself, then against the others of its port.
 
 use super::certificate;
+use super::client_validation;
 use super::gateway::Context;
 use super::listener_set::{Member, Owner};
 use crate::api::gateway::{Listener, NamespacesFrom, SupportedKind, TlsMode};
@@ -226,15 +227,27 @@ fn evaluate(
         .is_none()
         .then(unsupported)
         .or_else(|| bad_selector.map(|why| (Reason::Invalid, why)))
-        .or_else(|| unsupported_fields(gateway, listener, terminates));
-    let (tls, certificates) = match terminates {
+        .or_else(|| unsupported_fields(listener));
+    let (mut tls, mut resolved) = match terminates {
         true => certificates(context, owner, listener),
         false => (None, Ok(())),
     };
-    let resolved = match unknown_kinds {
-        Some(why) => Err((Reason::InvalidRouteKinds, why)),
-        None => certificates,
-    };
+    let mut refused = refused;
+    if listener.protocol == "HTTPS" {
+        let (validation, found) = client_validation::of_port(context, owner.gateway, gateway, listener.port);
+        match validation {
+            Ok(validation) => {
+                if let Some(tls) = &mut tls {
+                    tls.client_validation = validation;
+                }
+            }
+            Err(why) => refused = refused.or(Some((Reason::NoValidCACertificate, why))),
+        }
+        resolved = resolved.and(found);
+    }
+    if let Some(why) = unknown_kinds {
+        resolved = Err((Reason::InvalidRouteKinds, why));
+    }
     let supported_kind =
         |kind: &&str| SupportedKind { group: Some(GROUP.to_owned()), kind: (*kind).to_owned() };
     let id = ListenerId {
@@ -268,20 +281,9 @@ fn evaluate(
 }
 
 /// What would make the listener less safe than it says if we passed over it.
-fn unsupported_fields(gateway: &Gateway, listener: &Listener, terminates: bool) -> Option<(Reason, String)> {
-    let frontend = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref());
-    let validates = frontend.is_some_and(|frontend| {
-        frontend.default.validation.is_some()
-            || frontend
-                .per_port
-                .iter()
-                .flatten()
-                .any(|port| port.port == listener.port && port.tls.validation.is_some())
-    });
+fn unsupported_fields(listener: &Listener) -> Option<(Reason, String)> {
     let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_ref());
-    let why = if terminates && validates {
-        "spec.tls.frontend: validation of client certificates is not supported"
-    } else if listener.protocol == "HTTPS" && mode == Some(&TlsMode::Passthrough) {
+    let why = if listener.protocol == "HTTPS" && mode == Some(&TlsMode::Passthrough) {
         "tls.mode: an HTTPS listener terminates TLS; use Terminate"
     } else if listener.filters.is_some() {
         "filters: filters of listeners are not supported"
@@ -372,5 +374,5 @@ fn certificates(
             }
         }
     }
-    ((!certificates.is_empty()).then_some(Tls { certificates }), resolved)
+    ((!certificates.is_empty()).then_some(Tls { certificates, client_validation: None }), resolved)
 }

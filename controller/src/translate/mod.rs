@@ -10,6 +10,7 @@ mod backend_tls;
 mod bundle;
 mod certificate;
 mod class;
+mod client_validation;
 mod endpoints;
 mod filters;
 mod gateway;
@@ -176,6 +177,7 @@ impl Translator {
             settings: &self.settings,
             grants: &self.grants,
             certificates: &mut self.certificates,
+            bundles: &mut self.bundles,
             failed_ports,
         };
         let ours =

@@ -149,6 +149,27 @@ impl Serialize for HostPattern {
 pub struct Tls {
     /// At least one; the first is the default, others are chosen by what the client can verify.
     pub certificates: Vec<Arc<Certificate>>,
+    /// Whether clients must show a certificate. Absent: they aren't asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_validation: Option<Arc<ClientValidation>>,
+}
+
+/// Validation of clients' certificates (GEP-91).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClientValidation {
+    /// What becomes of clients without a valid one.
+    pub mode: ClientValidationMode,
+    /// Bundles of authorities, PEM, at least one. The controller accepts only what [`crate::tls::check_authorities`] does.
+    pub bundles: Vec<Text>,
+}
+
+/// What becomes of clients without a valid certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum ClientValidationMode {
+    /// The handshake fails.
+    ValidOnly,
+    /// They are asked for one, and let in without, or with any other.
+    InsecureFallback,
 }
 
 /// A certificate chain with its key, as PEM. The controller accepts only what [`crate::tls::check_certificate`] does.

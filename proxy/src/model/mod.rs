@@ -28,7 +28,10 @@ pub use filter::{
     AuthProtocol, Cors, ExternalAuth, Filter, HeaderEdits, Mirror, PathRewrite, Redirect, Rewrite, Scheme,
 };
 pub use id::{BackendId, BackendKind, ListenerId, ObjectName, PortId, RouteId, RouteKind, Text, Transport};
-pub use listener::{Certificate, Content, HostPattern, Listener, Port, PortProtocol, Redacted, Tls};
+pub use listener::{
+    Certificate, ClientValidation, ClientValidationMode, Content, HostPattern, Listener, Port, PortProtocol,
+    Redacted, Tls,
+};
 pub use matches::{Match, PathMatch, StringMatch, ValueMatch};
 pub use policy::{Policies, ScopedPolicies};
 pub use rate_limit::{

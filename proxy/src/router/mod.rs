@@ -18,6 +18,7 @@ pub use rule::{Action, Authorizer, Mirror, Rule, RuleId, Split, SplitBackend};
 pub(crate) use rule::{CompiledRoute, Context};
 pub use stream::Stream;
 
+use crate::client_auth::ClientAuth;
 use crate::model::{self, Content, HostPattern, ListenerId, PortId, PortProtocol};
 use crate::path::{is_ambiguous, lax_readings};
 use crate::rejection::{Malformed, Rejection};
@@ -105,13 +106,14 @@ pub struct Listener {
     hostname: HostPattern,
     content: Content,
     certificates: Certificates,
+    client_auth: Option<ClientAuth>,
 }
 
 /// What becomes of a TLS connection, by its ClientHello.
 #[derive(Debug)]
 pub enum Reception<'a> {
-    /// TLS ends here, HTTP is inside.
-    Http(&'a Arc<CertifiedKey>),
+    /// TLS ends here, HTTP is inside; clients may be asked for a certificate.
+    Http(&'a Arc<CertifiedKey>, Option<&'a ClientAuth>),
     /// TLS ends here, what is inside goes on as a whole.
     Terminate(&'a Arc<CertifiedKey>, &'a Arc<Stream>),
     /// All of it goes on.
@@ -188,7 +190,9 @@ impl PortTable {
         let fitting = certificates.iter().find(|(_, key)| key.key.choose_scheme(schemes).is_some());
         let certificate = fitting.or(certificates.first()).map(|(_, key)| key);
         match listener.content {
-            Content::Http => certificate.map(Reception::Http),
+            Content::Http => {
+                certificate.map(|certificate| Reception::Http(certificate, listener.client_auth.as_ref()))
+            }
             Content::Stream => {
                 let stream = routes.streams.find(name)?;
                 Some(match certificate {
@@ -275,8 +279,12 @@ fn compile_listener(from: &model::Listener, previous: Option<&Listener>) -> List
     let known = previous.map_or(&[][..], |listener| &listener.certificates);
     let wanted = from.tls.as_ref().map_or(&[][..], |tls| &tls.certificates);
     let certificates = compile_certificates(wanted, known, &from.id);
-    let content = from.content;
-    Listener { id: from.id.clone(), hostname: from.hostname.clone(), content, certificates }
+    let validation = from.tls.as_ref().and_then(|tls| tls.client_validation.as_ref());
+    let client_auth = validation.map(|validation| {
+        ClientAuth::compile(validation, previous.and_then(|listener| listener.client_auth.as_ref()))
+    });
+    let (id, hostname, content) = (from.id.clone(), from.hostname.clone(), from.content);
+    Listener { id, hostname, content, certificates, client_auth }
 }
 
 /// Reads certificates; those that are known already stay the same object. `of` is whose they are.

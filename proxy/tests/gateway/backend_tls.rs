@@ -416,7 +416,7 @@ async fn tls_that_ends_here_is_encrypted_anew_and_what_passes_is_not() {
     let (outer, passing) = (tls::certificate(&["outer.example"]), authority.issue(&["passing.example"]));
     let through = Secured::new(behind().await, &passing, &[]).await;
     let mut setup = Setup::default();
-    let end = Tls { certificates: vec![outer.clone()] };
+    let end = Tls { certificates: vec![outer.clone()], client_validation: None };
     let listeners = vec![
         ("ends", HostPattern::parse("outer.example"), Some(end)),
         ("passes", HostPattern::parse("passing.example"), None),

@@ -185,7 +185,7 @@ async fn mixed() -> (Gateway, [Backend; 2], [Arc<Certificate>; 2]) {
     })
     .await;
     let mut setup = Setup::default();
-    let end = Tls { certificates: vec![ours.clone()] };
+    let end = Tls { certificates: vec![ours.clone()], client_validation: None };
     setup.stream_port(
         443,
         PortProtocol::Tls,

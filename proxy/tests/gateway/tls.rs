@@ -4,11 +4,12 @@ use crate::harness::{Backend, Client, Gateway, Response, Setup, soon, to};
 use crate::http2;
 use headgate_proxy::Limits;
 use headgate_proxy::model::{
-    BackendProtocol, Certificate, HostPattern, ObjectName, PortProtocol, Redacted, Timeouts, Tls,
+    BackendProtocol, Certificate, ClientValidation, ClientValidationMode, HostPattern, ObjectName,
+    PortProtocol, Redacted, Timeouts, Tls,
 };
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore};
 use std::io;
 use std::sync::Arc;
@@ -67,7 +68,8 @@ async fn ask(stream: TlsStream<TcpStream>, host: &str) -> (Client<TlsStream<TcpS
 fn setup(listeners: &[(&'static str, &str, &[&Arc<Certificate>])], backends: &[&Backend]) -> Setup {
     let mut setup = Setup::default();
     let tls = |certificates: &[&Arc<Certificate>]| {
-        Some(Tls { certificates: certificates.iter().map(|one| (*one).clone()).collect() })
+        let certificates = certificates.iter().map(|one| (*one).clone()).collect();
+        Some(Tls { certificates, client_validation: None })
     };
     let of = |(name, hostname, certificates): &(&'static str, &str, &[&Arc<Certificate>])| {
         (*name, HostPattern::parse(hostname), tls(certificates))
@@ -265,4 +267,113 @@ async fn what_is_no_handshake_ends() {
     }
     let config = Arc::new(trust(&[&shown], &[]));
     assert_eq!(ask(handshake(&gateway, "a.example.com", &config).await.unwrap(), "x").await.1.status(), 200);
+}
+
+/// An authority, and a client's certificate by it with its key.
+fn client_identity() -> (String, CertificateDer<'static>, PrivateKeyDer<'static>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut wanted = rcgen::CertificateParams::new(vec![]).unwrap();
+    wanted.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = wanted.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::from_params(&wanted, &key);
+    let client = rcgen::KeyPair::generate().unwrap();
+    let issued = rcgen::CertificateParams::new(["client.example".to_owned()]).unwrap();
+    let issued = issued.signed_by(&client, &issuer).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(client.serialize_pem().as_bytes()).unwrap();
+    (authority.pem(), issued.der().clone(), key)
+}
+
+/// What comes of a request by a client that shows this certificate, or none.
+async fn shown(
+    gateway: &Gateway,
+    server: &Certificate,
+    client: Option<&(String, CertificateDer<'static>, PrivateKeyDer<'static>)>,
+) -> io::Result<u16> {
+    let mut roots = RootCertStore::empty();
+    roots.add(der(server)).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match client {
+        None => builder.with_no_client_auth(),
+        Some((_, certificate, key)) => {
+            builder.with_client_auth_cert(vec![certificate.clone()], key.clone_key()).unwrap()
+        }
+    };
+    let mut stream = handshake(gateway, "a.example.com", &Arc::new(config)).await?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n").await?;
+    // In TLS 1.3 the client hears only now that it isn't wanted.
+    let mut begun = [0; 12];
+    soon(stream.read_exact(&mut begun)).await?;
+    Ok(std::str::from_utf8(&begun[9..]).unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn clients_show_a_certificate_of_an_authority_or_stay_outside() {
+    let server = certificate(&["a.example.com"]);
+    let backend = Backend::named("a").await;
+    let (good, other) = (client_identity(), client_identity());
+    let with = |mode, bundles: &[&str]| {
+        let mut setup = setup(&[("a", "a.example.com", &[&server])], &[&backend]);
+        for port in setup.model.ports.values_mut() {
+            let tls = Arc::make_mut(port).listeners[0].tls.as_mut().unwrap();
+            let bundles = bundles.iter().map(|pem| (*pem).into()).collect();
+            tls.client_validation = Some(Arc::new(ClientValidation { mode, bundles }));
+        }
+        setup
+    };
+    let gateway = with(ClientValidationMode::ValidOnly, &[&good.0]).start();
+    assert_eq!(shown(&gateway, &server, Some(&good)).await.unwrap(), 200);
+    shown(&gateway, &server, Some(&other)).await.unwrap_err();
+    shown(&gateway, &server, None).await.unwrap_err();
+    // Another authority besides.
+    gateway.publish(&with(ClientValidationMode::ValidOnly, &[&good.0, &other.0]));
+    assert_eq!(shown(&gateway, &server, Some(&good)).await.unwrap(), 200);
+    assert_eq!(shown(&gateway, &server, Some(&other)).await.unwrap(), 200);
+    shown(&gateway, &server, None).await.unwrap_err();
+    // Asked, and let in whatever the answer.
+    gateway.publish(&with(ClientValidationMode::InsecureFallback, &[&good.0]));
+    for client in [Some(&good), Some(&other), None] {
+        assert_eq!(shown(&gateway, &server, client).await.unwrap(), 200);
+    }
+}
+
+/// A session that was begun without a certificate must not be a way around the validation that came since.
+#[tokio::test]
+async fn sessions_do_not_outlive_the_setting_that_they_began_under() {
+    let server = certificate(&["a.example.com"]);
+    let backend = Backend::named("a").await;
+    let mut setup = setup(&[("a", "a.example.com", &[&server])], &[&backend]);
+    let gateway = setup.start();
+    let mut roots = RootCertStore::empty();
+    roots.add(der(&server)).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    let mut kinds = Vec::new();
+    for _ in 0..2 {
+        let stream = handshake(&gateway, "a.example.com", &config).await.unwrap();
+        let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+        assert_eq!(ask(stream, "a.example.com").await.1.status(), 200);
+        kinds.push(resumed);
+    }
+    assert_eq!(kinds, [false, true]);
+    for port in setup.model.ports.values_mut() {
+        let tls = Arc::make_mut(port).listeners[0].tls.as_mut().unwrap();
+        let (mode, bundles) = (ClientValidationMode::ValidOnly, vec![client_identity().0.as_str().into()]);
+        tls.client_validation = Some(Arc::new(ClientValidation { mode, bundles }));
+    }
+    gateway.publish(&setup);
+    let mut stream = match handshake(&gateway, "a.example.com", &config).await {
+        Ok(stream) => stream,
+        Err(_) => return,
+    };
+    let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n").await;
+    assert!(!matches!(soon(stream.read(&mut [0; 16])).await, Ok(1..)));
 }
