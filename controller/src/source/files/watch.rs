@@ -17,9 +17,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, timeout, timeout_at};
 
 /// Files are read when nothing has happened for this long: a writer may not be done.
-const QUIET: Duration = Duration::from_millis(50);
+pub(super) const QUIET: Duration = Duration::from_millis(50);
 /// But after this long they are, whatever happens.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often files are looked at where nothing tells of changes (network file systems, some mounts in virtual machines).
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -69,7 +69,7 @@ pub async fn watch(
         loop {
             tokio::select! {
                 _ = bell.recv() => {
-                    settle(&mut bell).await;
+                    settle(&mut bell, &paths).await;
                     break;
                 }
                 _ = look.tick() => if seen != fingerprint(&paths) {
@@ -90,9 +90,20 @@ fn complete(changes: Vec<Change>) -> Vec<Change> {
     super::Loaded { objects: objects.collect(), errors: Vec::new() }.into_changes()
 }
 
-async fn settle(bell: &mut mpsc::Receiver<()>) {
+/// Waits until writers seem to be done. One that has emptied a file is about to fill it: most write in place.
+async fn settle(bell: &mut mpsc::Receiver<()>, paths: &[PathBuf]) {
     let until = Instant::now() + PATIENCE;
-    while let Ok(Ok(Some(()))) = timeout_at(until, timeout(QUIET, bell.recv())).await {}
+    loop {
+        match timeout_at(until, timeout(QUIET, bell.recv())).await {
+            Ok(Ok(Some(()))) => {}
+            Ok(Err(_)) if has_empty(paths) => {}
+            Ok(Ok(None) | Err(_)) | Err(_) => return,
+        }
+    }
+}
+
+fn has_empty(paths: &[PathBuf]) -> bool {
+    files(paths).0.iter().any(|file| file.metadata().is_ok_and(|metadata| metadata.len() == 0))
 }
 
 /// When it was changed, its length, and its inode.

@@ -163,3 +163,16 @@ async fn what_has_become_wrong_stays_as_it_was() {
     );
     followed.end().await;
 }
+
+/// Most programs empty a file before they fill it, and some are slow: what it held isn't gone.
+#[tokio::test]
+async fn a_file_that_is_being_written_is_not_empty() {
+    let mut followed =
+        Followed::new("", |folder| fs::write(folder.join("r.yaml"), named("r", "a.example")).unwrap()).await;
+    let file = fs::File::create(followed.at("r.yaml")).unwrap();
+    tokio::time::sleep(super::super::watch::QUIET * 4).await;
+    std::io::Write::write_all(&mut &file, named("r", "b.example").as_bytes()).unwrap();
+    followed.next().await;
+    assert_eq!(followed.routes(), [("r".to_owned(), "b.example".to_owned(), 2)]);
+    followed.end().await;
+}
