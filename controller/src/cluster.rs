@@ -9,12 +9,13 @@ mod trim;
 
 pub use object::{Kind, Object, Watched};
 
+use crate::api::policy::{Policy, PolicyStatus};
 use crate::api::route::{Route, RouteStatus};
 use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
     TlsRoute, UdpRoute,
 };
-use headgate_crds::GatewayParameters;
+use headgate_crds::{GatewayParameters, RateLimitPolicy};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
@@ -90,6 +91,7 @@ pub struct Cluster {
     pub tcp_routes: Store<TcpRoute>,
     pub udp_routes: Store<UdpRoute>,
     pub backend_tls_policies: Store<BackendTlsPolicy>,
+    pub rate_limit_policies: Store<RateLimitPolicy>,
     pub reference_grants: Store<ReferenceGrant>,
     pub namespaces: Store<Namespace>,
     pub services: Store<Service>,
@@ -162,6 +164,36 @@ impl Cluster {
             | Kind::Gateway
             | Kind::ListenerSet
             | Kind::BackendTlsPolicy
+            | Kind::RateLimitPolicy
+            | Kind::ReferenceGrant
+            | Kind::Namespace
+            | Kind::Service
+            | Kind::EndpointSlice
+            | Kind::Secret
+            | Kind::ConfigMap
+            | Kind::ClusterTrustBundle
+            | Kind::GatewayParameters
+            | Kind::Pod
+            | Kind::Node => None,
+        }
+    }
+
+    /// The status that a policy has; `None` for kinds that aren't policies, too.
+    pub fn policy_status(&self, kind: Kind, name: &ObjectName) -> Option<PolicyStatus> {
+        fn of<K: Policy>(store: &Store<K>, name: &ObjectName) -> Option<PolicyStatus> {
+            store.get(name)?.policy_status()
+        }
+        match kind {
+            Kind::BackendTlsPolicy => of(&self.backend_tls_policies, name),
+            Kind::RateLimitPolicy => of(&self.rate_limit_policies, name),
+            Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::ListenerSet
+            | Kind::HttpRoute
+            | Kind::GrpcRoute
+            | Kind::TlsRoute
+            | Kind::TcpRoute
+            | Kind::UdpRoute
             | Kind::ReferenceGrant
             | Kind::Namespace
             | Kind::Service

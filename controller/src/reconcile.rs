@@ -343,11 +343,11 @@ impl Telling {
             let status = merge::route(status.as_ref(), draft, &settings.controller_name, &now);
             self.offer(*kind, name, present.meta().resource_version.clone(), status);
         }
-        let policies = statuses.backend_tls_policies.iter();
-        for (name, draft) in policies.filter(|(name, _)| wanted(Kind::BackendTlsPolicy, name)) {
-            let Some(present) = cluster.backend_tls_policies.get(name) else { continue };
-            let status = merge::policy(present.status.as_ref(), draft, &settings.controller_name, &now);
-            self.offer(Kind::BackendTlsPolicy, name, present.resource_version(), status);
+        for ((kind, name), draft) in &statuses.policies {
+            let Some(present) = cluster.object(*kind, name).filter(|_| wanted(*kind, name)) else { continue };
+            let status = cluster.policy_status(*kind, name);
+            let status = merge::policy(status.as_ref(), draft, &settings.controller_name, &now);
+            self.offer(*kind, name, present.meta().resource_version.clone(), status);
         }
     }
 
@@ -412,6 +412,7 @@ pub fn problems(statuses: &Statuses) -> Vec<String> {
                 Type::Conflicted | Type::PartiallyInvalid | Type::InsecureFrontendValidationMode => {
                     draft.status
                 }
+                Type::RateLimitPolicyAffected => false,
             };
             if bad {
                 let status = if draft.status { "True" } else { "False" };
@@ -439,9 +440,13 @@ pub fn problems(statuses: &Statuses) -> Vec<String> {
             note(&format!("{kind} {name}, parent {}", parent.parent.name), &parent.conditions);
         }
     }
-    for (name, draft) in &statuses.backend_tls_policies {
+    for ((kind, name), draft) in &statuses.policies {
         for ancestor in &draft.ancestors {
-            note(&format!("BackendTLSPolicy {name}, Gateway {}", ancestor.gateway), &ancestor.conditions);
+            let at = &ancestor.reference;
+            let (of, namespace) = (at.kind.as_deref(), at.namespace.as_deref());
+            let of = of.unwrap_or("Gateway");
+            let what = format!("{kind} {name}, {of} {}/{}", namespace.unwrap_or_default(), at.name);
+            note(&what, &ancestor.conditions);
         }
     }
     problems

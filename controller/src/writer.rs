@@ -233,7 +233,7 @@ fn api(client: Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
 }
 
 /// Where a kind is in the API.
-fn resource(kind: Kind) -> ApiResource {
+pub(crate) fn resource(kind: Kind) -> ApiResource {
     let (group, version, plural) = match kind {
         Kind::GatewayClass => (crate::api::GROUP, "v1", "gatewayclasses"),
         Kind::Gateway => (crate::api::GROUP, "v1", "gateways"),
@@ -245,6 +245,7 @@ fn resource(kind: Kind) -> ApiResource {
         Kind::UdpRoute => (crate::api::GROUP, "v1", "udproutes"),
         Kind::BackendTlsPolicy => (crate::api::GROUP, "v1", "backendtlspolicies"),
         Kind::ReferenceGrant => (crate::api::GROUP, "v1", "referencegrants"),
+        Kind::RateLimitPolicy => (headgate_crds::GROUP, "v1alpha1", "ratelimitpolicies"),
         Kind::GatewayParameters => (headgate_crds::GROUP, "v1alpha1", "gatewayparameters"),
         Kind::EndpointSlice => ("discovery.k8s.io", "v1", "endpointslices"),
         Kind::Namespace => ("", "v1", "namespaces"),

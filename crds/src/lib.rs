@@ -2,6 +2,10 @@
 //!
 //! Documentation comments here are what `kubectl explain` shows: they are written for those who write the YAML.
 
+pub mod policy;
+
+pub use policy::rate_limit::RateLimitPolicy;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
@@ -73,5 +77,5 @@ pub enum ExternalTrafficPolicy {
 
 /// All CRDs, in the order of their names.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![GatewayParameters::crd()]
+    vec![GatewayParameters::crd(), RateLimitPolicy::crd()]
 }

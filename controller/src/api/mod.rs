@@ -5,6 +5,7 @@
 //! else.
 
 mod generated;
+pub mod policy;
 pub mod route;
 
 /// `GatewayClass`.

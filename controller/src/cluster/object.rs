@@ -8,13 +8,14 @@ use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
     TlsRoute, UdpRoute,
 };
-use headgate_crds::GatewayParameters;
+use headgate_crds::{GatewayParameters, RateLimitPolicy};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use kube::core::ApiResource;
 use std::fmt;
 use std::sync::Arc;
 
@@ -184,6 +185,7 @@ kinds! {
     TcpRoute "TCPRoute" in tcp_routes: by_generation;
     UdpRoute "UDPRoute" in udp_routes: by_generation;
     BackendTlsPolicy "BackendTLSPolicy" in backend_tls_policies: by_generation;
+    RateLimitPolicy "RateLimitPolicy" in rate_limit_policies: by_generation;
     ReferenceGrant "ReferenceGrant" in reference_grants: routing;
     Namespace "Namespace" in namespaces: routing;
     Service "Service" in services: routing;
@@ -194,6 +196,14 @@ kinds! {
     GatewayParameters "GatewayParameters" in gateway_parameters: routing;
     Pod "Pod" in pods: infrastructure;
     Node "Node" in nodes: infrastructure;
+}
+
+impl Kind {
+    /// Group and version, as YAML has them.
+    pub fn api_version(self) -> String {
+        let ApiResource { api_version, .. } = crate::writer::resource(self);
+        api_version
+    }
 }
 
 impl fmt::Display for Kind {
@@ -266,4 +276,5 @@ macro_rules! found_by_name {
 found_by_name! {
     GatewayClass Gateway ListenerSet HttpRoute GrpcRoute TlsRoute TcpRoute UdpRoute BackendTlsPolicy ReferenceGrant
     Namespace Service Secret ConfigMap ClusterTrustBundle GatewayParameters Pod Node
+    RateLimitPolicy
 }

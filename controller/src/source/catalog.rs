@@ -7,7 +7,7 @@
 use super::schema::Schema;
 use crate::api;
 use crate::cluster::{Kind, Object, Watched};
-use headgate_crds::GatewayParameters;
+use headgate_crds::{GatewayParameters, RateLimitPolicy};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -72,18 +72,6 @@ fn port() -> Value {
 }
 
 static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let parameters = headgate_crds::all().into_iter().find(|crd| crd.spec.names.kind == "GatewayParameters");
-    let parameters = parameters.and_then(|crd| {
-        let version = crd.spec.versions.into_iter().next()?;
-        let schema = serde_json::to_value(version.schema?.open_api_v3_schema?).ok()?;
-        Some(Crd {
-            group: crd.spec.group,
-            kind: crd.spec.names.kind,
-            namespaced: crd.spec.scope == "Namespaced",
-            versions: vec![version.name],
-            schema,
-        })
-    });
     vec![
         from_json::<api::GatewayClass>(include_str!("schema/gatewayclasses.json")),
         from_json::<api::Gateway>(include_str!("schema/gateways.json")),
@@ -95,7 +83,8 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         from_json::<api::UdpRoute>(include_str!("schema/udproutes.json")),
         from_json::<api::BackendTlsPolicy>(include_str!("schema/backendtlspolicies.json")),
         from_json::<api::ReferenceGrant>(include_str!("schema/referencegrants.json")),
-        from_crd::<GatewayParameters>(parameters.expect("the CRD is one of ours, and has a schema")),
+        from_own::<GatewayParameters>(),
+        from_own::<RateLimitPolicy>(),
         from_type::<Namespace>(false),
         from_type::<Service>(true),
         from_type::<EndpointSlice>(true),
@@ -131,6 +120,22 @@ fn decode<K: Watched + DeserializeOwned>(value: Value) -> Result<Object, serde_j
 
 fn from_json<K: Watched + DeserializeOwned>(json: &str) -> Entry {
     from_crd::<K>(serde_json::from_str(json).expect("the schemas that are built in are JSON"))
+}
+
+fn from_own<K: Watched + DeserializeOwned>() -> Entry {
+    let own = headgate_crds::all().into_iter().find(|crd| crd.spec.names.kind == K::KIND.name());
+    let own = own.and_then(|crd| {
+        let version = crd.spec.versions.into_iter().next()?;
+        let schema = serde_json::to_value(version.schema?.open_api_v3_schema?).ok()?;
+        Some(Crd {
+            group: crd.spec.group,
+            kind: crd.spec.names.kind,
+            namespaced: crd.spec.scope == "Namespaced",
+            versions: vec![version.name],
+            schema,
+        })
+    });
+    from_crd::<K>(own.expect("the CRD is one of ours, and has a schema"))
 }
 
 fn from_crd<K: Watched + DeserializeOwned>(mut crd: Crd) -> Entry {

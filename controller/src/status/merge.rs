@@ -6,13 +6,11 @@
 use super::{
     ClassDraft, ConditionType, Draft, GatewayDraft, ListenerDraft, ListenerSetDraft, PolicyDraft, RouteDraft,
 };
-use crate::api::GROUP;
-use crate::api::backend_tls_policy::{AncestorRef, AncestorStatus, BackendTlsPolicyStatus};
 use crate::api::gateway::{GatewayStatus, ListenerStatus};
 use crate::api::gateway_class::{GatewayClassStatus, SupportedFeature};
 use crate::api::listener_set::{self, ListenerSetStatus};
+use crate::api::policy::{AncestorStatus, PolicyStatus};
 use crate::api::route::{ParentStatus, RouteStatus};
-use headgate_proxy::model::ObjectName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// Entries that the API lets a policy's status have (GEP-713); those that come late have no place.
@@ -116,40 +114,32 @@ pub fn route(
     (parents != old).then_some(RouteStatus { parents })
 }
 
-/// Status of a BackendTLSPolicy. Entries of other controllers stay where they are.
+/// Status of a policy of any kind. Entries of other controllers stay where they are.
 pub fn policy(
-    present: Option<&BackendTlsPolicyStatus>,
+    present: Option<&PolicyStatus>,
     draft: &PolicyDraft,
     controller_name: &str,
     now: &Time,
-) -> Option<BackendTlsPolicyStatus> {
+) -> Option<PolicyStatus> {
     let old = present.map(|present| &*present.ancestors).unwrap_or_default();
-    let reference = |gateway: &ObjectName| AncestorRef {
-        group: Some(GROUP.to_owned()),
-        kind: Some("Gateway".to_owned()),
-        namespace: Some(gateway.namespace.to_string()),
-        name: gateway.name.to_string(),
-        ..AncestorRef::default()
-    };
-    let mut left: Vec<_> =
-        draft.ancestors.iter().map(|ancestor| (reference(&ancestor.gateway), &ancestor.conditions)).collect();
+    let mut left: Vec<_> = draft.ancestors.iter().collect();
     let mut ancestors = Vec::with_capacity(old.len());
     for entry in old {
         if entry.controller_name != controller_name {
             ancestors.push(entry.clone());
-        } else if let Some(at) = left.iter().position(|(reference, _)| *reference == entry.ancestor_ref) {
-            let (_, drafts) = left.remove(at);
-            let conditions = conditions(&entry.conditions, drafts, draft.generation, now);
+        } else if let Some(at) = left.iter().position(|ancestor| ancestor.reference == entry.ancestor_ref) {
+            let ancestor = left.remove(at);
+            let conditions = conditions(&entry.conditions, &ancestor.conditions, draft.generation, now);
             ancestors.push(AncestorStatus { conditions, ..entry.clone() });
         }
     }
     let room = MAX_ANCESTORS.saturating_sub(ancestors.len());
-    ancestors.extend(left.into_iter().take(room).map(|(ancestor_ref, drafts)| AncestorStatus {
-        ancestor_ref,
-        conditions: conditions(&[], drafts, draft.generation, now),
+    ancestors.extend(left.into_iter().take(room).map(|ancestor| AncestorStatus {
+        ancestor_ref: ancestor.reference.clone(),
+        conditions: conditions(&[], &ancestor.conditions, draft.generation, now),
         controller_name: controller_name.to_owned(),
     }));
-    (ancestors != old).then_some(BackendTlsPolicyStatus { ancestors })
+    (ancestors != old).then_some(PolicyStatus { ancestors })
 }
 
 fn conditions(present: &[Condition], drafts: &[Draft], generation: i64, now: &Time) -> Vec<Condition> {

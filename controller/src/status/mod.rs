@@ -12,6 +12,7 @@ pub use render::render;
 pub use words::{ConditionType, Reason};
 
 use crate::api::gateway::{StatusAddress, SupportedKind};
+use crate::api::policy::AncestorRef;
 use crate::api::route::ParentRef;
 use crate::cluster::Kind;
 use headgate_proxy::model::ObjectName;
@@ -49,8 +50,8 @@ pub struct Statuses {
     pub listener_sets: BTreeMap<ObjectName, Arc<ListenerSetDraft>>,
     /// All routes, of every kind: one that left us has no parents of ours, and an old status that says so.
     pub routes: BTreeMap<(Kind, ObjectName), Arc<RouteDraft>>,
-    /// All BackendTLSPolicies: one that no Gateway of ours uses has no ancestors of ours.
-    pub backend_tls_policies: BTreeMap<ObjectName, Arc<PolicyDraft>>,
+    /// All policies, of every kind: one that no Gateway of ours uses has no ancestors of ours.
+    pub policies: BTreeMap<(Kind, ObjectName), Arc<PolicyDraft>>,
 }
 
 /// Status of a GatewayClass.
@@ -126,15 +127,29 @@ pub struct ParentDraft {
 pub struct PolicyDraft {
     /// The generation that it describes.
     pub generation: i64,
-    /// Entries of ours, by Gateway.
+    /// Entries of ours, by what they are about.
     pub ancestors: Vec<AncestorDraft>,
 }
 
-/// What a policy is told about one Gateway.
+impl AncestorDraft {
+    /// About a Gateway.
+    pub fn of_gateway(gateway: &ObjectName, conditions: Vec<Draft>) -> Self {
+        let reference = AncestorRef {
+            group: Some(crate::api::GROUP.to_owned()),
+            kind: Some("Gateway".to_owned()),
+            namespace: Some(gateway.namespace.to_string()),
+            name: gateway.name.to_string(),
+            ..AncestorRef::default()
+        };
+        Self { reference, conditions }
+    }
+}
+
+/// What a policy is told about one Gateway, or about a target that isn't there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AncestorDraft {
-    /// The Gateway.
-    pub gateway: ObjectName,
+    /// The Gateway or target.
+    pub reference: AncestorRef,
     /// The policy's conditions.
     pub conditions: Vec<Draft>,
 }

@@ -1,7 +1,6 @@
 //! Statuses as objects: what a cluster would get, for people and tests.
 
 use super::{Statuses, merge};
-use crate::api::GROUP;
 use crate::cluster::{Cluster, Kind};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -32,10 +31,10 @@ pub fn render(cluster: &Cluster, statuses: &Statuses, controller_name: &str, now
         let status = merge::route(present.as_ref(), draft, controller_name, now);
         rendered.extend(object(*kind, name, status.as_ref().or(present.as_ref())));
     }
-    for (name, draft) in &statuses.backend_tls_policies {
-        let present = cluster.backend_tls_policies.get(name).and_then(|policy| policy.status.as_ref());
-        let status = merge::policy(present, draft, controller_name, now);
-        rendered.extend(object(Kind::BackendTlsPolicy, name, status.as_ref().or(present)));
+    for ((kind, name), draft) in &statuses.policies {
+        let present = cluster.policy_status(*kind, name);
+        let status = merge::policy(present.as_ref(), draft, controller_name, now);
+        rendered.extend(object(*kind, name, status.as_ref().or(present.as_ref())));
     }
     rendered
 }
@@ -45,6 +44,6 @@ fn object(kind: Kind, name: &ObjectName, status: Option<&impl Serialize>) -> Opt
     if !name.namespace.is_empty() {
         metadata.insert("namespace".to_owned(), json!(&*name.namespace));
     }
-    let api_version = format!("{GROUP}/v1");
+    let api_version = kind.api_version();
     Some(json!({"apiVersion": api_version, "kind": kind.name(), "metadata": metadata, "status": status?}))
 }

@@ -2,8 +2,17 @@
 
 use std::fmt;
 
+macro_rules! word {
+    ($variant:ident) => {
+        stringify!($variant)
+    };
+    ($variant:ident $word:literal) => {
+        $word
+    };
+}
+
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident $(= $word:literal)?,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
@@ -17,7 +26,7 @@ macro_rules! words {
             /// The word in YAML.
             pub fn as_str(self) -> &'static str {
                 match self {
-                    $(Self::$variant => stringify!($variant),)*
+                    $(Self::$variant => word!($variant $($word)?),)*
                 }
             }
         }
@@ -45,6 +54,8 @@ words! {
         PartiallyInvalid,
         /// Whether a Gateway lets clients in whose certificates aren't valid.
         InsecureFrontendValidationMode,
+        /// Whether RateLimitPolicies are attached to it (GEP-713).
+        RateLimitPolicyAffected = "headgate.dev/RateLimitPolicyAffected",
     }
 }
 
@@ -101,6 +112,12 @@ words! {
         NoValidCACertificate,
         /// A policy whose target another one has.
         Conflicted,
+        /// A part of a policy isn't in force.
+        PartiallyProgrammed,
+        /// Nothing of a policy is in force: less specific ones don't let it.
+        Overridden,
+        /// Policies are attached.
+        PolicyAttached,
         /// What a policy is for isn't there.
         TargetNotFound,
         /// A reference into another namespace.

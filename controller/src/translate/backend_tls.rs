@@ -7,7 +7,7 @@
 use super::bundle::{BundleRef, Bundles};
 use crate::api::BackendTlsPolicy;
 use crate::api::backend_tls_policy::{SubjectAltName as ApiName, SubjectAltNameType, Validation};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kind};
 use crate::status::{AncestorDraft, ConditionType, Draft, PolicyDraft, Reason};
 use headgate_proxy::model::{Authorities, BackendTls, ObjectName, SubjectAltName, Text};
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,17 +82,17 @@ impl Policies {
     pub(super) fn drafts(
         &self,
         users: &BTreeMap<ObjectName, BTreeSet<ObjectName>>,
-    ) -> BTreeMap<ObjectName, Arc<PolicyDraft>> {
-        let draft = |judged: &Judged| {
+    ) -> impl Iterator<Item = ((Kind, ObjectName), Arc<PolicyDraft>)> {
+        let draft = move |judged: &Judged| {
             let gateways: BTreeSet<_> =
                 judged.services.iter().filter_map(|service| users.get(service)).flatten().collect();
-            let ancestors = gateways.into_iter().map(|gateway| AncestorDraft {
-                gateway: gateway.clone(),
-                conditions: judged.conditions.clone(),
-            });
+            let ancestors = gateways
+                .into_iter()
+                .map(|gateway| AncestorDraft::of_gateway(gateway, judged.conditions.clone()));
             PolicyDraft { generation: judged.generation, ancestors: ancestors.collect() }
         };
-        self.judged.iter().map(|(name, judged)| (name.clone(), Arc::new(draft(judged)))).collect()
+        let id = |name: &ObjectName| (Kind::BackendTlsPolicy, name.clone());
+        self.judged.iter().map(move |(name, judged)| (id(name), Arc::new(draft(judged))))
     }
 }
 

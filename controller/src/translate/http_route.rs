@@ -2,6 +2,7 @@
 
 use super::lookup::Lookup;
 use super::matches;
+use super::policy::Above;
 use super::route::{Parents, Routed, Translated, created};
 use super::rule::Rules;
 use crate::api::HttpRoute;
@@ -31,12 +32,16 @@ pub(super) fn translate_rules<K: ApiRoute, R: Borrow<ApiRule>>(
         return Translated::nothing(parents);
     }
     let mut rules = Rules::new(lookup, K::KIND, name);
-    let translated: Vec<_> =
+    let mut translated: Vec<_> =
         from.enumerate().map(|(n, (rule, matches))| rules.translate(n, rule.borrow(), matches)).collect();
     let Rules { problems, backends, .. } = rules;
     // All of it is dropped: then it isn't accepted, and doesn't count, but its requests still get their 500.
     let none_left = !translated.is_empty() && problems.dropped.len() == translated.len();
     let attached = parents.attached.clone();
+    let mut above = Above::of(lookup, K::KIND, name, &attached);
+    for (n, rule) in translated.iter_mut().enumerate() {
+        rule.policies = above.scoped(n, rule.name.as_deref());
+    }
     let model = Route {
         id: RouteId { kind, name: name.clone() },
         created: created(route),
@@ -49,5 +54,6 @@ pub(super) fn translate_rules<K: ApiRoute, R: Borrow<ApiRule>>(
         backends,
         attached: if none_left { Vec::new() } else { attached },
         draft: Arc::new(parents.draft(none_left, &problems)),
+        notes: above.notes,
     }
 }

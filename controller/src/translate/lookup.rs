@@ -4,7 +4,8 @@ use super::attach::ParentName;
 use super::backend_tls::{Policies, ServicePolicies};
 use super::gateway::View;
 use super::grants::{Grants, Reference};
-use crate::cluster::Cluster;
+use super::policy::{self, Attached};
+use crate::cluster::{Cluster, Kind};
 use headgate_proxy::model::{BackendTls, ObjectName, Text};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ enum Seen {
     Namespace(Text, Option<Arc<Namespace>>),
     Grants(Arc<Grants>),
     Policies(ObjectName, Option<Arc<ServicePolicies>>),
+    Attached((Kind, (Kind, ObjectName)), Option<Arc<Attached>>),
 }
 
 /// All that was looked at.
@@ -36,13 +38,14 @@ impl Inputs {
             | Seen::Parent(..)
             | Seen::Service(..)
             | Seen::Namespace(..)
+            | Seen::Attached(..)
             | Seen::Grants(_) => None,
         })
     }
 
     /// Whether all of it is still the same.
     pub(super) fn are_current(&self, around: &Around<'_>) -> bool {
-        let Around { cluster, views, grants, policies } = *around;
+        let Around { cluster, views, grants, policies, governing } = *around;
         fn same<T>(before: Option<&Arc<T>>, now: Option<&Arc<T>>) -> bool {
             match (before, now) {
                 (Some(before), Some(now)) => Arc::ptr_eq(before, now),
@@ -56,6 +59,7 @@ impl Inputs {
             Seen::Namespace(name, before) => same(before.as_ref(), namespace(cluster, name)),
             Seen::Grants(before) => Arc::ptr_eq(before, grants),
             Seen::Policies(name, before) => same(before.as_ref(), policies.services.get(name)),
+            Seen::Attached(id, before) => same(before.as_ref(), governing.attached.get(id)),
         })
     }
 }
@@ -67,6 +71,8 @@ pub(super) struct Around<'a> {
     pub(super) views: &'a Views,
     pub(super) grants: &'a Arc<Grants>,
     pub(super) policies: &'a Policies,
+    /// Policies of requests.
+    pub(super) governing: &'a policy::Policies,
 }
 
 /// Looks things up, and remembers what.
@@ -75,13 +81,14 @@ pub(super) struct Lookup<'a> {
     views: &'a Views,
     grants: &'a Arc<Grants>,
     policies: &'a Policies,
+    governing: &'a policy::Policies,
     inputs: Inputs,
 }
 
 impl<'a> Lookup<'a> {
     pub(super) fn new(around: &Around<'a>) -> Self {
-        let Around { cluster, views, grants, policies } = *around;
-        Self { cluster, views, grants, policies, inputs: Inputs::default() }
+        let Around { cluster, views, grants, policies, governing } = *around;
+        Self { cluster, views, grants, policies, governing, inputs: Inputs::default() }
     }
 
     pub(super) fn into_inputs(self) -> Inputs {
@@ -116,6 +123,14 @@ impl<'a> Lookup<'a> {
         let found = self.policies.services.get(service);
         self.inputs.0.push(Seen::Policies(service.clone(), found.cloned()));
         found?.of_port(port_name).cloned()
+    }
+
+    /// The policies of a kind that are attached to an object.
+    pub(super) fn attached(&mut self, policy: Kind, target: (Kind, ObjectName)) -> Option<Arc<Attached>> {
+        let id = (policy, target);
+        let found = self.governing.attached.get(&id).cloned();
+        self.inputs.0.push(Seen::Attached(id, found.clone()));
+        found
     }
 
     pub(super) fn permit(&mut self, reference: &Reference<'_>) -> bool {

@@ -21,6 +21,7 @@ mod listener;
 mod listener_set;
 mod lookup;
 mod matches;
+mod policy;
 mod route;
 mod rule;
 mod session;
@@ -67,6 +68,7 @@ pub struct Translator {
     certificates: Certificates,
     bundles: Bundles,
     policies: Policies,
+    governing: policy::Policies,
     views: Views,
     routes: BTreeMap<(Kind, ObjectName), Remembered>,
     endpoints: Endpoints,
@@ -90,6 +92,7 @@ impl Translator {
             certificates: Certificates::default(),
             bundles: Bundles::default(),
             policies: Policies::default(),
+            governing: policy::Policies::default(),
             views: Views::new(),
             routes: BTreeMap::new(),
             endpoints: Endpoints::default(),
@@ -109,15 +112,20 @@ impl Translator {
         let classes = Classes::of(cluster, &self.settings);
         let gateways = self.gateways(cluster, &classes, failed_ports);
         self.policies = Policies::of(cluster, &mut self.bundles, &self.policies);
+        self.governing = policy::Policies::of(cluster, &self.governing);
         let routes = self.routes(cluster);
 
         let (mut model, mut statuses) = (Model::default(), Statuses::default());
         let mut attached = BTreeMap::<ListenerId, i32>::new();
+        let mut told = policy::Notes::default();
         for (id, translated) in routes {
             for listener in &translated.attached {
                 *attached.entry(listener.clone()).or_default() += 1;
             }
-            statuses.routes.insert(id, translated.draft.clone());
+            told.take(&id, &translated);
+            let mut draft = translated.draft.clone();
+            self.governing.affect_route(&id, &mut draft);
+            statuses.routes.insert(id, draft);
             match &translated.route {
                 None => continue,
                 Some(Routed::Http(route)) => drop(model.routes.insert(route.id.clone(), route.clone())),
@@ -136,14 +144,19 @@ impl Translator {
             for port in &gateway.ports {
                 model.ports.insert(port.id.clone(), reuse(&self.ports, &port.id, Arc::new(port.clone())));
             }
-            let (draft, sets) = gateway.draft(&attached);
+            let (mut draft, sets) = gateway.draft(&attached);
+            self.governing.affect_gateway(&name, &mut draft);
             statuses.gateways.insert(name, Arc::new(draft));
             for set in sets {
-                statuses.listener_sets.insert(set.name.clone(), Arc::new(set.draft(&attached)));
+                let name = set.name.clone();
+                let mut draft = set.draft(&attached);
+                self.governing.affect_set(&name, &mut draft);
+                statuses.listener_sets.insert(name, Arc::new(draft));
             }
         }
         statuses.gateway_classes = classes.drafts;
-        statuses.backend_tls_policies = self.policies.drafts(&self.users());
+        statuses.policies = self.governing.drafts(&self.views, &told);
+        statuses.policies.extend(self.policies.drafts(&self.users()));
         for id in model.backends.keys() {
             model.endpoints.insert(id.clone(), self.endpoints.get(cluster, self.settings.mode, id));
         }
@@ -231,7 +244,13 @@ impl Translator {
         store: &Store<K>,
         translate: impl Fn(&mut Lookup<'_>, &ObjectName, &K) -> Translated,
     ) {
-        let around = Around { cluster, views: &self.views, grants: &self.grants, policies: &self.policies };
+        let around = Around {
+            cluster,
+            views: &self.views,
+            grants: &self.grants,
+            policies: &self.policies,
+            governing: &self.governing,
+        };
         for (name, route) in store {
             let id = (K::KIND, name.clone());
             let object = route.clone().wrap();

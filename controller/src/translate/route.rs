@@ -4,9 +4,11 @@
 
 use super::attach::{Wanting, attach, parent_name};
 use super::lookup::Lookup;
+use super::policy::Note;
 use crate::api::route::{ParentRef, Route};
 use crate::status::{ConditionType, Draft, ParentDraft, Reason, RouteDraft};
 use headgate_proxy::model::{self, Backend, HostPattern, ListenerId, ObjectName};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a route comes to.
@@ -20,6 +22,8 @@ pub(super) struct Translated {
     pub(super) attached: Vec<ListenerId>,
     /// What its parents say.
     pub(super) draft: Arc<RouteDraft>,
+    /// What became of the policies that govern it.
+    pub(super) notes: BTreeSet<Note>,
 }
 
 /// A route for the proxy.
@@ -97,7 +101,7 @@ impl Translated {
     /// A route without parents of ours: nobody here serves it or speaks to it.
     pub(super) fn nothing(parents: Parents) -> Self {
         let draft = Arc::new(parents.draft(false, &Problems::default()));
-        Self { route: None, backends: Vec::new(), attached: Vec::new(), draft }
+        Self { route: None, backends: Vec::new(), attached: Vec::new(), draft, notes: BTreeSet::new() }
     }
 }
 

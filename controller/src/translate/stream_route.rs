@@ -10,6 +10,7 @@ use crate::api::route::StreamRoute as ApiRoute;
 use headgate_proxy::model::{
     ObjectName, RouteId, RouteKind, StreamRoute, Target, Transport, WeightedBackend,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Translates one route.
@@ -56,5 +57,6 @@ pub(super) fn translate<K: ApiRoute>(
         backends,
         attached,
         draft: Arc::new(parents.draft(false, &problems)),
+        notes: BTreeSet::new(),
     }
 }

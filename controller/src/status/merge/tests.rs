@@ -1,8 +1,10 @@
 //! What others wrote stays, times change with their condition, and what is said already isn't said again.
 
 use super::*;
+use crate::api::policy::AncestorRef;
 use crate::api::route::ParentRef;
 use crate::status::{AncestorDraft, ParentDraft, Reason};
+use headgate_proxy::model::ObjectName;
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -108,9 +110,9 @@ fn parents_of_others_stay_and_ours_go_with_the_reference() {
 
 #[test]
 fn a_policy_has_room_for_sixteen_ancestors_of_all_controllers() {
-    let ancestor = |n: usize| AncestorDraft {
-        gateway: ObjectName::new("a", format!("gw-{n}").as_str()),
-        conditions: vec![draft(ConditionType::Accepted, true)],
+    let ancestor = |n: usize| {
+        let gateway = ObjectName::new("a", format!("gw-{n}").as_str());
+        AncestorDraft::of_gateway(&gateway, vec![draft(ConditionType::Accepted, true)])
     };
     let draft = PolicyDraft { generation: 1, ancestors: (0..20).map(ancestor).collect() };
     let theirs = AncestorStatus {
@@ -118,7 +120,7 @@ fn a_policy_has_room_for_sixteen_ancestors_of_all_controllers() {
         conditions: vec![foreign("Accepted")],
         controller_name: "example.com/another".to_owned(),
     };
-    let present = BackendTlsPolicyStatus { ancestors: vec![theirs.clone()] };
+    let present = PolicyStatus { ancestors: vec![theirs.clone()] };
     let status = policy(Some(&present), &draft, US, &at(1)).unwrap();
     assert_eq!((status.ancestors.len(), &status.ancestors[0]), (16, &theirs));
     assert_eq!(policy(Some(&status), &draft, US, &at(2)), None);

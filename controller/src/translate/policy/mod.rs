@@ -1,0 +1,290 @@
+//! Policies of Headgate's own that govern requests: what each kind is attached to, and what holds for a rule of a route.
+//!
+//! The same for all kinds: a kind is a module beside this one that implements [`Policy`]. [`Policies::of`] judges each
+//! policy by itself and notes it down at its targets ([`Attached`]); [`scope`] merges what holds for a rule ([`mod@merge`]),
+//! which is a part of translating the route; [`status`] says what became of each policy.
+
+mod merge;
+mod rate_limit;
+mod scope;
+mod status;
+
+pub(super) use scope::{Above, Note};
+pub(super) use status::Notes;
+
+use crate::cluster::{Cluster, Kind, Object, Store, Watched};
+use crate::status::ConditionType;
+use headgate_crds::RateLimitPolicy;
+use headgate_crds::policy::{Inheritance, Mode, Strategy, TargetRef};
+use headgate_proxy::model::{self, ObjectName, Text};
+use merge::{Level, Merged, Path, Refused, SHADOW, Shape, Source, merge};
+use scope::At;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A kind of policy for requests.
+trait Policy: Watched {
+    /// How it is cut into fields.
+    const SHAPE: Shape;
+    /// What its targets are told by.
+    const AFFECTED: ConditionType;
+
+    /// What all kinds have.
+    fn common(&self) -> Common<'_>;
+
+    /// What is merged: `spec` without what [`Policy::common`] has.
+    fn fields(&self) -> Value;
+
+    /// What of it can't be honoured, whatever it is merged with: which fields aren't taken, and why.
+    fn check(&self, name: &ObjectName) -> Vec<(Path, String)>;
+
+    /// Puts what policies came to into the model. What isn't in force: whose it is, and why.
+    fn put(came: &Came, at: &At<'_>, policies: &mut model::Policies) -> Vec<(ObjectName, String)>;
+}
+
+/// What merging needs of a kind.
+struct Merging {
+    kind: Kind,
+    shape: Shape,
+    affected: ConditionType,
+    put: fn(&Came, &At<'_>, &mut model::Policies) -> Vec<(ObjectName, String)>,
+}
+
+/// What policies of a kind came to for a rule.
+struct Came {
+    /// Those that act.
+    enforced: Merged,
+    /// All of them, as if they all acted; nothing when all do. What `Shadow` policies have a hand in is watched beside
+    /// what is enforced, and changes nothing of it.
+    tried: Merged,
+}
+
+impl Came {
+    fn of(shape: &Shape, levels: &[&Level]) -> Self {
+        let mut sources = levels.iter().flat_map(|level| &level.sources);
+        let tried = match sources.any(|source| source.shadow) {
+            true => merge(shape, levels, |_| true),
+            false => Merged::default(),
+        };
+        Self { enforced: merge(shape, levels, |source| !source.shadow), tried }
+    }
+}
+
+const fn merging<K: Policy>() -> Merging {
+    Merging { kind: K::KIND, shape: K::SHAPE, affected: K::AFFECTED, put: K::put }
+}
+
+/// All kinds of policy for requests.
+const KINDS: [Merging; 1] = [merging::<RateLimitPolicy>()];
+
+/// What all kinds of policy have.
+struct Common<'a> {
+    target_refs: &'a [TargetRef],
+    strategy: Option<Strategy>,
+    mode: Option<Mode>,
+}
+
+/// What policies of a kind are attached to: a whole object.
+type TargetId = (Kind, ObjectName);
+
+/// The policies of a kind that are attached to an object: what routes see of them.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Attached {
+    whole: Option<Level>,
+    sections: BTreeMap<Text, Level>,
+}
+
+/// A target that can't have policies.
+#[derive(Clone, Debug, PartialEq)]
+enum Missing {
+    /// It isn't there.
+    NotFound(String),
+    /// It isn't a kind that has such policies.
+    Unsupported(String),
+}
+
+/// A policy that was judged.
+#[derive(Debug)]
+struct Judged {
+    generation: i64,
+    /// Targets that are there.
+    targets: BTreeSet<TargetId>,
+    /// Others, by their position.
+    missing: Vec<(TargetRef, Missing)>,
+    /// What can't be honoured.
+    invalid: Vec<String>,
+    /// What an older policy of the same target says otherwise.
+    conflicts: BTreeSet<Refused>,
+}
+
+/// What a policy says by itself, remembered as long as it is the same object.
+#[derive(Clone, Debug)]
+struct Checked {
+    object: Object,
+    source: Arc<Source>,
+    invalid: Vec<String>,
+}
+
+/// All policies of requests.
+#[derive(Debug, Default)]
+pub(super) struct Policies {
+    /// By kind of policy and target.
+    pub(super) attached: BTreeMap<(Kind, TargetId), Arc<Attached>>,
+    judged: BTreeMap<(Kind, ObjectName), Judged>,
+    checked: BTreeMap<(Kind, ObjectName), Checked>,
+}
+
+impl Policies {
+    /// Judges those that exist. Targets whose policies say the same as `before` keep the same object.
+    pub(super) fn of(cluster: &Cluster, before: &Self) -> Self {
+        let mut policies = Self::default();
+        policies.add(cluster, &cluster.rate_limit_policies, before);
+        for (id, attached) in &mut policies.attached {
+            if let Some(same) = before.attached.get(id).filter(|same| *same == attached) {
+                *attached = same.clone();
+            }
+        }
+        policies
+    }
+
+    fn add<K: Policy>(&mut self, cluster: &Cluster, store: &Store<K>, before: &Self) {
+        // The older first, then by name.
+        let mut in_order: Vec<_> = store.iter().collect();
+        in_order.sort_by_key(|(_, policy)| policy.meta().creation_timestamp.as_ref().map(|time| time.0));
+        let mut attached = BTreeMap::<TargetId, Attached>::new();
+        for (name, policy) in in_order {
+            let id = (K::KIND, name.clone());
+            let object = policy.clone().wrap();
+            let known = before.checked.get(&id).filter(|known| known.object.is(&object)).cloned();
+            let checked = known.unwrap_or_else(|| check(name, &**policy, object));
+            let mut judged = Judged {
+                generation: policy.meta().generation.unwrap_or_default(),
+                targets: BTreeSet::new(),
+                missing: Vec::new(),
+                invalid: checked.invalid.clone(),
+                conflicts: BTreeSet::new(),
+            };
+            for target in policy.common().target_refs {
+                match find(cluster, &name.namespace, target) {
+                    Ok(found) => {
+                        let place = attached.entry(found.clone()).or_default();
+                        place.add(&found, target.section_name.as_deref(), &checked.source);
+                        judged.targets.insert(found);
+                    }
+                    Err(why) => judged.missing.push((target.clone(), why)),
+                }
+            }
+            self.judged.insert(id.clone(), judged);
+            self.checked.insert(id, checked);
+        }
+        for level in attached.values().flat_map(Attached::levels) {
+            for conflict in level.conflicts() {
+                if let Some(judged) = self.judged.get_mut(&(K::KIND, conflict.loser.clone())) {
+                    judged.conflicts.insert(conflict);
+                }
+            }
+        }
+        let attached = attached.into_iter().map(|(target, all)| ((K::KIND, target), Arc::new(all)));
+        self.attached.extend(attached);
+    }
+}
+
+impl Attached {
+    fn levels(&self) -> impl Iterator<Item = &Level> {
+        self.whole.iter().chain(self.sections.values())
+    }
+
+    fn add(&mut self, (kind, name): &TargetId, section: Option<&str>, source: &Arc<Source>) {
+        let level = |target: String| Level { target: target.into(), sources: Vec::new() };
+        let level = match section {
+            None => self.whole.get_or_insert_with(|| level(format!("{kind} {name}"))),
+            Some(section) => self
+                .sections
+                .entry(section.into())
+                .or_insert_with(|| level(format!("{kind} {name}/{section}"))),
+        };
+        // Named twice, it is there once.
+        if !level.sources.iter().any(|known| known.name == source.name) {
+            level.sources.push(source.clone());
+        }
+    }
+
+    /// Policies that are attached to a section, or to the whole with all sections.
+    pub(super) fn names(&self, section: Option<&str>) -> BTreeSet<&ObjectName> {
+        let levels: Vec<&Level> = match section {
+            Some(section) => self.sections.get(section).into_iter().collect(),
+            None => self.whole.iter().collect(),
+        };
+        levels.into_iter().flat_map(|level| &level.sources).map(|source| &source.name).collect()
+    }
+
+    /// Policies that are attached to anything of it.
+    pub(super) fn all_names(&self) -> BTreeSet<&ObjectName> {
+        self.levels().flat_map(|level| &level.sources).map(|source| &source.name).collect()
+    }
+}
+
+fn check<K: Policy>(name: &ObjectName, policy: &K, object: Object) -> Checked {
+    let common = policy.common();
+    let (mode, shadow) = match common.mode.unwrap_or_default() {
+        Mode::Enforce => ("Enforce", false),
+        Mode::Shadow => (SHADOW, true),
+    };
+    let invalid = policy.check(name);
+    let mut fields = K::SHAPE.fields(policy.fields(), mode);
+    fields.retain(|path, _| !invalid.iter().any(|(broken, _)| path.starts_with(broken)));
+    let overrides = match common.strategy.unwrap_or_default().inheritance {
+        Inheritance::Default => false,
+        Inheritance::Override => true,
+    };
+    let source = Arc::new(Source { name: name.clone(), shadow, overrides, fields });
+    let invalid = invalid.into_iter().map(|(path, why)| format!("{path}: {why}")).collect();
+    Checked { object, source, invalid }
+}
+
+/// The object that a target names, if it has the section that it names.
+fn find(cluster: &Cluster, namespace: &str, target: &TargetRef) -> Result<TargetId, Missing> {
+    let name = ObjectName::new(namespace, target.name.as_str());
+    let section = target.section_name.as_deref();
+    let not_found = |what: String| Err(Missing::NotFound(what));
+    let judge = |kind: Kind, there: Option<bool>, part: &str| match (there, section) {
+        (None, _) => not_found(format!("{kind} {name} doesn't exist")),
+        (Some(false), Some(section)) => not_found(format!("{kind} {name} has no {part} named {section}")),
+        (Some(_), _) => Ok((kind, name.clone())),
+    };
+    let kind = match (target.group.as_str(), target.kind.as_str()) {
+        (crate::api::GROUP, kind) => kind,
+        _ => "",
+    };
+    match kind {
+        "Gateway" => {
+            let gateway = cluster.gateways.get(&name);
+            let has = |section| gateway?.spec.listeners.iter().find(|one| Some(one.name.as_str()) == section);
+            judge(Kind::Gateway, gateway.map(|_| has(section).is_some()), "listener")
+        }
+        "ListenerSet" => {
+            let set = cluster.listener_sets.get(&name);
+            let has = |section| set?.spec.listeners.iter().find(|one| Some(one.name.as_str()) == section);
+            judge(Kind::ListenerSet, set.map(|_| has(section).is_some()), "listener")
+        }
+        "HTTPRoute" => {
+            let route = cluster.http_routes.get(&name);
+            let has =
+                |section| route?.spec.rules.iter().flatten().find(|rule| rule.name.as_deref() == section);
+            judge(Kind::HttpRoute, route.map(|_| has(section).is_some()), "rule")
+        }
+        "GRPCRoute" => {
+            let route = cluster.grpc_routes.get(&name);
+            let has =
+                |section| route?.spec.rules.iter().flatten().find(|rule| rule.name.as_deref() == section);
+            judge(Kind::GrpcRoute, route.map(|_| has(section).is_some()), "rule")
+        }
+        _ => Err(Missing::Unsupported(format!(
+            "{}/{} is not supported; name a Gateway, ListenerSet, HTTPRoute or GRPCRoute of group {}",
+            target.group,
+            target.kind,
+            crate::api::GROUP
+        ))),
+    }
+}

@@ -1,0 +1,199 @@
+//! What policies are told, and what their targets are told of them.
+//!
+//! An ancestor is a Gateway that a target belongs to; a target that isn't there is its own.
+
+use super::scope::Became;
+use super::{Judged, KINDS, Missing, Note, Policies, TargetId};
+use crate::api::policy::AncestorRef;
+use crate::cluster::Kind;
+use crate::status::{AncestorDraft, ConditionType, Draft, GatewayDraft, ListenerDraft, ListenerSetDraft};
+use crate::status::{PolicyDraft, Reason, RouteDraft};
+use crate::translate::attach::ParentName;
+use crate::translate::lookup::Views;
+use crate::translate::route::Translated;
+use headgate_proxy::model::ObjectName;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What routes tell of policies.
+#[derive(Debug, Default)]
+pub(in crate::translate) struct Notes {
+    /// The Gateways that each route is attached to.
+    gateways: BTreeMap<TargetId, BTreeSet<ObjectName>>,
+    /// What became of policies.
+    notes: BTreeSet<Note>,
+}
+
+impl Notes {
+    /// Takes note of what a route tells.
+    pub(in crate::translate) fn take(&mut self, route: &TargetId, translated: &Translated) {
+        let gateways = translated.attached.iter().map(|listener| listener.gateway.clone());
+        self.gateways.entry(route.clone()).or_default().extend(gateways);
+        self.notes.extend(translated.notes.iter().cloned());
+    }
+}
+
+impl Policies {
+    /// What each policy is told.
+    pub(in crate::translate) fn drafts(
+        &self,
+        views: &Views,
+        told: &Notes,
+    ) -> BTreeMap<(Kind, ObjectName), Arc<PolicyDraft>> {
+        let draft = |(id, judged): (&(Kind, ObjectName), &Judged)| {
+            let gateways: BTreeSet<ObjectName> =
+                judged.targets.iter().flat_map(|target| gateways(views, told, target)).collect();
+            let missing = judged.missing.iter().map(|(target, why)| {
+                let (reason, why) = match why {
+                    Missing::NotFound(why) => (Reason::TargetNotFound, why),
+                    Missing::Unsupported(why) => (Reason::Invalid, why),
+                };
+                let reference = AncestorRef {
+                    group: Some(target.group.clone()),
+                    kind: Some(target.kind.clone()),
+                    namespace: Some(id.1.namespace.to_string()),
+                    name: target.name.clone(),
+                    section_name: target.section_name.clone(),
+                    ..AncestorRef::default()
+                };
+                let accepted = Draft::new(ConditionType::Accepted, false, reason, why);
+                AncestorDraft { reference, conditions: vec![accepted] }
+            });
+            let found = gateways.iter().map(|gateway| {
+                let notes = told.notes.iter().filter(|note| note.policy == *id && note.gateway == *gateway);
+                let notes: Vec<&Became> = notes.map(|note| &note.what).collect();
+                let resolved = "all references are resolved";
+                let resolved = Draft::new(ConditionType::ResolvedRefs, true, Reason::ResolvedRefs, resolved);
+                AncestorDraft::of_gateway(
+                    gateway,
+                    vec![judged.accepted(), resolved, judged.programmed(&notes)],
+                )
+            });
+            let ancestors = found.chain(missing).collect();
+            (id.clone(), Arc::new(PolicyDraft { generation: judged.generation, ancestors }))
+        };
+        self.judged.iter().map(draft).collect()
+    }
+
+    /// Tells a Gateway and its listeners which policies they have.
+    pub(in crate::translate) fn affect_gateway(&self, name: &ObjectName, draft: &mut GatewayDraft) {
+        let target = (Kind::Gateway, name.clone());
+        draft.conditions.extend(self.affected(&target, None));
+        self.affect_listeners(&target, &mut draft.listeners);
+    }
+
+    /// Tells a ListenerSet and its listeners.
+    pub(in crate::translate) fn affect_set(&self, name: &ObjectName, draft: &mut ListenerSetDraft) {
+        let target = (Kind::ListenerSet, name.clone());
+        draft.conditions.extend(self.affected(&target, None));
+        self.affect_listeners(&target, &mut draft.listeners);
+    }
+
+    fn affect_listeners(&self, target: &TargetId, listeners: &mut [ListenerDraft]) {
+        for listener in listeners {
+            let affected = self.affected(target, Some(&listener.name));
+            listener.conditions.extend(affected);
+        }
+    }
+
+    /// Tells a route, through each parent, of its policies and those of its rules.
+    pub(in crate::translate) fn affect_route(&self, target: &TargetId, draft: &mut Arc<RouteDraft>) {
+        for merging in &KINDS {
+            if let Some(attached) = self.attached.get(&(merging.kind, target.clone()))
+                && let Some(affected) = condition(merging.kind, merging.affected, attached.all_names())
+            {
+                for parent in &mut Arc::make_mut(draft).parents {
+                    parent.conditions.push(affected.clone());
+                }
+            }
+        }
+    }
+
+    fn affected(&self, target: &TargetId, section: Option<&str>) -> Vec<Draft> {
+        let of_kind = |merging: &super::Merging| {
+            let attached = self.attached.get(&(merging.kind, target.clone()))?;
+            condition(merging.kind, merging.affected, attached.names(section))
+        };
+        KINDS.iter().filter_map(of_kind).collect()
+    }
+}
+
+fn condition(kind: Kind, affected: ConditionType, policies: BTreeSet<&ObjectName>) -> Option<Draft> {
+    let names: Vec<String> = policies.iter().map(ToString::to_string).collect();
+    let said = format!("{kind} {}", names.join(", "));
+    (!names.is_empty()).then(|| Draft::new(affected, true, Reason::PolicyAttached, said))
+}
+
+/// The Gateways of ours that a target belongs to.
+fn gateways(views: &Views, told: &Notes, target: &TargetId) -> BTreeSet<ObjectName> {
+    let (kind, name) = target;
+    let found = match kind {
+        Kind::Gateway => views.get(&ParentName::Gateway(name.clone())).map(|_| [name.clone()].into()),
+        Kind::ListenerSet => views
+            .get(&ParentName::ListenerSet(name.clone()))
+            .map(|view| view.listeners.iter().map(|listener| listener.id.gateway.clone()).collect()),
+        Kind::HttpRoute | Kind::GrpcRoute => told.gateways.get(target).cloned(),
+        Kind::GatewayClass
+        | Kind::TlsRoute
+        | Kind::TcpRoute
+        | Kind::UdpRoute
+        | Kind::BackendTlsPolicy
+        | Kind::RateLimitPolicy
+        | Kind::ReferenceGrant
+        | Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Secret
+        | Kind::ConfigMap
+        | Kind::ClusterTrustBundle
+        | Kind::GatewayParameters
+        | Kind::Pod
+        | Kind::Node => None,
+    };
+    found.unwrap_or_default()
+}
+
+impl Judged {
+    fn accepted(&self) -> Draft {
+        let no = |reason, why: String| {
+            let why = format!("{why}; the rest of it is in force");
+            Draft::new(ConditionType::Accepted, false, reason, why)
+        };
+        if !self.invalid.is_empty() {
+            return no(Reason::Invalid, self.invalid.join("; "));
+        }
+        if !self.conflicts.is_empty() {
+            let conflicts = self.conflicts.iter().filter(|conflict| !conflict.path.is_mode());
+            let conflicts =
+                conflicts.map(|conflict| format!("{} is as {} has it", conflict.path, conflict.winner));
+            let conflicts: Vec<String> = conflicts.collect();
+            let why = "an older policy, or one that is first by name, has the same target";
+            return no(Reason::Conflicted, format!("{why}: {}", conflicts.join("; ")));
+        }
+        Draft::new(ConditionType::Accepted, true, Reason::Accepted, "the policy is attached")
+    }
+
+    fn programmed(&self, notes: &[&Became]) -> Draft {
+        let in_force = notes.contains(&&Became::InForce);
+        let missing: Vec<String> = notes
+            .iter()
+            .filter_map(|note| match note {
+                Became::InForce => None,
+                Became::Refused(path, winner) => {
+                    Some(format!("{path} is as {winner} has it, whose strategy is Override"))
+                }
+                Became::Incomplete(why) => Some(why.clone()),
+            })
+            .collect();
+        let not = |reason, why: String| Draft::new(ConditionType::Programmed, false, reason, why);
+        if !missing.is_empty() {
+            let reason = if in_force { Reason::PartiallyProgrammed } else { Reason::Overridden };
+            return not(reason, missing.join("; "));
+        }
+        if !self.invalid.is_empty() || !self.conflicts.is_empty() {
+            return not(Reason::PartiallyProgrammed, "a part isn't accepted".to_owned());
+        }
+        let why = if in_force { "in force" } else { "in force, for no route yet" };
+        Draft::new(ConditionType::Programmed, true, Reason::Programmed, why)
+    }
+}
