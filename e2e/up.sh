@@ -95,6 +95,16 @@ install_headgate() {
     die "Headgate does not become ready"
   }
   k wait --for=condition=Accepted "gatewayclass/$GATEWAY_CLASS" --timeout=60s > /dev/null
+  until_true 60 says_its_features || die "GatewayClass $GATEWAY_CLASS doesn't list the features of this image"
+}
+
+# The suite reads there what to test. After an upgrade the list is the old one until the new leader has begun.
+says_its_features() {
+  local binary=$ROOT/target/image/context/headgate
+  [ -x "$binary" ] || return 0 # somebody else's image
+  diff -q <(k get gatewayclass "$GATEWAY_CLASS" -o json | jq -S .status.supportedFeatures) \
+    <(k get gatewayclass "$GATEWAY_CLASS" -o json | jq 'del(.status)' | "$binary" translate -f - --output json 2> /dev/null |
+      jq -S '.statuses[0].status.supportedFeatures') > /dev/null
 }
 
 choose_engine

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::discovery::{Discovery, Scope};
+use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -44,6 +45,13 @@ impl Cluster {
             .map(|(resource, capabilities)| (resource.kind.clone(), (resource, capabilities.scope)))
             .collect();
         Ok(Self { client, kinds, installation, gateway_class })
+    }
+
+    /// Who issued the API server's certificate.
+    pub async fn authorities(&self) -> Result<Vec<CertificateDer<'static>>> {
+        let config = kube::Config::infer().await?;
+        let roots = config.root_cert.context("the kubeconfig names no certificate authority")?;
+        Ok(roots.into_iter().map(CertificateDer::from).collect())
     }
 
     fn api(&self, kind: &str, namespace: &str) -> Result<Api<DynamicObject>> {

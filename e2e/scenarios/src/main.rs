@@ -14,6 +14,7 @@ mod objects;
 mod rolling;
 mod rollout;
 mod rotation;
+mod streams;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
@@ -48,6 +49,8 @@ enum Scenario {
     BadInput,
     /// A Secret's new certificate is served within a second, on no connection's cost.
     Rotation,
+    /// DNS over UDP and TCP, and TLS that passes through.
+    Streams,
     /// 100,000 requests while a Deployment rolls twice and 50 routes come and go.
     Rolling,
     /// A roll-out of Headgate itself under load.
@@ -69,6 +72,7 @@ impl Scenario {
             Self::Isolation => isolation::run(cluster, &namespace).await,
             Self::BadInput => bad_input::run(cluster, &namespace).await,
             Self::Rotation => rotation::run(cluster, &namespace).await,
+            Self::Streams => streams::run(cluster, &namespace).await,
             Self::Rolling => rolling::run(cluster, &namespace).await,
             Self::Rollout => rollout::run(cluster, &namespace).await,
             Self::Leader => leader::run(cluster, &namespace).await,
