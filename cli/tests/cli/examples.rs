@@ -1,7 +1,7 @@
 //! Every folder under examples/ does what it is there for: nothing in it is refused, and the quickstart answers.
 
-use crate::client::{Connection, get, until};
-use crate::manifests::{examples, quickstart};
+use crate::client::{Answer, Connection, get, until};
+use crate::manifests::{Folder, examples, quickstart};
 use crate::process::{Echo, Port, Process, output};
 use crate::translation::{conditions, translate};
 use std::collections::BTreeSet;
@@ -53,6 +53,53 @@ fn the_readme_lists_all() {
     let readme = fs::read_to_string(examples().join("README.md")).expect("text");
     for folder in folders() {
         assert!(readme.contains(&format!("| [{folder}]({folder}) |")), "{folder}");
+    }
+}
+
+/// How many requests pass until one is refused, and that answer.
+fn until_limited(port: u16, path: &str, fields: &str) -> (usize, Answer) {
+    let mut connection = Connection::open(port).expect("it listens");
+    for passed in 0..60 {
+        let answer = connection.get("a.example", path, fields);
+        if answer.status != 200 {
+            return (passed, answer);
+        }
+    }
+    panic!("nothing is limited on {path}");
+}
+
+#[test]
+fn rate_limits_hold() {
+    let (backend, port) = (Echo::start("shop"), Port::reserve());
+    let read = |file: &str| fs::read_to_string(examples().join(file)).expect("text");
+    let limits = read("rate-limits/rate-limits.yaml").replace("8080", &port.number.to_string());
+    let backends = read("quickstart/backends.yaml").replace("9001", &backend.port.to_string());
+    let folder = Folder::with(&[("limits.yaml", &limits), ("backends.yaml", &backends)]);
+    let mut headgate =
+        Process::start(["run", "--admin-address=127.0.0.1:0", "-f", &folder.path().display().to_string()]);
+    headgate.line_with("serving");
+
+    // Time goes on meanwhile: a bucket fills, and a window of the clock may end.
+    let (passed, refused) = until_limited(port.number, "/nginx", "");
+    assert!((6..60).contains(&passed), "{passed}");
+    assert_eq!(refused.status, 429);
+    assert!(refused.field("retry-after").is_some());
+
+    let (passed, refused) = until_limited(port.number, "/kong", "x-user: a\r\n");
+    assert!((5..=10).contains(&passed), "{passed}");
+    assert_eq!(refused.status, 429);
+    let policy = refused.field("ratelimit-policy").expect("it is told");
+    assert!(policy.contains("\"per-user\";q=5;w=60"), "{policy}");
+    let (passed, _) = until_limited(port.number, "/kong", "x-user: b\r\n");
+    assert!((5..=10).contains(&passed), "another user has a counter of its own: {passed}");
+
+    assert_eq!(get(port.number, "a.example", "/aws").status, 429, "without a key");
+    let (passed, _) = until_limited(port.number, "/aws", "x-api-key: key-of-basil\r\n");
+    assert!((5..=10).contains(&passed), "{passed}");
+    let mut connection = Connection::open(port.number).expect("it listens");
+    for _ in 0..20 {
+        let answer = connection.get("a.example", "/aws", "x-api-key: key-of-gloria\r\n");
+        assert_eq!(answer.status, 200, "another plan");
     }
 }
 
