@@ -11,6 +11,7 @@ mod isolation;
 mod leader;
 mod load;
 mod objects;
+mod refused;
 mod rolling;
 mod rollout;
 mod rotation;
@@ -49,6 +50,8 @@ enum Scenario {
     BadInput,
     /// A Secret's new certificate is served within a second, on no connection's cost.
     Rotation,
+    /// Bad policies get a sentence, good ones are enforced.
+    Refused,
     /// DNS over UDP and TCP, and TLS that passes through.
     Streams,
     /// 100,000 requests while a Deployment rolls twice and 50 routes come and go.
@@ -72,6 +75,7 @@ impl Scenario {
             Self::Isolation => isolation::run(cluster, &namespace).await,
             Self::BadInput => bad_input::run(cluster, &namespace).await,
             Self::Rotation => rotation::run(cluster, &namespace).await,
+            Self::Refused => refused::run(cluster, &namespace).await,
             Self::Streams => streams::run(cluster, &namespace).await,
             Self::Rolling => rolling::run(cluster, &namespace).await,
             Self::Rollout => rollout::run(cluster, &namespace).await,

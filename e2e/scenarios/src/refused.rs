@@ -1,0 +1,102 @@
+//! What the API server refuses of our own kinds, each with a sentence that says what to write instead; and a policy that it
+//! takes, enforced.
+
+use crate::client::Target;
+use crate::cluster::{Cluster, Condition, SOON};
+use crate::objects;
+use anyhow::{Context, Result, bail, ensure};
+use http::StatusCode;
+
+const HOST: &str = "limited.example";
+/// More than two replicas let pass together.
+const REQUESTS: usize = 20;
+/// What each replica lets pass.
+const LIMIT: usize = 4;
+
+/// The end of a RateLimitPolicy's `spec`, and what is said of it.
+const REFUSED: &[(&str, &str)] = &[
+    ("limits: {a: {rates: [{limit: 1, window: 1m}]}}", "spec.targetRefs: Required value"),
+    (
+        "targetRefs: [{group: apps, kind: Deployment, name: a}], limits: {a: {rates: [{limit: 1, window: 1m}]}}",
+        "spec.targetRefs: Invalid value",
+    ),
+    (
+        "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: a}, {group: gateway.networking.k8s.io, kind: HTTPRoute, name: a}], limits: {a: {rates: [{limit: 1, window: 1m}]}}",
+        "of one kind",
+    ),
+    ("{target}, limits: {}", "should have at least 1 properties"),
+    ("{target}, limits: {Not_a_name: {rates: [{limit: 1, window: 1m}]}}", "spec.limits: Invalid value"),
+    ("{target}, limits: {a: {rates: [{limit: 0, window: 1m}]}}", "should be greater than or equal to 1"),
+    ("{target}, limits: {a: {rates: [{limit: 1, window: 100ms}]}}", "window is from 1s to 8784h"),
+    ("{target}, limits: {a: {rates: [{limit: 1, window: soon}]}}", "should match"),
+    (
+        "{target}, limits: {a: {key: [{header: a, cookie: b}], rates: [{limit: 1, window: 1m}]}}",
+        "a part of a key has exactly one of",
+    ),
+    (
+        "{target}, limits: {a: {rates: [{limit: 1, window: 1m}], overrides: {b: {when: [\"true\"]}}}}",
+        "an override has either rates or unlimited: true",
+    ),
+    ("{target}, mode: Maybe, limits: {a: {rates: [{limit: 1, window: 1m}]}}", "Unsupported value: \"Maybe\""),
+];
+
+const TARGET: &str = "targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: limited}]";
+
+fn policy(name: &str, spec: &str) -> String {
+    let spec = spec.replace("{target}", TARGET);
+    format!(
+        "{{apiVersion: headgate.dev/v1alpha1, kind: RateLimitPolicy, metadata: {{name: {name}}}, spec: {{{spec}}}}}"
+    )
+}
+
+pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
+    for (spec, sentence) in REFUSED {
+        match cluster.apply(namespace, &policy("refused", spec)).await {
+            Ok(()) => bail!("taken: {spec}"),
+            Err(error) => {
+                let told = format!("{error:#}");
+                ensure!(told.contains(sentence), "{spec}: not {sentence:?}, but {told}");
+            }
+        }
+    }
+    enforced(cluster, namespace).await?;
+    Ok(format!("{} refused as they should be; a limit of {LIMIT} held by each replica", REFUSED.len()))
+}
+
+async fn enforced(cluster: &Cluster, namespace: &str) -> Result<()> {
+    cluster.apply(namespace, &objects::backend("web", 1)).await?;
+    cluster.apply(namespace, &objects::gateway("web", &cluster.gateway_class, &[objects::HTTP])).await?;
+    let route = objects::route("limited", &objects::parent("web"), HOST, &objects::to("web"));
+    cluster.apply(namespace, &route).await?;
+    cluster.rolled_out(namespace, "web").await?;
+    let target = Target::http(cluster.address(namespace, "web").await?, 80, HOST);
+    cluster.wait("the route is served", SOON, async || target.answers(StatusCode::OK, 10).await).await?;
+    let spec = format!("{{target}}, limits: {{hourly: {{rates: [{{limit: {LIMIT}, window: 1h}}]}}}}");
+    cluster.apply(namespace, &policy("hourly", &spec)).await?;
+    cluster
+        .wait("the policy is programmed", SOON, async || {
+            let object = cluster.get("RateLimitPolicy", namespace, "hourly").await?;
+            let ancestor = &object["status"]["ancestors"][0];
+            for kind in ["Accepted", "Programmed"] {
+                let condition = Condition::find(&ancestor["conditions"], kind)?;
+                ensure!(condition.status == "True", "{condition:?}");
+            }
+            let route = cluster.get("HTTPRoute", namespace, "limited").await?;
+            let told = &route["status"]["parents"][0]["conditions"];
+            Condition::find(told, "headgate.dev/RateLimitPolicyAffected").map(drop)
+        })
+        .await?;
+    // The leader has told; the other replica reads the same at its own pace.
+    cluster
+        .wait("both replicas refuse", SOON, async || {
+            target.answers(StatusCode::TOO_MANY_REQUESTS, REQUESTS).await
+        })
+        .await?;
+    let object = cluster.get("RateLimitPolicy", namespace, "hourly").await?;
+    ensure!(object["status"]["ancestors"].as_array().context("no ancestors")?.len() == 1, "{object}");
+    cluster.delete("RateLimitPolicy", namespace, "hourly").await?;
+    cluster
+        .wait("without the policy all pass", SOON, async || target.answers(StatusCode::OK, REQUESTS).await)
+        .await?;
+    Ok(())
+}
