@@ -20,8 +20,8 @@ use std::sync::Arc;
 pub(in crate::translate) struct Notes {
     /// The Gateways that each route is attached to.
     gateways: BTreeMap<TargetId, BTreeSet<ObjectName>>,
-    /// What became of policies.
-    notes: BTreeSet<Note>,
+    /// What became of each policy by each Gateway.
+    became: BTreeMap<((Kind, ObjectName), ObjectName), BTreeSet<Became>>,
 }
 
 impl Notes {
@@ -29,7 +29,10 @@ impl Notes {
     pub(in crate::translate) fn take(&mut self, route: &TargetId, translated: &Translated) {
         let gateways = translated.attached.iter().map(|listener| listener.gateway.clone());
         self.gateways.entry(route.clone()).or_default().extend(gateways);
-        self.notes.extend(translated.notes.iter().cloned());
+        for Note { policy, gateway, what } in &translated.notes {
+            let id = (policy.clone(), gateway.clone());
+            self.became.entry(id).or_default().insert(what.clone());
+        }
     }
 }
 
@@ -60,13 +63,12 @@ impl Policies {
                 AncestorDraft { reference, conditions: vec![accepted] }
             });
             let found = gateways.iter().map(|gateway| {
-                let notes = told.notes.iter().filter(|note| note.policy == *id && note.gateway == *gateway);
-                let notes: Vec<&Became> = notes.map(|note| &note.what).collect();
+                let became = told.became.get(&(id.clone(), gateway.clone()));
                 let resolved = "all references are resolved";
                 let resolved = Draft::new(ConditionType::ResolvedRefs, true, Reason::ResolvedRefs, resolved);
                 AncestorDraft::of_gateway(
                     gateway,
-                    vec![judged.accepted(), resolved, judged.programmed(&notes)],
+                    vec![judged.accepted(), resolved, judged.programmed(became)],
                 )
             });
             let ancestors = found.chain(missing).collect();
@@ -173,10 +175,11 @@ impl Judged {
         Draft::new(ConditionType::Accepted, true, Reason::Accepted, "the policy is attached")
     }
 
-    fn programmed(&self, notes: &[&Became]) -> Draft {
-        let in_force = notes.contains(&&Became::InForce);
-        let missing: Vec<String> = notes
-            .iter()
+    fn programmed(&self, became: Option<&BTreeSet<Became>>) -> Draft {
+        let in_force = became.is_some_and(|became| became.contains(&Became::InForce));
+        let missing: Vec<String> = became
+            .into_iter()
+            .flatten()
             .filter_map(|note| match note {
                 Became::InForce => None,
                 Became::Refused(path, winner) => {
@@ -193,7 +196,11 @@ impl Judged {
         if !self.invalid.is_empty() || !self.conflicts.is_empty() {
             return not(Reason::PartiallyProgrammed, "a part isn't accepted".to_owned());
         }
-        let why = if in_force { "in force" } else { "in force, for no route yet" };
+        let why = if in_force {
+            "in force"
+        } else {
+            "in force, but no route has anything of it: none is there, or more specific policies replace it"
+        };
         Draft::new(ConditionType::Programmed, true, Reason::Programmed, why)
     }
 }
