@@ -5,7 +5,7 @@ use crate::api::{GROUP, Gateway};
 use crate::cluster::Cluster;
 use crate::naming::{self, GATEWAY_NAME};
 use crate::settings::Settings;
-use crate::translate;
+use crate::translate::{self, Reach};
 use headgate_crds::{ServiceParameters, ServiceType};
 use headgate_proxy::model::{ObjectName, PortId, Transport};
 use serde_json::{Map, Value, json};
@@ -132,7 +132,10 @@ fn service_body(
     labels.insert(CONTROLLER.to_owned(), controller_label(settings));
     let mut annotations = parameters.annotations.clone();
     annotations.extend(own.and_then(|own| own.annotations.clone()).unwrap_or_default());
-    let kind = parameters.kind.unwrap_or(ServiceType::LoadBalancer);
+    let kind = match translate::wants(gateway, Reach::Usual) {
+        true => parameters.kind.unwrap_or(ServiceType::LoadBalancer),
+        false => ServiceType::ClusterIp,
+    };
     let mut spec = Map::from_iter([
         ("type".to_owned(), json!(kind)),
         ("ipFamilyPolicy".to_owned(), json!("PreferDualStack")),
@@ -156,11 +159,12 @@ fn service_body(
         if let Some(class) = &parameters.load_balancer_class {
             spec.insert("loadBalancerClass".to_owned(), json!(class));
         }
-        let mut addresses =
-            gateway.spec.addresses.iter().flatten().filter_map(|address| address.value.as_ref());
-        if let Some(address) = addresses.find(|address| !address.is_empty()) {
+        if let Some(address) = translate::asked(gateway, Reach::Usual).next() {
             spec.insert("loadBalancerIP".to_owned(), json!(address));
         }
+    }
+    if let Some(address) = translate::asked(gateway, Reach::Cluster).next() {
+        spec.insert("clusterIP".to_owned(), json!(address));
     }
     let uid = gateway.metadata.uid.as_deref().unwrap_or_default();
     json!({

@@ -2,6 +2,7 @@ use super::*;
 use crate::cluster::{Change, Cluster, Object};
 use crate::settings::Mode;
 use serde_json::from_value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn infrastructure() -> Infrastructure {
@@ -138,4 +139,41 @@ fn saying_more_is_fine_but_not_in_lists() {
     assert!(!says(&json!({"a": 1}), &json!({"a": 2})));
     assert!(!says(&json!({"a": [1, 2]}), &json!({"a": [1]})));
     assert!(says(&json!({"a": [{"x": 1, "y": 2}]}), &json!({"a": [{"x": 1}]})));
+}
+
+/// GEP-1651: an address that only the cluster reaches is the Service's ClusterIP.
+#[test]
+fn a_gateway_for_the_cluster_gets_an_address_of_it() {
+    for (addresses, kind, shown) in [
+        (json!([{"routability": "Cluster"}]), "ClusterIP", json!([["10.96.0.7", "Cluster"]])),
+        (json!([{}]), "LoadBalancer", json!([["192.0.2.1", null]])),
+        (
+            json!([{"routability": "Cluster"}, {"value": "192.0.2.1"}]),
+            "LoadBalancer",
+            json!([["192.0.2.1", null], ["10.96.0.7", "Cluster"]]),
+        ),
+        (json!([{"routability": "Cluster", "value": "10.96.0.8"}]), "ClusterIP", json!([])),
+    ] {
+        let Object::Gateway(gateway) = gateway("one", &[80]) else { unreachable!("a Gateway") };
+        let mut gateway = Arc::unwrap_or_clone(gateway);
+        gateway.spec.addresses = from_value(addresses.clone()).unwrap();
+        let mut cluster = cluster();
+        cluster.apply(Change::Upsert(Object::Gateway(Arc::new(gateway))));
+        let mut ports = Ports::new(infrastructure().ports);
+        let plan = services(&cluster, &settings(), &infrastructure(), &mut ports);
+        let mut service = plan.wanted[&ObjectName::new("apps", "headgate-one")].clone();
+        assert_eq!(service["spec"]["type"], kind, "{addresses}");
+        assert_eq!(
+            service["spec"]["clusterIP"],
+            addresses[0].get("routability").map_or(json!(null), |_| addresses[0]["value"].clone())
+        );
+        service["spec"]["clusterIPs"] = json!(["10.96.0.7"]);
+        service["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+        put(&mut cluster, &service);
+        let mut translator = crate::translate::Translator::new(settings());
+        let translation = translator.translate(&cluster, &BTreeMap::new());
+        let draft = &translation.statuses.gateways[&ObjectName::new("apps", "one")];
+        let told = draft.addresses.iter().map(|address| json!([address.value, address.routability]));
+        assert_eq!(Value::from_iter(told), shown, "{addresses}");
+    }
 }

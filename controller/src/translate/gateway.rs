@@ -26,6 +26,8 @@ use std::sync::Arc;
 
 /// The type of address that is supported, and the default one.
 const IP_ADDRESS: &str = "IPAddress";
+/// The routability of an address that only the cluster reaches: a ClusterIP.
+const CLUSTER: &str = "Cluster";
 
 /// What judging a Gateway needs.
 pub(super) struct Context<'a> {
@@ -201,7 +203,12 @@ fn refuse(cluster: &Cluster, name: &ObjectName, gateway: &Gateway) -> Option<(Re
         match address.value.as_deref().map(str::parse::<IpAddr>) {
             _ if kind != IP_ADDRESS => unsupported(format!("type {kind} is not supported; use {IP_ADDRESS}")),
             Some(Err(_)) => unsupported("value is not an IP address".to_owned()),
-            Some(Ok(_)) | None => None,
+            Some(Ok(_)) | None => match address.routability.as_deref() {
+                None | Some("" | CLUSTER) => None,
+                Some(other) => unsupported(format!(
+                    "routability {other} is not supported; use {CLUSTER} or leave it out"
+                )),
+            },
         }
     })
 }
@@ -238,10 +245,31 @@ fn client_certificate(
     }
 }
 
-fn asked(gateway: &Gateway) -> impl Iterator<Item = &str> {
-    let given = |address: &'_ Address| address.value.as_deref().is_some_and(|value| !value.is_empty());
-    let addresses = gateway.spec.addresses.iter().flatten().filter(move |address| given(address));
-    addresses.filter_map(|address| address.value.as_deref())
+/// From where a Gateway wants to be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// As the installation has it.
+    Usual,
+    /// From within the cluster.
+    Cluster,
+}
+
+/// Whether a Gateway has addresses to be reached so; without any it is the usual.
+pub(crate) fn wants(gateway: &Gateway, reach: Reach) -> bool {
+    let addresses = gateway.spec.addresses.as_deref().unwrap_or_default();
+    addresses.is_empty() && reach == Reach::Usual
+        || addresses.iter().any(|address| reach_of(address) == reach)
+}
+
+fn reach_of(address: &Address) -> Reach {
+    if address.routability.as_deref() == Some(CLUSTER) { Reach::Cluster } else { Reach::Usual }
+}
+
+/// The addresses that a Gateway asks for by their value.
+pub(crate) fn asked(gateway: &Gateway, reach: Reach) -> impl Iterator<Item = &str> {
+    let addresses = gateway.spec.addresses.iter().flatten();
+    let addresses = addresses.filter(move |address| reach_of(address) == reach);
+    addresses.filter_map(|address| address.value.as_deref()).filter(|value| !value.is_empty())
 }
 
 fn bind(
@@ -254,7 +282,7 @@ fn bind(
     match mode {
         Mode::Cluster { bind } => Some(SocketAddr::new(bind, pod_port(service?, port, transport)?)),
         Mode::Files => {
-            let address = asked(gateway).find_map(|value| value.parse().ok());
+            let address = asked(gateway, Reach::Usual).find_map(|value| value.parse().ok());
             Some(SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port))
         }
     }
@@ -293,29 +321,40 @@ fn addresses(
             .map(|bound| of_type(IP_ADDRESS, &bound.ip().to_string()));
         return (bound.into_iter().collect(), None);
     }
-    let given = service.map(|service| given(service)).unwrap_or_default();
-    let missing: Vec<_> =
-        asked(gateway).filter(|asked| !given.iter().any(|(_, value)| value == asked)).collect();
+    let (mut shown, mut missing, mut unassigned) = (Vec::new(), Vec::new(), false);
+    for reach in [Reach::Usual, Reach::Cluster].into_iter().filter(|reach| wants(gateway, *reach)) {
+        let given = service.map(|service| given(service, reach)).unwrap_or_default();
+        unassigned |= given.is_empty();
+        // Asked for: one status address per entry; the load balancer may give others besides.
+        let wanted: Vec<_> = asked(gateway, reach).collect();
+        missing
+            .extend(wanted.iter().filter(|asked| !given.iter().any(|(_, value)| value == *asked)).copied());
+        let routability = (reach == Reach::Cluster).then(|| CLUSTER.to_owned());
+        let given = given.iter().filter(|(_, value)| wanted.is_empty() || wanted.contains(&value.as_str()));
+        shown.extend(
+            given.map(|(kind, value)| StatusAddress {
+                routability: routability.clone(),
+                ..of_type(kind, value)
+            }),
+        );
+    }
     let problem = if !missing.is_empty() {
         let why = format!(
             "spec.addresses: {} not given by the load balancer of the Gateway's Service",
             missing.join(", ")
         );
         Some((Reason::AddressNotUsable, why))
-    } else if given.is_empty() {
+    } else if unassigned {
         Some((Reason::AddressNotAssigned, "the Gateway's Service has no address yet".to_owned()))
     } else {
         None
     };
-    // Asked for: one status address per entry; the load balancer may give others besides.
-    let wanted: Vec<_> = asked(gateway).collect();
-    let shown = given.iter().filter(|(_, value)| wanted.is_empty() || wanted.contains(&value.as_str()));
-    (shown.map(|(kind, value)| of_type(kind, value)).collect(), problem)
+    (shown, problem)
 }
 
-fn given(service: &Service) -> Vec<(&'static str, String)> {
+fn given(service: &Service, reach: Reach) -> Vec<(&'static str, String)> {
     let spec = service.spec.as_ref();
-    if spec.and_then(|spec| spec.type_.as_deref()) != Some("LoadBalancer") {
+    if reach == Reach::Cluster || spec.and_then(|spec| spec.type_.as_deref()) != Some("LoadBalancer") {
         let ips = spec.and_then(|spec| spec.cluster_ips.as_deref()).unwrap_or_default();
         return ips.iter().filter(|ip| *ip != "None").map(|ip| (IP_ADDRESS, ip.clone())).collect();
     }

@@ -28,7 +28,7 @@ mod session;
 mod stream_route;
 
 pub(crate) use class::{named as named_parameters, parameters as class_parameters};
-pub(crate) use gateway::{pod_port, service_of};
+pub(crate) use gateway::{Reach, asked, pod_port, service_of, wants};
 pub(crate) use listener::transport;
 pub(crate) use listener_set::added_ports;
 
