@@ -25,7 +25,10 @@ const REFUSED: &[(&str, &str)] = &[
         "of one kind",
     ),
     ("{target}, limits: {}", "should have at least 1 properties"),
-    ("{target}, limits: {Not_a_name: {rates: [{limit: 1, window: 1m}]}}", "spec.limits: Invalid value"),
+    (
+        "{target}, limits: {a-name-of-more-than-sixty-three-letters-is-more-than-anybody-reads-twice: {rates: [{limit: 1, window: 1m}]}}",
+        "names of entries are up to 63 lower-case letters",
+    ),
     ("{target}, limits: {a: {rates: [{limit: 0, window: 1m}]}}", "should be greater than or equal to 1"),
     ("{target}, limits: {a: {rates: [{limit: 1, window: 100ms}]}}", "window is from 1s to 8784h"),
     ("{target}, limits: {a: {rates: [{limit: 1, window: soon}]}}", "should match"),
