@@ -15,7 +15,7 @@ use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
     TlsRoute, UdpRoute,
 };
-use headgate_crds::{GatewayParameters, RateLimitPolicy};
+use headgate_crds::{CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
@@ -92,6 +92,7 @@ pub struct Cluster {
     pub udp_routes: Store<UdpRoute>,
     pub backend_tls_policies: Store<BackendTlsPolicy>,
     pub rate_limit_policies: Store<RateLimitPolicy>,
+    pub circuit_breaker_policies: Store<CircuitBreakerPolicy>,
     pub reference_grants: Store<ReferenceGrant>,
     pub namespaces: Store<Namespace>,
     pub services: Store<Service>,
@@ -165,6 +166,7 @@ impl Cluster {
             | Kind::ListenerSet
             | Kind::BackendTlsPolicy
             | Kind::RateLimitPolicy
+            | Kind::CircuitBreakerPolicy
             | Kind::ReferenceGrant
             | Kind::Namespace
             | Kind::Service
@@ -186,6 +188,7 @@ impl Cluster {
         match kind {
             Kind::BackendTlsPolicy => of(&self.backend_tls_policies, name),
             Kind::RateLimitPolicy => of(&self.rate_limit_policies, name),
+            Kind::CircuitBreakerPolicy => of(&self.circuit_breaker_policies, name),
             Kind::GatewayClass
             | Kind::Gateway
             | Kind::ListenerSet

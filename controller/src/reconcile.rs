@@ -412,7 +412,7 @@ pub fn problems(statuses: &Statuses) -> Vec<String> {
                 Type::Conflicted | Type::PartiallyInvalid | Type::InsecureFrontendValidationMode => {
                     draft.status
                 }
-                Type::RateLimitPolicyAffected => false,
+                Type::RateLimitPolicyAffected | Type::CircuitBreakerPolicyAffected => false,
             };
             if bad {
                 let status = if draft.status { "True" } else { "False" };

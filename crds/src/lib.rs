@@ -4,6 +4,7 @@
 
 pub mod policy;
 
+pub use policy::circuit_breaker::CircuitBreakerPolicy;
 pub use policy::rate_limit::RateLimitPolicy;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -77,5 +78,5 @@ pub enum ExternalTrafficPolicy {
 
 /// All CRDs, in the order of their names.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![GatewayParameters::crd(), RateLimitPolicy::crd()]
+    vec![CircuitBreakerPolicy::crd(), GatewayParameters::crd(), RateLimitPolicy::crd()]
 }

@@ -103,6 +103,38 @@ fn rate_limits_hold() {
     }
 }
 
+/// An example in a folder of its own, on a free port, with the quickstart's backends.
+fn on_port(example: &str, port: u16, backends: [u16; 3]) -> Folder {
+    let folder = quickstart(port, backends);
+    folder.remove("gateway.yaml");
+    folder.remove("routes.yaml");
+    for entry in fs::read_dir(examples().join(example)).expect("it is there") {
+        let text = fs::read_to_string(entry.expect("readable").path()).expect("text");
+        folder.write("example.yaml", &text.replace("8080", &port.to_string()));
+    }
+    folder
+}
+
+#[test]
+fn a_breaker_of_five_failures_and_a_minute() {
+    let backends = ["shop", "web-v1", "web-v2"].map(Echo::start);
+    let port = Port::reserve();
+    let folder = on_port("circuit-breaker", port.number, backends.each_ref().map(|backend| backend.port));
+    let mut headgate =
+        Process::start(["run", "--admin-address=127.0.0.1:0", "-f", &folder.path().display().to_string()]);
+    headgate.line_with("serving");
+    for path in ["/shop/status/500", "/web/status/500"] {
+        for _ in 0..5 {
+            assert_eq!(get(port.number, "a.example", path).status, 500);
+        }
+    }
+    let shut = get(port.number, "a.example", "/shop");
+    assert_eq!(shut.status, 503);
+    let after: u64 = shut.field("retry-after").and_then(|after| after.parse().ok()).expect("seconds");
+    assert!((1..=66).contains(&after), "{after}");
+    assert_eq!(get(port.number, "a.example", "/web").echo()["name"], "web-v2");
+}
+
 #[test]
 fn the_quickstart_answers_what_its_comments_say() {
     let backends = ["shop", "web-v1", "web-v2"].map(Echo::start);

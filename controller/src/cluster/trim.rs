@@ -4,7 +4,7 @@ use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
     TlsRoute, UdpRoute,
 };
-use headgate_crds::{GatewayParameters, RateLimitPolicy};
+use headgate_crds::{CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, PodSpec, PodStatus, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -43,6 +43,7 @@ impl Trim for TcpRoute {}
 impl Trim for UdpRoute {}
 impl Trim for BackendTlsPolicy {}
 impl Trim for RateLimitPolicy {}
+impl Trim for CircuitBreakerPolicy {}
 impl Trim for ReferenceGrant {}
 impl Trim for GatewayParameters {}
 impl Trim for ClusterTrustBundle {}

@@ -7,7 +7,7 @@
 use super::schema::Schema;
 use crate::api;
 use crate::cluster::{Kind, Object, Watched};
-use headgate_crds::{GatewayParameters, RateLimitPolicy};
+use headgate_crds::{CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -85,6 +85,7 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         from_json::<api::ReferenceGrant>(include_str!("schema/referencegrants.json")),
         from_own::<GatewayParameters>(),
         from_own::<RateLimitPolicy>(),
+        from_own::<CircuitBreakerPolicy>(),
         from_type::<Namespace>(false),
         from_type::<Service>(true),
         from_type::<EndpointSlice>(true),

@@ -59,6 +59,9 @@ pub fn watch(client: &Client, scope: &Scope, changes: &mpsc::Sender<Vec<Change>>
             Kind::TcpRoute => tasks.spawn(all::<crate::api::TcpRoute>(client, changes)),
             Kind::UdpRoute => tasks.spawn(all::<crate::api::UdpRoute>(client, changes)),
             Kind::BackendTlsPolicy => tasks.spawn(all::<crate::api::BackendTlsPolicy>(client, changes)),
+            Kind::CircuitBreakerPolicy => {
+                tasks.spawn(all::<headgate_crds::CircuitBreakerPolicy>(client, changes))
+            }
             Kind::RateLimitPolicy => tasks.spawn(all::<headgate_crds::RateLimitPolicy>(client, changes)),
             Kind::ReferenceGrant => tasks.spawn(all::<crate::api::ReferenceGrant>(client, changes)),
             Kind::Namespace => tasks.spawn(all::<k8s_openapi::api::core::v1::Namespace>(client, changes)),

@@ -56,6 +56,8 @@ words! {
         InsecureFrontendValidationMode,
         /// Whether RateLimitPolicies are attached to it (GEP-713).
         RateLimitPolicyAffected = "headgate.dev/RateLimitPolicyAffected",
+        /// Whether CircuitBreakerPolicies are.
+        CircuitBreakerPolicyAffected = "headgate.dev/CircuitBreakerPolicyAffected",
     }
 }
 

@@ -118,14 +118,14 @@ impl Translator {
         let (mut model, mut statuses) = (Model::default(), Statuses::default());
         let mut attached = BTreeMap::<ListenerId, i32>::new();
         let mut told = policy::Notes::default();
-        for (id, translated) in routes {
+        for (id, translated) in &routes {
             for listener in &translated.attached {
                 *attached.entry(listener.clone()).or_default() += 1;
             }
-            told.take(&id, &translated);
+            told.take(id, translated);
             let mut draft = translated.draft.clone();
-            self.governing.affect_route(&id, &mut draft);
-            statuses.routes.insert(id, draft);
+            self.governing.affect_route(id, &mut draft);
+            statuses.routes.insert(id.clone(), draft);
             match &translated.route {
                 None => continue,
                 Some(Routed::Http(route)) => drop(model.routes.insert(route.id.clone(), route.clone())),
@@ -134,11 +134,19 @@ impl Translator {
                 }
             }
             for backend in &translated.backends {
-                model
-                    .backends
-                    .entry(backend.id.clone())
-                    .or_insert_with(|| reuse(&self.backends, &backend.id, backend.clone()));
+                model.backends.entry(backend.id.clone()).or_insert_with(|| backend.clone());
             }
+        }
+        let around = Around {
+            cluster,
+            views: &self.views,
+            grants: &self.grants,
+            policies: &self.policies,
+            governing: &self.governing,
+        };
+        policy::govern(&around, routes.iter().map(|(id, route)| (id, route)), &mut model, &mut told);
+        for (id, backend) in &mut model.backends {
+            *backend = reuse(&self.backends, id, backend.clone());
         }
         for (name, gateway) in gateways {
             for port in &gateway.ports {

@@ -4,31 +4,37 @@
 //! policy by itself and notes it down at its targets ([`Attached`]); [`scope`] merges what holds for a rule ([`mod@merge`]),
 //! which is a part of translating the route; [`status`] says what became of each policy.
 
+mod backends;
+mod circuit_breaker;
 mod merge;
 mod rate_limit;
 mod scope;
 mod status;
 
+pub(super) use backends::govern;
 pub(super) use scope::{Above, Note};
 pub(super) use status::Notes;
 
 use crate::cluster::{Cluster, Kind, Object, Store, Watched};
 use crate::status::ConditionType;
-use headgate_crds::RateLimitPolicy;
 use headgate_crds::policy::{Inheritance, Mode, Strategy, TargetRef};
+use headgate_crds::{CircuitBreakerPolicy, RateLimitPolicy};
 use headgate_proxy::model::{self, ObjectName, Text};
+use k8s_openapi::api::core::v1::ServicePort;
 use merge::{Level, Merged, Path, Refused, SHADOW, Shape, Source, merge};
 use scope::At;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A kind of policy for requests.
+/// A kind of policy.
 trait Policy: Watched {
     /// How it is cut into fields.
     const SHAPE: Shape;
     /// What its targets are told by.
     const AFFECTED: ConditionType;
+    /// Whether Services may be its targets, too.
+    const OF_SERVICES: bool = false;
 
     /// What all kinds have.
     fn common(&self) -> Common<'_>;
@@ -38,7 +44,10 @@ trait Policy: Watched {
 
     /// What of it can't be honoured, whatever it is merged with: which fields aren't taken, and why.
     fn check(&self, name: &ObjectName) -> Vec<(Path, String)>;
+}
 
+/// A kind of policy for requests; others are for backends ([`backends`]).
+trait OfRequests: Policy {
     /// Puts what policies came to into the model. What isn't in force: whose it is, and why.
     fn put(came: &Came, at: &At<'_>, policies: &mut model::Policies) -> Vec<(ObjectName, String)>;
 }
@@ -47,7 +56,6 @@ trait Policy: Watched {
 struct Merging {
     kind: Kind,
     shape: Shape,
-    affected: ConditionType,
     put: fn(&Came, &At<'_>, &mut model::Policies) -> Vec<(ObjectName, String)>,
 }
 
@@ -71,12 +79,18 @@ impl Came {
     }
 }
 
-const fn merging<K: Policy>() -> Merging {
-    Merging { kind: K::KIND, shape: K::SHAPE, affected: K::AFFECTED, put: K::put }
+const fn merging<K: OfRequests>() -> Merging {
+    Merging { kind: K::KIND, shape: K::SHAPE, put: K::put }
 }
 
 /// All kinds of policy for requests.
 const KINDS: [Merging; 1] = [merging::<RateLimitPolicy>()];
+
+/// All kinds, and what their targets are told by.
+const AFFECTING: [(Kind, ConditionType); 2] = [
+    (RateLimitPolicy::KIND, RateLimitPolicy::AFFECTED),
+    (CircuitBreakerPolicy::KIND, CircuitBreakerPolicy::AFFECTED),
+];
 
 /// What all kinds of policy have.
 struct Common<'a> {
@@ -140,6 +154,7 @@ impl Policies {
     pub(super) fn of(cluster: &Cluster, before: &Self) -> Self {
         let mut policies = Self::default();
         policies.add(cluster, &cluster.rate_limit_policies, before);
+        policies.add(cluster, &cluster.circuit_breaker_policies, before);
         for (id, attached) in &mut policies.attached {
             if let Some(same) = before.attached.get(id).filter(|same| *same == attached) {
                 *attached = same.clone();
@@ -166,7 +181,7 @@ impl Policies {
                 conflicts: BTreeSet::new(),
             };
             for target in policy.common().target_refs {
-                match find(cluster, &name.namespace, target) {
+                match find(cluster, &name.namespace, target, K::OF_SERVICES) {
                     Ok(found) => {
                         let place = attached.entry(found.clone()).or_default();
                         place.add(&found, target.section_name.as_deref(), &checked.source);
@@ -244,7 +259,7 @@ fn check<K: Policy>(name: &ObjectName, policy: &K, object: Object) -> Checked {
 }
 
 /// The object that a target names, if it has the section that it names.
-fn find(cluster: &Cluster, namespace: &str, target: &TargetRef) -> Result<TargetId, Missing> {
+fn find(cluster: &Cluster, namespace: &str, target: &TargetRef, services: bool) -> Result<TargetId, Missing> {
     let name = ObjectName::new(namespace, target.name.as_str());
     let section = target.section_name.as_deref();
     let not_found = |what: String| Err(Missing::NotFound(what));
@@ -254,7 +269,8 @@ fn find(cluster: &Cluster, namespace: &str, target: &TargetRef) -> Result<Target
         (Some(_), _) => Ok((kind, name.clone())),
     };
     let kind = match (target.group.as_str(), target.kind.as_str()) {
-        (crate::api::GROUP, kind) => kind,
+        (crate::api::GROUP, kind) if kind != "Service" => kind,
+        ("", "Service") if services => "Service",
         _ => "",
     };
     match kind {
@@ -279,6 +295,15 @@ fn find(cluster: &Cluster, namespace: &str, target: &TargetRef) -> Result<Target
             let has =
                 |section| route?.spec.rules.iter().flatten().find(|rule| rule.name.as_deref() == section);
             judge(Kind::GrpcRoute, route.map(|_| has(section).is_some()), "rule")
+        }
+        "Service" => {
+            let service = cluster.services.get(&name);
+            let ports = service.and_then(|service| service.spec.as_ref()?.ports.as_ref());
+            let is = |port: &ServicePort| {
+                port.name.as_deref() == section || Some(&*port.port.to_string()) == section
+            };
+            let has = ports.into_iter().flatten().any(is);
+            judge(Kind::Service, service.map(|_| has), "port")
         }
         _ => Err(Missing::Unsupported(format!(
             "{}/{} is not supported; name a Gateway, ListenerSet, HTTPRoute or GRPCRoute of group {}",

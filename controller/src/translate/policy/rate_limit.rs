@@ -1,7 +1,7 @@
 //! RateLimitPolicies: to limits of the model.
 
 use super::merge::{Field, Merged, Path, SHADOW, Shape, assemble};
-use super::{At, Came, Common, Policy};
+use super::{At, Came, Common, OfRequests, Policy};
 use crate::status::ConditionType;
 use headgate_crds::RateLimitPolicy;
 use headgate_crds::policy::rate_limit::{
@@ -47,7 +47,9 @@ impl Policy for RateLimitPolicy {
         };
         self.spec.limits.iter().filter_map(of_limit).collect()
     }
+}
 
+impl OfRequests for RateLimitPolicy {
     fn put(came: &Came, at: &At<'_>, policies: &mut model::Policies) -> Vec<(ObjectName, String)> {
         let (mut limits, mut incomplete) = (Vec::new(), Vec::new());
         let mut add = |merged: &Merged, shadow: bool| {

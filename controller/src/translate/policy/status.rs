@@ -3,7 +3,7 @@
 //! An ancestor is a Gateway that a target belongs to; a target that isn't there is its own.
 
 use super::scope::Became;
-use super::{Judged, KINDS, Missing, Note, Policies, TargetId};
+use super::{AFFECTING, Judged, Missing, Note, Policies, TargetId};
 use crate::api::policy::AncestorRef;
 use crate::cluster::Kind;
 use crate::status::{AncestorDraft, ConditionType, Draft, GatewayDraft, ListenerDraft, ListenerSetDraft};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// What routes tell of policies.
 #[derive(Debug, Default)]
 pub(in crate::translate) struct Notes {
-    /// The Gateways that each route is attached to.
+    /// The Gateways that each route is attached to, and those that forward to each Service that policies may be for.
     gateways: BTreeMap<TargetId, BTreeSet<ObjectName>>,
     /// What became of each policy by each Gateway.
     became: BTreeMap<((Kind, ObjectName), ObjectName), BTreeSet<Became>>,
@@ -27,12 +27,21 @@ pub(in crate::translate) struct Notes {
 impl Notes {
     /// Takes note of what a route tells.
     pub(in crate::translate) fn take(&mut self, route: &TargetId, translated: &Translated) {
-        let gateways = translated.attached.iter().map(|listener| listener.gateway.clone());
-        self.gateways.entry(route.clone()).or_default().extend(gateways);
-        for Note { policy, gateway, what } in &translated.notes {
-            let id = (policy.clone(), gateway.clone());
-            self.became.entry(id).or_default().insert(what.clone());
+        self.belongs(route.clone(), translated.attached.iter().map(|listener| &listener.gateway));
+        for note in &translated.notes {
+            self.note(note.clone());
         }
+    }
+
+    /// Takes note of the Gateways that a target belongs to.
+    pub(super) fn belongs<'a>(&mut self, target: TargetId, gateways: impl Iterator<Item = &'a ObjectName>) {
+        self.gateways.entry(target).or_default().extend(gateways.cloned());
+    }
+
+    /// Takes note of what became of a policy.
+    pub(super) fn note(&mut self, note: Note) {
+        let Note { policy, gateway, what } = note;
+        self.became.entry((policy, gateway)).or_default().insert(what);
     }
 }
 
@@ -100,9 +109,9 @@ impl Policies {
 
     /// Tells a route, through each parent, of its policies and those of its rules.
     pub(in crate::translate) fn affect_route(&self, target: &TargetId, draft: &mut Arc<RouteDraft>) {
-        for merging in &KINDS {
-            if let Some(attached) = self.attached.get(&(merging.kind, target.clone()))
-                && let Some(affected) = condition(merging.kind, merging.affected, attached.all_names())
+        for (kind, affected) in AFFECTING {
+            if let Some(attached) = self.attached.get(&(kind, target.clone()))
+                && let Some(affected) = condition(kind, affected, attached.all_names())
             {
                 for parent in &mut Arc::make_mut(draft).parents {
                     parent.conditions.push(affected.clone());
@@ -112,11 +121,11 @@ impl Policies {
     }
 
     fn affected(&self, target: &TargetId, section: Option<&str>) -> Vec<Draft> {
-        let of_kind = |merging: &super::Merging| {
-            let attached = self.attached.get(&(merging.kind, target.clone()))?;
-            condition(merging.kind, merging.affected, attached.names(section))
+        let of_kind = |(kind, affected)| {
+            let attached = self.attached.get(&(kind, target.clone()))?;
+            condition(kind, affected, attached.names(section))
         };
-        KINDS.iter().filter_map(of_kind).collect()
+        AFFECTING.into_iter().filter_map(of_kind).collect()
     }
 }
 
@@ -134,16 +143,16 @@ fn gateways(views: &Views, told: &Notes, target: &TargetId) -> BTreeSet<ObjectNa
         Kind::ListenerSet => views
             .get(&ParentName::ListenerSet(name.clone()))
             .map(|view| view.listeners.iter().map(|listener| listener.id.gateway.clone()).collect()),
-        Kind::HttpRoute | Kind::GrpcRoute => told.gateways.get(target).cloned(),
+        Kind::HttpRoute | Kind::GrpcRoute | Kind::Service => told.gateways.get(target).cloned(),
         Kind::GatewayClass
         | Kind::TlsRoute
         | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::BackendTlsPolicy
         | Kind::RateLimitPolicy
+        | Kind::CircuitBreakerPolicy
         | Kind::ReferenceGrant
         | Kind::Namespace
-        | Kind::Service
         | Kind::EndpointSlice
         | Kind::Secret
         | Kind::ConfigMap
