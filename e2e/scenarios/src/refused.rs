@@ -43,27 +43,46 @@ const REFUSED: &[(&str, &str)] = &[
     ("{target}, mode: Maybe, limits: {a: {rates: [{limit: 1, window: 1m}]}}", "Unsupported value: \"Maybe\""),
 ];
 
+/// The same of CircuitBreakerPolicies.
+const REFUSED_BREAKERS: &[(&str, &str)] = &[
+    ("{target}", "the policy says nothing; write limits, ejection or breaker"),
+    (
+        "targetRefs: [{group: apps, kind: Deployment, name: a}], breaker: {}",
+        "targetRefs take a Service (group '', the empty string), or a Gateway",
+    ),
+    (
+        "{target}, breaker: {onOpen: {reject: {}, backendRef: {name: a, port: 80}}}",
+        "onOpen has exactly one of reject and backendRef",
+    ),
+    ("{target}, breaker: {openDuration: 1ms}", "lengths of time here are from 100ms to 24h"),
+    ("{target}, breaker: {halfOpen: {maxProbes: 0}}", "should be greater than or equal to 1"),
+    ("{target}, ejection: {maxEjectionPercent: 101}", "should be less than or equal to 100"),
+];
+
 const TARGET: &str = "targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: limited}]";
 
-fn policy(name: &str, spec: &str) -> String {
+fn policy(kind: &str, name: &str, spec: &str) -> String {
     let spec = spec.replace("{target}", TARGET);
     format!(
-        "{{apiVersion: headgate.dev/v1alpha1, kind: RateLimitPolicy, metadata: {{name: {name}}}, spec: {{{spec}}}}}"
+        "{{apiVersion: headgate.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}}}, spec: {{{spec}}}}}"
     )
 }
 
 pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
-    for (spec, sentence) in REFUSED {
-        match cluster.apply(namespace, &policy("refused", spec)).await {
-            Ok(()) => bail!("taken: {spec}"),
+    let limits = REFUSED.iter().map(|row| ("RateLimitPolicy", row));
+    let breakers = REFUSED_BREAKERS.iter().map(|row| ("CircuitBreakerPolicy", row));
+    for (kind, (spec, sentence)) in limits.chain(breakers) {
+        match cluster.apply(namespace, &policy(kind, "refused", spec)).await {
+            Ok(()) => bail!("taken: {kind} {spec}"),
             Err(error) => {
                 let told = format!("{error:#}");
-                ensure!(told.contains(sentence), "{spec}: not {sentence:?}, but {told}");
+                ensure!(told.contains(sentence), "{kind} {spec}: not {sentence:?}, but {told}");
             }
         }
     }
     enforced(cluster, namespace).await?;
-    Ok(format!("{} refused as they should be; a limit of {LIMIT} held by each replica", REFUSED.len()))
+    let refused = REFUSED.len() + REFUSED_BREAKERS.len();
+    Ok(format!("{refused} refused as they should be; a limit of {LIMIT} held by each replica"))
 }
 
 async fn enforced(cluster: &Cluster, namespace: &str) -> Result<()> {
@@ -75,7 +94,7 @@ async fn enforced(cluster: &Cluster, namespace: &str) -> Result<()> {
     let target = Target::http(cluster.address(namespace, "web").await?, 80, HOST);
     cluster.wait("the route is served", SOON, async || target.answers(StatusCode::OK, 10).await).await?;
     let spec = format!("{{target}}, limits: {{hourly: {{rates: [{{limit: {LIMIT}, window: 1h}}]}}}}");
-    cluster.apply(namespace, &policy("hourly", &spec)).await?;
+    cluster.apply(namespace, &policy("RateLimitPolicy", "hourly", &spec)).await?;
     cluster
         .wait("the policy is programmed", SOON, async || {
             let object = cluster.get("RateLimitPolicy", namespace, "hourly").await?;
