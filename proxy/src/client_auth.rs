@@ -38,6 +38,14 @@ impl ClientAuth {
         Self { from: from.clone(), config }
     }
 
+    /// Whether a client's certificate proves anything.
+    pub(crate) fn validates(&self) -> bool {
+        match self.from.mode {
+            ClientValidationMode::ValidOnly => true,
+            ClientValidationMode::InsecureFallback => false,
+        }
+    }
+
     /// How handshakes are done; none: not at all.
     pub(crate) fn config(&self) -> Option<&Arc<ServerConfig>> {
         self.config.as_ref()

@@ -4,6 +4,7 @@
 //! takes nothing any more. All of it is one [`Timer`], looked at only when the connection has nothing to do. Requests are
 //! served by [`crate::request`], which learns from [`Client`] whom it serves.
 
+use crate::auth::ClientCertificate;
 use crate::body::Outbound;
 use crate::drain::Stay;
 use crate::finish::Finish;
@@ -124,6 +125,11 @@ impl Client {
             *table = (generation, current);
         }
         Ref::map(self.table.borrow(), |(_, table)| table)
+    }
+
+    /// The client's certificate, if the listener validated it.
+    pub(crate) fn certificate(&self) -> Option<&ClientCertificate> {
+        self.tls.as_ref()?.certificate.as_deref()
     }
 
     /// The port that clients connect to, as the Gateway names it.

@@ -5,11 +5,13 @@
 //! | `request.method`, `.scheme`, `.host`, `.path` | text; host without port in lower case, path in normal form |
 //! | `request.headers`, `.cookies`, `.query` | maps of text by name; header names in lower case, several fields of a name joined by `, `, of several cookies or parameters of a name the first |
 //! | `source.ip`, `.port` | the client's address as text, and its port |
+//! | `auth.consumer`, `.claims` | by what name the gateway knows the client, where it does; what its token claims |
 //!
 //! What isn't there is an error, `"x" in request.headers` asks first. An error is for the caller to judge: a predicate that
 //! can't be answered doesn't hold. Expressions are bounded when they are compiled: in length, and in loops, of which two
 //! may be nested.
 
+use crate::auth::Identity;
 use cel::objects::{Key, Map, Value};
 use cel::{Context, Env, ExecutionError, Program};
 use http::{HeaderMap, Method, header};
@@ -40,6 +42,8 @@ pub struct View<'a> {
     pub headers: &'a HeaderMap,
     /// The client.
     pub peer: SocketAddr,
+    /// Who the client is, once that is known.
+    pub auth: Option<&'a Identity>,
 }
 
 /// A compiled expression.
@@ -56,6 +60,7 @@ struct Wants {
     cookies: bool,
     query: bool,
     source: bool,
+    auth: bool,
 }
 
 impl fmt::Debug for Expression {
@@ -111,6 +116,7 @@ impl Expression {
             cookies: has("cookies"),
             query: has("query"),
             source: has("source"),
+            auth: has("auth"),
         };
         let compiled = Self { program, text: source.into(), wants };
         compiled.rehearse(kind).map_err(refused)?;
@@ -119,6 +125,7 @@ impl Expression {
 
     /// Tries it on a request like many: finds names that nobody knows, and answers of another sort.
     fn rehearse(&self, kind: Kind) -> Result<(), String> {
+        let somebody = Identity { consumer: Some("somebody".into()), claims: None };
         let view = View {
             method: &Method::GET,
             scheme: "https",
@@ -127,13 +134,14 @@ impl Expression {
             query: None,
             headers: &HeaderMap::new(),
             peer: (Ipv4Addr::LOCALHOST, 1).into(),
+            auth: Some(&somebody),
         };
         match self.evaluate(&view) {
             Ok(value) if kind.takes(&value) => Ok(()),
             Ok(value) => Err(format!("is {}, not {}", value.type_of(), kind.name())),
-            Err(ExecutionError::UndeclaredReference(name)) => {
-                Err(format!("{name} isn't known; there are request and source, and the functions of CEL"))
-            }
+            Err(ExecutionError::UndeclaredReference(name)) => Err(format!(
+                "{name} isn't known; there are request, source and auth, and the functions of CEL"
+            )),
             Err(ExecutionError::NoSuchKey(name)) if !self.may_lack(&name) => {
                 Err(format!("there is no {name}"))
             }
@@ -142,14 +150,26 @@ impl Expression {
         }
     }
 
-    /// Whether a name is one that requests have or not: anything but the members of `request` and `source`.
+    /// Whether a name is one that requests have or not: anything but the members of the variables.
     fn may_lack(&self, name: &str) -> bool {
-        ["request", "source"].iter().all(|variable| !self.text.contains(&format!("{variable}.{name}")))
+        ["request", "source", "auth"]
+            .iter()
+            .all(|variable| !self.text.contains(&format!("{variable}.{name}")))
     }
 
     /// Whether it holds; no when it can't be said.
     pub fn holds(&self, view: &View<'_>) -> bool {
         matches!(self.evaluate(view), Ok(Value::Bool(true)))
+    }
+
+    /// Whether it may hold: it does, or it can't be said.
+    pub(crate) fn may_hold(&self, view: &View<'_>) -> bool {
+        !matches!(self.evaluate(view), Ok(Value::Bool(false)))
+    }
+
+    /// Whether it asks who the client is.
+    pub(crate) fn asks_who(&self) -> bool {
+        self.wants.auth
     }
 
     /// The number that it comes to.
@@ -174,6 +194,9 @@ impl Expression {
             let ip = view.peer.ip().to_canonical().to_string();
             let port = Value::Int(view.peer.port().into());
             context.add_variable_from_value("source", map([("ip", ip.into()), ("port", port)]));
+        }
+        if self.wants.auth {
+            context.add_variable_from_value("auth", auth(view.auth));
         }
         self.program.execute(&context)
     }
@@ -209,6 +232,38 @@ fn text(value: &Value) -> Option<String> {
         | Value::Opaque(_)
         | Value::Struct(_)
         | Value::Null => None,
+    }
+}
+
+/// What is known of a client. Without a name there is no `consumer`; `claims` are always there, so that a misspelt name is
+/// told from none.
+fn auth(identity: Option<&Identity>) -> Value {
+    let claims = identity.and_then(Identity::claims);
+    let claims = claims.into_iter().flatten().map(|(name, value)| (Key::from(name.as_str()), json(value)));
+    let mut members =
+        HashMap::from([(Key::from("claims"), Value::Map(Map { map: Arc::new(claims.collect()) }))]);
+    if let Some(consumer) = identity.and_then(Identity::consumer) {
+        members.insert(Key::from("consumer"), Value::from(&**consumer));
+    }
+    Value::Map(Map { map: Arc::new(members) })
+}
+
+fn json(value: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match value {
+        Json::Null => Value::Null,
+        Json::Bool(flag) => Value::Bool(*flag),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Value::Int(number),
+            (None, Some(number)) => Value::UInt(number),
+            (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(list) => Value::List(Arc::new(list.iter().map(json).collect())),
+        Json::Object(members) => {
+            let members = members.iter().map(|(name, value)| (Key::from(name.as_str()), json(value)));
+            Value::Map(Map { map: Arc::new(members.collect()) })
+        }
     }
 }
 
@@ -263,6 +318,7 @@ mod tests {
             query: Some("a=1&b=x%20y&a=2"),
             headers,
             peer: "[::ffff:192.0.2.7]:1234".parse().unwrap(),
+            auth: None,
         }
     }
 

@@ -4,12 +4,13 @@
 //! connection, and does its work when it is dropped.
 
 use crate::access_log::{Record, TlsInfo};
+use crate::auth::Refusal;
 use crate::body::Broken;
 use crate::connection::Client;
 use crate::filter::Admission;
 use crate::headers::X_REQUEST_ID;
 use crate::host::Host;
-use crate::model::{BackendId, ListenerId};
+use crate::model::{BackendId, ListenerId, Text};
 use crate::rate_limit;
 use crate::rejection::{Malformed, Rejection};
 use crate::router::Rule;
@@ -38,6 +39,8 @@ pub(crate) struct Finish {
     pub(crate) origin: Option<Box<Admission>>,
     /// What rate limits say to the request; what it has in flight counts until here.
     pub(crate) limits: Option<Box<rate_limit::Admission>>,
+    /// What it gets whose client isn't known, or may not.
+    pub(crate) refusal: Option<Box<Refusal>>,
     /// What it gets instead of a backend whose breaker is open.
     pub(crate) shut: Option<Box<Shut>>,
     rejection: Option<Rejection>,
@@ -59,6 +62,7 @@ struct Line {
     endpoint: Option<SocketAddr>,
     request_id: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
+    consumer: Option<Text>,
 }
 
 impl Finish {
@@ -79,6 +83,7 @@ impl Finish {
                 endpoint: None,
                 request_id: None,
                 user_agent: parts.headers.get(header::USER_AGENT).cloned(),
+                consumer: None,
             })
         });
         Self {
@@ -88,6 +93,7 @@ impl Finish {
             rule: None,
             origin: None,
             limits: None,
+            refusal: None,
             shut: None,
             rejection: None,
             received: None,
@@ -107,10 +113,7 @@ impl Finish {
     ) {
         let Some(line) = &mut self.line else { return };
         line.host = host.as_str().to_owned();
-        line.path = match query {
-            Some(query) => [path, "?", query].concat(),
-            None => path.to_owned(),
-        };
+        line.path = joined(path, query);
         line.request_id = headers.get(X_REQUEST_ID).cloned();
     }
 
@@ -120,6 +123,20 @@ impl Finish {
             line.listener = Some(listener.clone());
         }
         self.rule = Some(rule.clone());
+    }
+
+    /// The client is known by this name.
+    pub(crate) fn note_consumer(&mut self, consumer: Option<&Text>) {
+        if let Some(line) = &mut self.line {
+            line.consumer = consumer.cloned();
+        }
+    }
+
+    /// The query had a credential, which no log gets.
+    pub(crate) fn hide_query(&mut self, path: &str, query: Option<&str>) {
+        if let Some(line) = &mut self.line {
+            line.path = joined(path, query);
+        }
     }
 
     /// It goes to a backend.
@@ -159,7 +176,16 @@ impl Finish {
 
     /// The status that a policy chose for an answer of ours.
     pub(crate) fn chosen_status(&self) -> Option<StatusCode> {
-        self.shut.as_ref().map(|shut| shut.status).or_else(|| self.limited_status())
+        let shut = self.shut.as_ref().map(|shut| shut.status);
+        let refused = self.refusal.as_ref().map(|refusal| refusal.status);
+        shut.or(refused).or_else(|| self.limited_status())
+    }
+
+    /// Tells the client how it could be known.
+    pub(crate) fn apply_refusal(&self, headers: &mut HeaderMap) {
+        if let Some(refusal) = &self.refusal {
+            refusal.apply(headers);
+        }
     }
 
     /// Tells the client when its backend may be back.
@@ -218,7 +244,15 @@ impl Finish {
             endpoint: line.endpoint,
             request_id: line.request_id.as_ref().and_then(|id| id.to_str().ok()),
             user_agent: line.user_agent.as_ref().map(HeaderValue::as_bytes),
+            consumer: line.consumer.as_deref(),
         });
+    }
+}
+
+fn joined(path: &str, query: Option<&str>) -> String {
+    match query {
+        Some(query) => [path, "?", query].concat(),
+        None => path.to_owned(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Certificates come from the table in force at that moment, so a rotated one is seen by the next handshake and by no
 //! connection that is already there. In clear text the first bytes tell HTTP/2 with prior knowledge from HTTP/1.1.
 
+use crate::auth::ClientCertificate;
 use crate::router::{PortTable, Reception, Stream};
 use crate::tls::provider;
 use crate::transport::Transport;
@@ -48,6 +49,8 @@ pub(crate) struct Tls {
     pub(crate) version: &'static str,
     /// Server name, in lower case.
     pub(crate) sni: Option<Box<str>>,
+    /// The client's certificate, if the listener validated it.
+    pub(crate) certificate: Option<Box<ClientCertificate>>,
 }
 
 /// Finds out the version by the first bytes. `None`: the client left without a word.
@@ -86,13 +89,17 @@ pub(crate) async fn tls(mut socket: TcpStream, table: &PortTable) -> io::Result<
     let Some(reception) = table.receive(sni.as_deref(), hello.signature_schemes()) else {
         return Ok(None);
     };
+    let mut validates = false;
     let (certificate, base, stream) = match reception {
         Reception::Passthrough(stream) => {
             return Ok(Some(Greeted::Stream(Transport::Clear(socket), begun, stream.clone())));
         }
         Reception::Http(certificate, None) => (certificate, &*BASE, None),
         Reception::Http(certificate, Some(auth)) => match auth.config() {
-            Some(config) => (certificate, &**config, None),
+            Some(config) => {
+                validates = auth.validates();
+                (certificate, &**config, None)
+            }
             None => return Ok(None),
         },
         Reception::Terminate(certificate, stream) => (certificate, &*BASE, Some(stream.clone())),
@@ -117,8 +124,10 @@ pub(crate) async fn tls(mut socket: TcpStream, table: &PortTable) -> io::Result<
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         Some(_) | None => "TLSv1.3",
     };
+    let leaf = session.peer_certificates().filter(|_| validates).and_then(|chain| chain.first());
+    let certificate = leaf.and_then(|leaf| ClientCertificate::read(leaf)).map(Box::new);
     let transport = Transport::Tls(Box::new(tls.into()));
-    let tls = Some(Tls { version: tls_version, sni });
+    let tls = Some(Tls { version: tls_version, sni, certificate });
     Ok(Some(Greeted::Http(Ready { transport, begun: Bytes::new(), version, tls })))
 }
 

@@ -5,6 +5,8 @@
 
 pub mod access_log;
 pub mod admin;
+mod admit;
+pub mod auth;
 mod authorities;
 mod authorize;
 mod body;

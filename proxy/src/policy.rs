@@ -1,5 +1,6 @@
 //! Policies in force, compiled.
 
+use crate::auth::{Auth, Guard, Registry};
 use crate::metrics::Metrics;
 use crate::model;
 use crate::rate_limit::RateLimits;
@@ -7,12 +8,30 @@ use crate::rate_limit::RateLimits;
 /// What holds for requests of a rule that come by some listeners.
 #[derive(Debug)]
 pub(crate) struct Policies {
+    /// Limits that can be asked before anybody is known.
     pub(crate) rate_limits: Option<RateLimits>,
+    pub(crate) guard: Option<Guard>,
+    /// What would guard if policies in shadow acted.
+    pub(crate) tried_auth: Option<Auth>,
+    /// Limits that count by who the client is.
+    pub(crate) limits_of_known: Option<RateLimits>,
 }
 
 impl Policies {
-    pub(crate) fn compile(from: &model::Policies, metrics: &Metrics) -> Self {
-        let rate_limits = from.rate_limits.as_ref().map(|limits| RateLimits::compile(limits, metrics));
-        Self { rate_limits }
+    /// Whether it matters who a client is.
+    pub(crate) fn has_guard(&self) -> bool {
+        self.guard.is_some() || self.tried_auth.is_some()
+    }
+
+    pub(crate) fn compile(from: &model::Policies, auth: &mut Registry, metrics: &Metrics) -> Self {
+        let limits = from.rate_limits.as_ref().map(|limits| RateLimits::compile(limits, metrics));
+        let guard = from.guard.as_ref().map(|guard| Guard::compile(guard, auth, metrics));
+        let (rate_limits, limits_of_known) = match guard {
+            // Nobody is known: all are asked together.
+            None => (limits, None),
+            Some(_) => limits.map_or((None, None), RateLimits::split),
+        };
+        let tried_auth = from.tried_auth.as_ref().and_then(|tried| Auth::compile(tried, auth, metrics));
+        Self { rate_limits, guard, tried_auth, limits_of_known }
     }
 }

@@ -41,6 +41,14 @@ pub enum Rejection {
     NoListener,
     /// The listener has no route for the request.
     NoRoute,
+    /// A policy wants to know the client, and doesn't.
+    Unauthenticated,
+    /// A policy knows the client, and doesn't allow this.
+    Forbidden,
+    /// The keys that tokens are verified by could never be fetched.
+    KeysUnavailable,
+    /// The policy that guards this is broken: nobody passes.
+    PolicyInvalid,
     /// The rule's authorizer doesn't let it pass.
     Denied,
     /// The rule's authorizer has no answer, or none that makes sense.
@@ -120,7 +128,7 @@ pub enum Repeat {
 
 impl Rejection {
     /// Every rejection once; the order gives [`Rejection::index`].
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 48] = [
         Self::Malformed(Malformed::Head),
         Self::Malformed(Malformed::Target),
         Self::Malformed(Malformed::Path),
@@ -142,6 +150,10 @@ impl Rejection {
         Self::Misdirected,
         Self::NoListener,
         Self::NoRoute,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::KeysUnavailable,
+        Self::PolicyInvalid,
         Self::Denied,
         Self::Authorizer,
         Self::RateLimited,
@@ -186,10 +198,12 @@ impl Rejection {
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoListener | Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Denied => StatusCode::FORBIDDEN,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Denied | Self::Forbidden => StatusCode::FORBIDDEN,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::Config(_) | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Config(_) | Self::Internal | Self::PolicyInvalid => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Authorizer
+            | Self::KeysUnavailable
             | Self::Overloaded
             | Self::BreakerOpen
             | Self::BackendLimit
@@ -211,6 +225,7 @@ impl Rejection {
         const UNIMPLEMENTED: u8 = 12;
         const INTERNAL: u8 = 13;
         const UNAVAILABLE: u8 = 14;
+        const UNAUTHENTICATED: u8 = 16;
         match self {
             Self::Malformed(_) | Self::TransferCoding | Self::Expectation | Self::Internal => INTERNAL,
             Self::HeadTooLarge | Self::TargetTooLong | Self::BodyTooLarge | Self::RateLimited => {
@@ -224,9 +239,11 @@ impl Rejection {
             | Self::NoListener
             | Self::NoRoute
             | Self::Version => UNIMPLEMENTED,
-            Self::Misdirected | Self::Config(_) => UNKNOWN,
-            Self::Denied => PERMISSION_DENIED,
+            Self::Misdirected | Self::Config(_) | Self::PolicyInvalid => UNKNOWN,
+            Self::Denied | Self::Forbidden => PERMISSION_DENIED,
+            Self::Unauthenticated => UNAUTHENTICATED,
             Self::Authorizer
+            | Self::KeysUnavailable
             | Self::Overloaded
             | Self::BreakerOpen
             | Self::BackendLimit
@@ -263,6 +280,10 @@ impl Rejection {
             Self::Misdirected => "misdirected",
             Self::NoListener => "no_listener",
             Self::NoRoute => "no_route",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::PolicyInvalid => "policy_invalid",
             Self::Denied => "denied",
             Self::Authorizer => "authorizer",
             Self::RateLimited => "rate_limited",
@@ -307,6 +328,10 @@ impl Rejection {
             | Self::Misdirected
             | Self::NoListener
             | Self::NoRoute
+            | Self::Unauthenticated
+            | Self::Forbidden
+            | Self::KeysUnavailable
+            | Self::PolicyInvalid
             | Self::Denied
             | Self::Authorizer
             | Self::RateLimited
@@ -340,13 +365,19 @@ impl Rejection {
             | Self::TransferCoding
             | Self::Version
             | Self::Expectation
+            | Self::Unauthenticated
+            | Self::Forbidden
             | Self::Denied
             | Self::RateLimited
             | Self::Misdirected => Source::Client,
-            Self::NoListener | Self::NoRoute | Self::Config(_) | Self::Overloaded | Self::Internal => {
-                Source::Gateway
-            }
+            Self::NoListener
+            | Self::NoRoute
+            | Self::PolicyInvalid
+            | Self::Config(_)
+            | Self::Overloaded
+            | Self::Internal => Source::Gateway,
             Self::Authorizer
+            | Self::KeysUnavailable
             | Self::BreakerOpen
             | Self::BackendLimit
             | Self::NoEndpoints
@@ -381,6 +412,10 @@ impl Rejection {
             | Self::Misdirected
             | Self::NoListener
             | Self::NoRoute
+            | Self::Unauthenticated
+            | Self::Forbidden
+            | Self::KeysUnavailable
+            | Self::PolicyInvalid
             | Self::Denied
             | Self::Authorizer
             | Self::RateLimited
@@ -409,10 +444,13 @@ impl Rejection {
             Self::Expectation => "The expectation can't be met.",
             Self::Misdirected => "This connection doesn't serve the requested host.",
             Self::NoListener | Self::NoRoute => "Nothing is served under this address.",
-            Self::Denied => "The request is not allowed.",
+            Self::Unauthenticated => "The request needs a valid credential.",
+            Self::Denied | Self::Forbidden => "The request is not allowed.",
             Self::RateLimited => "There were too many requests.",
-            Self::Authorizer => "Nobody could say whether the request is allowed.",
-            Self::Config(_) => "The gateway's configuration for this address is incomplete.",
+            Self::Authorizer | Self::KeysUnavailable => "Nobody could say whether the request is allowed.",
+            Self::Config(_) | Self::PolicyInvalid => {
+                "The gateway's configuration for this address is incomplete."
+            }
             Self::Internal => "The gateway failed.",
             Self::Overloaded => "The gateway is overloaded.",
             Self::BreakerOpen | Self::NoEndpoints | Self::ConnectFailed | Self::ConnectTimeout => {
@@ -481,6 +519,10 @@ impl Rejection {
             | Self::Misdirected
             | Self::NoListener
             | Self::NoRoute
+            | Self::Unauthenticated
+            | Self::Forbidden
+            | Self::KeysUnavailable
+            | Self::PolicyInvalid
             | Self::Denied
             | Self::Authorizer
             | Self::RateLimited
@@ -528,7 +570,11 @@ mod tests {
             R::Expectation => R::Misdirected,
             R::Misdirected => R::NoListener,
             R::NoListener => R::NoRoute,
-            R::NoRoute => R::Denied,
+            R::NoRoute => R::Unauthenticated,
+            R::Unauthenticated => R::Forbidden,
+            R::Forbidden => R::KeysUnavailable,
+            R::KeysUnavailable => R::PolicyInvalid,
+            R::PolicyInvalid => R::Denied,
             R::Denied => R::Authorizer,
             R::Authorizer => R::RateLimited,
             R::RateLimited => R::Config(Failure::NoBackends),

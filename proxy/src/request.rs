@@ -4,14 +4,15 @@
 //! 2. Host and path are brought to the one form that is matched and forwarded ([`crate::host`], [`crate::path`]).
 //! 3. [`crate::headers::prepare_request`]: hop-by-hop fields go, forwarding fields are written anew.
 //! 4. [`crate::router::PortTable::find`]: the rule that takes it, from the one table that this request sees.
-//! 5. CORS; rate limits ([`crate::rate_limit`]); the rule's authorizer ([`crate::authorize`]); the rule's filters, then those of the backend that the weights
-//!    choose.
+//! 5. CORS; rate limits and who the client is ([`crate::admit`]); the rule's authorizer ([`crate::authorize`]); the rule's
+//!    filters, then those of the backend that the weights choose.
 //! 6. The action: redirect, failure, or [`crate::upstream::forward`].
 //! 7. [`crate::headers::prepare_response`] and the filters' response side.
 //! 8. The body streams ([`crate::body`]); when it ends, [`crate::finish`] counts and logs.
 //!
 //! A [`Rejection`] at any step becomes the answer; so does a panic, of this request only.
 
+use crate::admit::{self, Subject};
 use crate::authorize::{self, Asked, Denial, Verdict};
 use crate::body::{Inbound, Outbound, Source};
 use crate::connection::{Client, Switched};
@@ -67,6 +68,7 @@ pub(crate) async fn answer(
             finish.reject(rejection);
             let mut reply = refuse(rejection, &parts, finish.chosen_status());
             finish.apply_shut(&mut reply.headers);
+            finish.apply_refusal(&mut reply.headers);
             reply.close = rejection.ends_connection() || drain(client, body, waits).await == Drained::No;
             respond(client, reply, finish)
         }
@@ -163,18 +165,24 @@ async fn serve(
         query,
         headers: &parts.headers,
         peer: client.peer,
+        auth: None,
     };
     let Taken { rule, policies, prefix_len } = find(client, &view, finish)?;
     if let Some(answer) = preflight(&rule, parts, finish) {
         return Ok(answered(&rule, StatusCode::NO_CONTENT, answer, client, body.take(), waits).await);
     }
-    policies.map_or(Ok(()), |policies| limit(client, &policies, &view, finish))?;
+    let mut query = query.map(Cow::Borrowed);
+    if let Some(policies) = policies {
+        let (method, headers) = (&parts.method, &mut parts.headers);
+        let subject = Subject { method, host: &host, path: &path, query: &mut query, headers };
+        admit::admit(client, &policies, subject, finish).await?;
+    }
     let (mut waits, mut granted) = (waits, None);
     if let Some(authorizer) = &rule.authorizer {
         let asked = Asked {
             method: &parts.method,
             path: &path,
-            query,
+            query: query.as_deref(),
             version: parts.version,
             headers: &mut parts.headers,
         };
@@ -184,16 +192,45 @@ async fn serve(
             Authorized::No(reply) => return Ok(*reply),
         }
     }
-    let mut outgoing = Outgoing { headers: &mut parts.headers, path: Cow::Borrowed(&*path), prefix_len };
+    let (method, uri, headers) = (&parts.method, &parts.uri, &mut parts.headers);
+    let asked = Forwarded { method, uri, headers, host: &host, path, query, prefix_len, upgrade };
+    let mut reply = act(client, &rule, asked, body, waits, finish).await?;
+    reply.headers.extend(granted.into_iter().flat_map(|fields| *fields));
+    Ok(reply)
+}
+
+/// A request that may go on.
+struct Forwarded<'a> {
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: &'a mut HeaderMap,
+    host: &'a Host<'a>,
+    path: Cow<'a, str>,
+    query: Option<Cow<'a, str>>,
+    prefix_len: usize,
+    upgrade: Upgrade,
+}
+
+/// Does with a request what its rule says.
+async fn act(
+    client: &Rc<Client>,
+    rule: &Rule,
+    asked: Forwarded<'_>,
+    body: &mut Option<Inbound>,
+    waits: bool,
+    finish: &mut Finish,
+) -> Result<Reply, Rejection> {
+    let Forwarded { method, uri, headers, host, path, query, prefix_len, upgrade } = asked;
+    let mut outgoing = Outgoing { headers, path: Cow::Borrowed(&*path), prefix_len };
     rule.filters.apply_to_request(&mut outgoing);
     let split = match &rule.action {
         Action::Forward(split) => split,
         Action::Fail(rejection) => return Err(*rejection),
         Action::Redirect(redirect) => {
-            let (scheme, port) = (client.scheme, client.gateway_port());
+            let (scheme, port, query) = (client.scheme, client.gateway_port(), query.as_deref());
             let origin = Origin { scheme, host: host.name(), port, path: &path, prefix_len, query };
             let headers = elsewhere(redirect, &origin)?;
-            return Ok(answered(&rule, redirect.status(), headers, client, body.take(), waits).await);
+            return Ok(answered(rule, redirect.status(), headers, client, body.take(), waits).await);
         }
     };
     let held = rule.session.as_ref().and_then(|session| session.held(outgoing.headers, split));
@@ -204,18 +241,16 @@ async fn serve(
     share.filters.apply_to_request(&mut outgoing);
     let rewritten = (outgoing.path != path).then(|| outgoing.path.into_owned());
     let path = rewritten.map_or(path, Cow::Owned);
-    let target = target(&parts.uri, path);
+    let target = target(uri, path, query.as_deref());
     let head = RequestHead {
-        method: &parts.method,
+        method,
         target: &target,
-        headers: &parts.headers,
-        framing: framing(&parts.headers, body.as_ref()),
+        headers,
+        framing: framing(headers, body.as_ref()),
         expecting: waits,
         websocket: upgrade == Upgrade::WebSocket,
     };
-    let mut reply = forward_to(client, &rule, share, held, &head, body, finish).await?;
-    reply.headers.extend(granted.into_iter().flat_map(|fields| *fields));
-    Ok(reply)
+    forward_to(client, rule, share, held, &head, body, finish).await
 }
 
 /// Judges the request's origin by the rule's CORS filter, and answers when nothing else is asked.
@@ -325,24 +360,13 @@ fn find(client: &Client, view: &View<'_>, finish: &mut Finish) -> Result<Taken, 
     Ok(Taken { rule: found.rule.clone(), policies, prefix_len: found.prefix_len })
 }
 
-/// Asks the rate limits that hold for a request.
-fn limit(
-    client: &Client,
-    policies: &Policies,
-    view: &View<'_>,
-    finish: &mut Finish,
-) -> Result<(), Rejection> {
-    let Some(limits) = &policies.rate_limits else { return Ok(()) };
-    finish.limits = limits.admit(view, &client.thread.metrics).map(Box::new);
-    finish.limited_status().map_or(Ok(()), |_| Err(Rejection::RateLimited))
-}
-
-/// Origin form of what is asked of the backend.
-fn target<'a>(uri: &'a Uri, path: Cow<'a, str>) -> Cow<'a, str> {
+/// Origin form of what is asked of the backend. `query`: the request's, or less.
+fn target<'a>(uri: &'a Uri, path: Cow<'a, str>, query: Option<&str>) -> Cow<'a, str> {
     let whole = uri.path_and_query().map_or("/", |target| target.as_str());
-    match (&path, uri.query()) {
+    let is_whole = query.map(str::len) == uri.query().map(str::len);
+    match (&path, query) {
         (Cow::Borrowed("/"), None) if uri.path() == "*" => Cow::Borrowed("*"),
-        (path, _) if **path == *uri.path() && whole.starts_with('/') => Cow::Borrowed(whole),
+        (path, _) if is_whole && **path == *uri.path() && whole.starts_with('/') => Cow::Borrowed(whole),
         (_, None) => path,
         (path, Some(query)) => Cow::Owned([path, "?", query].concat()),
     }

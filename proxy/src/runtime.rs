@@ -4,6 +4,7 @@
 //! [`Command`]s through a bounded queue, and only when ports change or the process drains.
 
 use crate::access_log::ThreadLog;
+use crate::auth::Memory;
 use crate::datagram;
 use crate::drain::Guests;
 use crate::headers::RequestIds;
@@ -62,6 +63,8 @@ pub(crate) struct Thread {
     pub(crate) mirrored: Cell<usize>,
     /// Sessions of datagrams.
     pub(crate) sessions: Cell<usize>,
+    /// What it remembers of clients' credentials.
+    pub(crate) memory: Memory,
     reader: RefCell<Reader>,
     random: Cell<u64>,
     complained: Cell<Option<Instant>>,
@@ -152,6 +155,7 @@ async fn work(parts: Parts) {
         unready: Cell::new(false),
         mirrored: Cell::new(0),
         sessions: Cell::new(0),
+        memory: Memory::default(),
         reader: RefCell::new(reader),
         // Never 0, which xorshift would stay at.
         random: Cell::new(RandomState::new().hash_one(0) | 1),

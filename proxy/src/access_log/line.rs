@@ -60,6 +60,9 @@ pub struct Record<'a> {
     /// `User-Agent`, as bytes: it need not be text.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy")]
     pub user_agent: Option<&'a [u8]>,
+    /// By what name a policy knows the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<&'a str>,
 }
 
 /// TLS between client and us.
@@ -232,6 +235,7 @@ pub(super) mod tests {
             endpoint: None,
             request_id: None,
             user_agent: None,
+            consumer: None,
         }
     }
 
@@ -265,6 +269,7 @@ pub(super) mod tests {
             endpoint: Some("10.0.0.3:8080".parse().unwrap()),
             request_id: Some("id"),
             user_agent: Some(b"curl\xff"),
+            consumer: Some("alice"),
             ..record()
         };
         let json: serde_json::Value = serde_json::from_slice(&line.to_json()).unwrap();
@@ -276,6 +281,7 @@ pub(super) mod tests {
             ("endpoint", "10.0.0.3:8080"),
             ("request_id", "id"),
             ("user_agent", "curl\u{fffd}"),
+            ("consumer", "alice"),
         ] {
             assert_eq!(json[key], value);
         }

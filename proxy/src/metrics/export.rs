@@ -3,8 +3,8 @@
 //! A scrape sees cells that others are writing: figures of one family may be some requests apart, never wrong.
 
 use super::{
-    BackendMetrics, CLASSES, Cell, DURATION_BOUNDS_MS, Ids, LimitOutcome, Metrics, RuleKey, RuleMetrics,
-    ThreadCells,
+    AuthOutcome, BackendMetrics, CLASSES, Cell, DURATION_BOUNDS_MS, Ids, LimitOutcome, Metrics, RuleKey,
+    RuleMetrics, ThreadCells,
 };
 use crate::model::BackendId;
 use crate::rejection::{Rejection, Source};
@@ -53,6 +53,7 @@ impl Collector for Metrics {
         self.encode_rules(&mut encoder)?;
         self.encode_backends(&mut encoder)?;
         self.encode_limits(&mut encoder)?;
+        self.encode_auths(&mut encoder)?;
         self.encode_process(&mut encoder)
     }
 }
@@ -203,6 +204,20 @@ impl Metrics {
         encoder
             .encode_descriptor("headgate_rate_limit_keys", help, None, MetricType::Gauge)?
             .encode_gauge(&keys)
+    }
+
+    fn encode_auths(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let auths = alive(&mut self.auths.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut family = counters(encoder, "headgate_auth_requests", "Requests that an AuthPolicy judged")?;
+        for (policy, metrics) in auths.iter().filter(|(_, metrics)| metrics.0.is_used()) {
+            for (outcome, label) in AuthOutcome::LABELS.iter().enumerate() {
+                let count = metrics.0.sum(|cells| cells.outcomes[outcome].get());
+                let labels =
+                    Labels([("namespace", &*policy.namespace), ("policy", &policy.name), ("outcome", label)]);
+                count_of(&mut family, &labels, count)?;
+            }
+        }
+        Ok(())
     }
 
     fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -158,6 +158,35 @@ struct LimitCells {
 #[derive(Debug)]
 pub struct LimitMetrics(PerThread<LimitCells>);
 
+/// What became of a request that an AuthPolicy guards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AuthOutcome {
+    /// It passed.
+    Allowed,
+    /// Nobody knows its client.
+    Unauthenticated,
+    /// Its client may not.
+    Unauthorized,
+    /// Nobody could say.
+    Unavailable,
+    /// It would have been refused, but the policy is in shadow.
+    Shadow,
+}
+
+impl AuthOutcome {
+    const LABELS: [&str; 5] = ["allowed", "unauthenticated", "unauthorized", "unavailable", "shadow"];
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct AuthCells {
+    outcomes: [Cell; AuthOutcome::LABELS.len()],
+}
+
+/// The counters of one AuthPolicy.
+#[derive(Debug)]
+pub struct AuthMetrics(PerThread<AuthCells>);
+
 /// What a thread counts whatever the route.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -221,6 +250,7 @@ pub struct Metrics {
     rules: Mutex<Ids<RuleKey, RuleMetrics>>,
     backends: Mutex<Ids<BackendId, BackendMetrics>>,
     limits: Mutex<Ids<LimitKey, LimitMetrics>>,
+    auths: Mutex<Ids<ObjectName, AuthMetrics>>,
     /// What limits count by; here because it lives as long.
     rate_limit_counters: Arc<Counters>,
     generation: AtomicU64,
@@ -237,6 +267,7 @@ impl Metrics {
             rules: Mutex::new(Ids::new()),
             backends: Mutex::new(Ids::new()),
             limits: Mutex::new(Ids::new()),
+            auths: Mutex::new(Ids::new()),
             rate_limit_counters: Arc::default(),
             generation: AtomicU64::new(0),
             dropped_lines: AtomicU64::new(0),
@@ -270,6 +301,13 @@ impl Metrics {
         let threads = self.threads.len();
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         limits.get(key, || LimitMetrics(PerThread::new(threads)))
+    }
+
+    /// The counters of an AuthPolicy.
+    pub(crate) fn auth(&self, policy: &ObjectName) -> Arc<AuthMetrics> {
+        let threads = self.threads.len();
+        let mut auths = self.auths.lock().unwrap_or_else(PoisonError::into_inner);
+        auths.get(policy.clone(), || AuthMetrics(PerThread::new(threads)))
     }
 
     /// What rate limits count by.
@@ -359,6 +397,11 @@ impl ThreadMetrics {
     /// A rate limit judged a request.
     pub(crate) fn limited(&self, limit: &LimitMetrics, outcome: LimitOutcome) {
         limit.0.of(self.thread).outcomes[outcome as usize].add(1);
+    }
+
+    /// An AuthPolicy judged a request.
+    pub(crate) fn authenticated(&self, auth: &AuthMetrics, outcome: AuthOutcome) {
+        auth.0.of(self.thread).outcomes[outcome as usize].add(1);
     }
 
     fn cells(&self) -> &ThreadCells {

@@ -8,6 +8,7 @@
 //! Parts are behind [`Arc`] and keyed by typed ids, so that a model made from the one before it shares what
 //! did not change, and a compile can tell by pointer what is equal.
 
+mod auth;
 mod backend;
 mod backend_policy;
 mod filter;
@@ -19,6 +20,11 @@ mod rate_limit;
 mod route;
 mod stream;
 
+pub use auth::{
+    ApiKeyAuth, Auth, AuthAction, AuthMethod, Authenticator, Authorization, AuthorizationRule, BasicAuth,
+    ClaimToHeader, ClientCertificateAuth, ConsentCache, CredentialSource, ExternalAuthenticator, Guard,
+    JwtAuth, JwtKeys, RemoteKeys, Requirement,
+};
 pub use backend::{Authorities, Backend, BackendProtocol, BackendTls, Endpoint, EndpointSet, SubjectAltName};
 pub use backend_policy::{
     BackendLimits, BackendPolicy, Breaker, BreakerScope, Ejection, FailurePercent, FailureWhen, OnOpen,

@@ -1,6 +1,6 @@
 //! Policies in force for the requests of a rule: merged already, so that nobody here knows where each part came from.
 
-use super::{ListenerId, RateLimits};
+use super::{Auth, Guard, ListenerId, RateLimits};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -19,4 +19,10 @@ pub struct Policies {
     /// How many requests pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limits: Option<RateLimits>,
+    /// Who passes, and what they may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
+    /// Who would pass if policies in shadow acted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried_auth: Option<Arc<Auth>>,
 }

@@ -146,6 +146,10 @@ pub enum KeyPart {
     Method,
     /// The host.
     Host,
+    /// A claim of the request's token, by its name; members of members by dots.
+    Claim(Text),
+    /// The consumer that an authenticator knows.
+    Consumer,
     /// An expression's value.
     Expression(Text),
 }

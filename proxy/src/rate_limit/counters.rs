@@ -66,6 +66,14 @@ pub(crate) struct Standing {
     pub(crate) wait: u64,
 }
 
+impl Standing {
+    /// By what the tightest of several is found, the least first: those that refuse, of them the longest; else the one with
+    /// the least left.
+    pub(crate) fn tightness(self) -> (bool, u64, u64) {
+        (self.passes, u64::MAX - self.wait, self.remaining)
+    }
+}
+
 /// 16 bytes: what is counted, and when that doesn't matter any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Cell {

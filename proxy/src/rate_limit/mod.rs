@@ -64,6 +64,8 @@ enum Part {
     Path,
     Method,
     Host,
+    Claim(Text),
+    Consumer,
     Expression(Expression),
 }
 
@@ -100,6 +102,20 @@ impl Admission {
         self.refused.map(|(status, _)| status)
     }
 
+    /// What was decided first, and later: the client is told of the tighter limit.
+    pub(crate) fn and(mut self, mut later: Self) -> Self {
+        later.in_flight.append(&mut self.in_flight);
+        let first = self.told.take();
+        let tighter = match (&first, &later.told) {
+            (Some(first), Some(told)) => first.standing.tightness() < told.standing.tightness(),
+            (first, _) => first.is_some(),
+        };
+        if tighter {
+            later.told = first;
+        }
+        later
+    }
+
     /// Tells the client of its limits.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         if let Some(told) = &self.told {
@@ -132,6 +148,17 @@ impl RateLimits {
         let limits = from.limits.iter().filter_map(compile).collect();
         let status = StatusCode::from_u16(from.response.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
         Self { limits, status, headers: from.response.headers, counters }
+    }
+
+    /// Those that can be asked before anybody is known, and those that ask who it is.
+    pub(crate) fn split(self) -> (Option<Self>, Option<Self>) {
+        let (status, headers, counters) = (self.status, self.headers, self.counters);
+        let (later, before): (Vec<_>, Vec<_>) = self.limits.into_iter().partition(Limit::asks_who);
+        let all = |limits: Vec<Limit>| {
+            let limits = limits.into_boxed_slice();
+            (!limits.is_empty()).then(|| Self { limits, status, headers, counters: counters.clone() })
+        };
+        (all(before), all(later))
     }
 
     /// Whether a request passes. None: no limit holds for it.
@@ -169,12 +196,8 @@ impl RateLimits {
         }
         let mut worst: Option<(Told, &Limit)> = None;
         let passes = admission.take(&enforced, now, |asked, (quota, standing)| {
-            let tighter = worst.as_ref().is_none_or(|(told, _)| {
-                // Those that refuse first, of them the longest; else the one with the least left.
-                let key =
-                    |standing: Standing| (standing.passes, u64::MAX - standing.wait, standing.remaining);
-                key(standing) < key(told.standing)
-            });
+            let tighter =
+                worst.as_ref().is_none_or(|(told, _)| standing.tightness() < told.standing.tightness());
             if tighter {
                 worst = Some((Told { name: asked.limit.name.clone(), quota, standing }, asked.limit));
             }
@@ -265,6 +288,24 @@ impl Limit {
         })
     }
 
+    /// Whether it matters to it who the client is.
+    fn asks_who(&self) -> bool {
+        let in_key = self.key.iter().any(|part| match part {
+            Part::Claim(_) | Part::Consumer => true,
+            Part::Expression(expression) => expression.asks_who(),
+            Part::ClientIp { .. }
+            | Part::Header(_)
+            | Part::Cookie(_)
+            | Part::Query(_)
+            | Part::Path
+            | Part::Method
+            | Part::Host => false,
+        });
+        let others = self.overrides.iter().flat_map(|other| &other.when);
+        let mut expressions = self.when.iter().chain(&self.exempt_when).chain(&self.cost).chain(others);
+        in_key || expressions.any(Expression::asks_who)
+    }
+
     fn asks(&self, view: &View<'_>, counters: &Counters) -> Asks {
         let exempt = |network: &IpNet| network.contains(&view.peer.ip().to_canonical());
         if !self.when.iter().all(|when| when.holds(view))
@@ -334,6 +375,8 @@ impl Part {
             KeyPart::Path => Self::Path,
             KeyPart::Method => Self::Method,
             KeyPart::Host => Self::Host,
+            KeyPart::Claim(name) => Self::Claim(name.clone()),
+            KeyPart::Consumer => Self::Consumer,
             KeyPart::Expression(text) => Self::Expression(
                 Expression::compile(text, Kind::Text).map_err(|why| format!("expression: {why}"))?,
             ),
@@ -373,6 +416,15 @@ impl Part {
             Self::Path => key.extend(view.path.bytes()),
             Self::Method => key.extend(view.method.as_str().bytes()),
             Self::Host => key.extend(view.host.bytes()),
+            Self::Claim(name) => match view.auth.and_then(|identity| identity.claim(name)) {
+                Some(serde_json::Value::String(text)) => key.extend(text.bytes()),
+                Some(serde_json::Value::Null) | None => {}
+                Some(other) => key.extend(other.to_string().into_bytes()),
+            },
+            Self::Consumer => {
+                let consumer = view.auth.and_then(|identity| identity.consumer());
+                key.extend(consumer.map_or("", |consumer| consumer).bytes());
+            }
             Self::Expression(expression) => {
                 key.extend(expression.text(view).unwrap_or_default().into_bytes());
             }

@@ -230,6 +230,7 @@ impl SplitBackend {
 pub(crate) struct Context<'a> {
     pub(crate) registry: &'a mut Registry,
     pub(crate) metrics: &'a Metrics,
+    pub(crate) auth: &'a mut crate::auth::Registry,
     pub(crate) backends: &'a BTreeMap<BackendId, Arc<Backend>>,
 }
 
@@ -307,7 +308,8 @@ fn compile_rule(
     let retry = from.retry.clone().filter(|retry| retry.attempts > 0);
     let timeouts = from.timeouts;
     let compile = |from: &model::ScopedPolicies| {
-        (from.listeners.clone().into(), Arc::new(Policies::compile(&from.policies, context.metrics)))
+        let policies = Policies::compile(&from.policies, context.auth, context.metrics);
+        (from.listeners.clone().into(), Arc::new(policies))
     };
     let policies = from.policies.iter().map(compile).collect();
     let session = from.session.as_ref().and_then(|session| {

@@ -4,6 +4,7 @@
 //! and put into the tables of its listeners, which are persistent maps; a port is compiled when its listeners changed,
 //! and gets other tables when their routes did. Backends live in the registry: endpoints are swapped there.
 
+use crate::auth;
 use crate::metrics::Metrics;
 use crate::model::{BackendId, EndpointSet, ListenerId, Model, PortId, RouteId};
 use crate::router::{CompiledRoute, Context, PortTable, RouteTable, Stream};
@@ -18,6 +19,7 @@ pub(super) struct Compiler {
     model: Arc<Model>,
     metrics: Arc<Metrics>,
     registry: Registry,
+    auth: auth::Registry,
     routes: HashMap<RouteId, CompiledRoute>,
     streams: HashMap<RouteId, Arc<Stream>>,
     tables: HashMap<ListenerId, Arc<RouteTable>>,
@@ -34,6 +36,7 @@ impl Compiler {
             model: Arc::default(),
             registry: Registry::new(metrics.clone()),
             metrics,
+            auth: auth::Registry::default(),
             routes: HashMap::new(),
             streams: HashMap::new(),
             tables: HashMap::new(),
@@ -113,8 +116,12 @@ impl Compiler {
     /// Returns the listeners whose tables changed.
     fn compile_routes(&mut self, old: &Model, new: &Model) -> HashSet<ListenerId> {
         let mut touched = HashSet::new();
-        let mut context =
-            Context { registry: &mut self.registry, metrics: &self.metrics, backends: &new.backends };
+        let mut context = Context {
+            registry: &mut self.registry,
+            metrics: &self.metrics,
+            auth: &mut self.auth,
+            backends: &new.backends,
+        };
         for (id, _, route) in changes(&old.routes, &new.routes) {
             let compiled = route.map(|route| CompiledRoute::compile(route, &mut context));
             // The new one first: what both have stays in place.
@@ -142,8 +149,12 @@ impl Compiler {
     /// Returns the listeners whose tables changed.
     fn compile_streams(&mut self, old: &Model, new: &Model) -> HashSet<ListenerId> {
         let mut touched = HashSet::new();
-        let mut context =
-            Context { registry: &mut self.registry, metrics: &self.metrics, backends: &new.backends };
+        let mut context = Context {
+            registry: &mut self.registry,
+            metrics: &self.metrics,
+            auth: &mut self.auth,
+            backends: &new.backends,
+        };
         for (id, _, route) in changes(&old.stream_routes, &new.stream_routes) {
             let compiled = route.map(|route| Stream::compile(route, &mut context));
             if let Some(compiled) = &compiled {

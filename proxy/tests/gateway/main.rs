@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
+mod auth;
 mod backend_tls;
 mod bad_backends;
 mod circuit_breaker;

@@ -39,7 +39,7 @@ fn limits(limits: Vec<RateLimit>) -> RateLimits {
 fn put(setup: &mut Setup, limits: RateLimits) {
     for route in setup.model.routes.values_mut() {
         let route = Arc::make_mut(route);
-        let policies = Arc::new(Policies { rate_limits: Some(limits.clone()) });
+        let policies = Arc::new(Policies { rate_limits: Some(limits.clone()), ..Policies::default() });
         for rule in &mut route.rules {
             rule.policies =
                 vec![ScopedPolicies { listeners: route.listeners.clone(), policies: policies.clone() }];
@@ -298,7 +298,8 @@ async fn policies_hold_for_their_listeners_alone() {
         name: "elsewhere".into(),
     };
     for route in setup.model.routes.values_mut() {
-        let policies = Policies { rate_limits: Some(limits(vec![limit("all", 1, HOUR)])) };
+        let policies =
+            Policies { rate_limits: Some(limits(vec![limit("all", 1, HOUR)])), ..Policies::default() };
         let scoped = ScopedPolicies { listeners: vec![elsewhere.clone()], policies: Arc::new(policies) };
         Arc::make_mut(route).rules[0].policies = vec![scoped];
     }

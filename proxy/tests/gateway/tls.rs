@@ -1,11 +1,12 @@
 //! TLS: which certificate, which protocol, whose requests; and certificates that change while clients are there.
 
+use crate::auth;
 use crate::harness::{Backend, Client, Gateway, Response, Setup, soon, to};
 use crate::http2;
 use headgate_proxy::Limits;
 use headgate_proxy::model::{
-    BackendProtocol, Certificate, ClientValidation, ClientValidationMode, HostPattern, ObjectName,
-    PortProtocol, Redacted, Timeouts, Tls,
+    AuthMethod, BackendProtocol, Certificate, ClientCertificateAuth, ClientValidation, ClientValidationMode,
+    HostPattern, ObjectName, PortProtocol, Redacted, Timeouts, Tls,
 };
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
@@ -338,6 +339,33 @@ async fn clients_show_a_certificate_of_an_authority_or_stay_outside() {
     for client in [Some(&good), Some(&other), None] {
         assert_eq!(shown(&gateway, &server, client).await.unwrap(), 200);
     }
+}
+
+/// A certificate says who a client is only where the listener has validated it.
+#[tokio::test]
+async fn clients_are_known_by_certificates_that_were_validated() {
+    let server = certificate(&["a.example.com"]);
+    let backend = Backend::named("a").await;
+    let client = client_identity();
+    let with = |mode, san: &str| {
+        let mut setup = setup(&[("a", "a.example.com", &[&server])], &[&backend]);
+        for port in setup.model.ports.values_mut() {
+            let tls = Arc::make_mut(port).listeners[0].tls.as_mut().unwrap();
+            tls.client_validation =
+                Some(Arc::new(ClientValidation { mode, bundles: vec![client.0.as_str().into()] }));
+        }
+        let wanted = ClientCertificateAuth { sans: vec![san.into()], subject: None, fingerprints: vec![] };
+        let auth = auth::auth(vec![("certificate", AuthMethod::ClientCertificate(wanted))]);
+        auth::put(&mut setup, auth::guarded(auth));
+        setup
+    };
+    let gateway = with(ClientValidationMode::ValidOnly, "*.example").start();
+    assert_eq!(shown(&gateway, &server, Some(&client)).await.unwrap(), 200);
+    gateway.publish(&with(ClientValidationMode::ValidOnly, "other.example"));
+    assert_eq!(shown(&gateway, &server, Some(&client)).await.unwrap(), 401);
+    gateway.publish(&with(ClientValidationMode::InsecureFallback, "*.example"));
+    assert_eq!(shown(&gateway, &server, Some(&client)).await.unwrap(), 401);
+    assert_eq!(shown(&gateway, &server, None).await.unwrap(), 401);
 }
 
 /// A session that was begun without a certificate must not be a way around the validation that came since.

@@ -77,6 +77,10 @@ impl Signs {
                 | Rejection::Misdirected
                 | Rejection::NoListener
                 | Rejection::NoRoute
+                | Rejection::Unauthenticated
+                | Rejection::Forbidden
+                | Rejection::KeysUnavailable
+                | Rejection::PolicyInvalid
                 | Rejection::Denied
                 | Rejection::Authorizer
                 | Rejection::RateLimited

@@ -79,6 +79,10 @@ impl Sent {
                 | Rejection::Misdirected
                 | Rejection::NoListener
                 | Rejection::NoRoute
+                | Rejection::Unauthenticated
+                | Rejection::Forbidden
+                | Rejection::KeysUnavailable
+                | Rejection::PolicyInvalid
                 | Rejection::Denied
                 | Rejection::Authorizer
                 | Rejection::RateLimited

@@ -1,0 +1,451 @@
+//! Authentication and authorization: who a client is, and whether it may.
+//!
+//! Compiled from [`crate::model::Auth`]. [`Auth::known`] asks the authenticators that need nobody else; those that ask
+//! another ([`Auth::externals`]) come after them, and are [`crate::request`]'s to ask. [`Tally`] counts what they say, and
+//! [`Auth::conclude`] makes a verdict of it. All of it fails closed: whatever isn't known to be good is refused.
+//!
+//! Fields by which the backend is told who a client is are taken out of every request first ([`Auth::strip`]): no client
+//! can set them.
+
+mod api_key;
+mod basic;
+mod certificate;
+mod credential;
+mod fetch;
+mod json;
+mod jwt;
+mod keys;
+mod passwords;
+mod remote;
+mod rules;
+mod token;
+
+pub(crate) use certificate::ClientCertificate;
+
+use crate::expression::View;
+use crate::metrics::{AuthMetrics, AuthOutcome, Metrics};
+use crate::model::{self, AuthMethod, Requirement, Text};
+use crate::rejection::Rejection;
+use api_key::ApiKeys;
+use basic::Basic;
+use certificate::Certificates;
+use credential::Place;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{StatusCode, header};
+use json::Object;
+use jwt::Jwt;
+use rules::Rules;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+/// Who a client is, as far as that is known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Identity {
+    pub(crate) consumer: Option<Text>,
+    pub(crate) claims: Option<Arc<Object>>,
+}
+
+impl Identity {
+    /// By what name the gateway knows the client: of its key, its user, its certificate, or its token's subject.
+    pub fn consumer(&self) -> Option<&Text> {
+        self.consumer.as_ref()
+    }
+
+    /// What its token claims.
+    pub fn claims(&self) -> Option<&Object> {
+        self.claims.as_deref()
+    }
+}
+
+/// What guards a rule.
+#[derive(Debug)]
+pub(crate) enum Guard {
+    /// Nobody passes: the policy is broken.
+    Closed,
+    Auth(Auth),
+}
+
+/// Compiled authentication and authorization.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    requirement: Requirement,
+    allow_missing: bool,
+    /// Those that ask another come last: they cost the most.
+    authenticators: Box<[Arc<Authenticator>]>,
+    rules: Rules,
+    unauthenticated: StatusCode,
+    unauthorized: StatusCode,
+    /// Fields that only we set.
+    ours: Box<[HeaderName]>,
+    metrics: Arc<AuthMetrics>,
+}
+
+/// A compiled authenticator.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    method: Method,
+    /// What a client is told that it could have had.
+    challenge: Option<HeaderValue>,
+}
+
+#[derive(Debug)]
+enum Method {
+    Jwt(Jwt),
+    ApiKey(ApiKeys),
+    Basic(Basic),
+    Certificate(Certificates),
+}
+
+/// What one authenticator says of a request.
+#[derive(Debug)]
+pub(crate) enum Said<'a> {
+    /// There is nothing that it could look at.
+    Missing,
+    /// There is, and it isn't good.
+    Wrong,
+    /// It can't say.
+    Unable(Rejection),
+    Known(Known<'a>),
+}
+
+/// What an authenticator knows of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Known<'a> {
+    identity: Identity,
+    /// Fields for the backend.
+    fields: Vec<(&'a HeaderName, HeaderValue)>,
+    /// Credentials that the backend doesn't get.
+    withheld: &'a [Place],
+}
+
+/// What authenticators have said.
+#[derive(Debug, Default)]
+pub(crate) struct Tally<'a> {
+    known: Vec<Known<'a>>,
+    missing: usize,
+    wrong: bool,
+    unable: Option<Rejection>,
+}
+
+/// What a request may go on with.
+#[derive(Debug, Default)]
+pub(crate) struct Admitted<'a> {
+    pub(crate) identity: Identity,
+    fields: Vec<(&'a HeaderName, HeaderValue)>,
+    withheld: Vec<&'a Place>,
+}
+
+/// Why a request may not.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) rejection: Rejection,
+    pub(crate) status: StatusCode,
+    pub(crate) outcome: AuthOutcome,
+    challenges: Vec<HeaderValue>,
+}
+
+impl Refusal {
+    fn unable(rejection: Rejection) -> Self {
+        let (status, outcome) = (rejection.status(), AuthOutcome::Unavailable);
+        Self { rejection, status, outcome, challenges: Vec::new() }
+    }
+
+    /// Tells the client how it could be known (RFC 9110 §11.6.1).
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        for challenge in &self.challenges {
+            headers.append(header::WWW_AUTHENTICATE, challenge.clone());
+        }
+    }
+}
+
+impl Admitted<'_> {
+    /// Tells the backend who the client is, and not by what.
+    pub(crate) fn apply(self, headers: &mut HeaderMap, query: &mut Option<Cow<'_, str>>) {
+        for place in self.withheld {
+            place.take_out(headers, query);
+        }
+        for (name, value) in self.fields {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// What a thread remembers of clients.
+#[derive(Default)]
+pub(crate) struct Memory {
+    tokens: token::Tokens,
+    right: passwords::Right,
+}
+
+/// Authenticators that are in use, by what they were made of: routes of one Gateway share them.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    known: HashMap<usize, (Arc<model::Authenticator>, Weak<Authenticator>)>,
+    remotes: remote::Remotes,
+}
+
+impl Registry {
+    fn get(&mut self, from: &Arc<model::Authenticator>) -> Result<Arc<Authenticator>, String> {
+        // The model's is kept beside it, so that its address stays its own.
+        let address = Arc::as_ptr(from).addr();
+        if let Some(known) = self.known.get(&address).and_then(|(_, known)| known.upgrade()) {
+            return Ok(known);
+        }
+        self.known.retain(|_, (_, known)| known.strong_count() > 0);
+        let compiled = Arc::new(Authenticator::compile(from, Some(&mut self.remotes))?);
+        self.known.insert(address, (from.clone(), Arc::downgrade(&compiled)));
+        Ok(compiled)
+    }
+}
+
+/// Whether an authenticator can be compiled. The error is for its author, and begins with the field.
+pub fn check(from: &model::Authenticator) -> Result<(), String> {
+    Authenticator::compile(from, None).map(drop)
+}
+
+/// Whether rules can be compiled.
+pub fn check_authorization(from: &model::Authorization) -> Result<(), String> {
+    Rules::compile(from).map(drop)
+}
+
+impl Authenticator {
+    /// `remotes`: where fetched keys are kept; without it nothing is fetched.
+    fn compile(from: &model::Authenticator, remotes: Option<&mut remote::Remotes>) -> Result<Self, String> {
+        let (method, challenge) = match &from.method {
+            AuthMethod::Jwt(jwt) => {
+                (Method::Jwt(Jwt::compile(jwt, remotes)?), Some(format!("Bearer realm=\"{}\"", from.name)))
+            }
+            AuthMethod::ApiKey(keys) => {
+                (Method::ApiKey(ApiKeys::compile(keys)?), Some(format!("ApiKey realm=\"{}\"", from.name)))
+            }
+            AuthMethod::Basic(basic) => {
+                let realm = basic.realm.replace(['"', '\\'], "");
+                let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+                (Method::Basic(Basic::compile(basic)?), Some(challenge))
+            }
+            AuthMethod::ClientCertificate(certificates) => {
+                (Method::Certificate(Certificates::compile(certificates)?), None)
+            }
+            AuthMethod::External(_) => return Err("external: it is not supported".to_owned()),
+        };
+        let challenge = challenge.map(|text| {
+            HeaderValue::try_from(text)
+                .map_err(|_| "realm: it has characters that a header can't have".to_owned())
+        });
+        Ok(Self { method, challenge: challenge.transpose()? })
+    }
+
+    /// Fields that it sets.
+    fn sets(&self) -> Vec<HeaderName> {
+        match &self.method {
+            Method::Jwt(jwt) => jwt.sets().cloned().collect(),
+            Method::ApiKey(keys) => keys.consumer_header.iter().cloned().collect(),
+            Method::Basic(basic) => basic.username_header.iter().cloned().collect(),
+            Method::Certificate(_) => Vec::new(),
+        }
+    }
+
+    async fn ask<'a>(
+        &'a self,
+        view: &View<'_>,
+        certificate: Option<&ClientCertificate>,
+        memory: &Memory,
+    ) -> Said<'a> {
+        match &self.method {
+            Method::Jwt(jwt) => jwt.ask(view, &memory.tokens).await,
+            Method::ApiKey(keys) => keys.ask(view),
+            Method::Basic(basic) => basic.ask(view, &memory.right).await,
+            Method::Certificate(wanted) => match certificate {
+                None => Said::Missing,
+                Some(certificate) if wanted.want(certificate) => {
+                    let identity = Identity { consumer: Some(certificate.consumer()), claims: None };
+                    Said::Known(Known { identity, ..Known::default() })
+                }
+                Some(_) => Said::Wrong,
+            },
+        }
+    }
+}
+
+impl Guard {
+    pub(crate) fn compile(from: &model::Guard, registry: &mut Registry, metrics: &Metrics) -> Self {
+        match from {
+            model::Guard::Closed { .. } => Self::Closed,
+            model::Guard::Auth(auth) => {
+                Auth::compile(auth, registry, metrics).map_or(Self::Closed, Self::Auth)
+            }
+        }
+    }
+}
+
+impl Auth {
+    /// None: it can't be compiled, which its author was told, and which is logged.
+    pub(crate) fn compile(from: &model::Auth, registry: &mut Registry, metrics: &Metrics) -> Option<Self> {
+        let compiled = Self::try_compile(from, registry, metrics);
+        let policy = &from.policy;
+        compiled.inspect_err(|error| tracing::error!(%policy, %error, "an AuthPolicy can't be compiled")).ok()
+    }
+
+    fn try_compile(from: &model::Auth, registry: &mut Registry, metrics: &Metrics) -> Result<Self, String> {
+        let authenticators: Box<[_]> =
+            from.authenticators.iter().map(|one| registry.get(one)).collect::<Result<_, _>>()?;
+        let mut ours: Vec<_> = authenticators.iter().flat_map(|one| one.sets()).collect();
+        ours.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        ours.dedup();
+        let status = |code: u16, plain: StatusCode| StatusCode::from_u16(code).unwrap_or(plain);
+        Ok(Self {
+            requirement: from.requirement,
+            allow_missing: from.allow_missing,
+            authenticators,
+            rules: Rules::compile(&from.authorization)?,
+            unauthenticated: status(from.unauthenticated_status, StatusCode::UNAUTHORIZED),
+            unauthorized: status(from.unauthorized_status, StatusCode::FORBIDDEN),
+            ours: ours.into(),
+            metrics: metrics.auth(&from.policy),
+        })
+    }
+
+    /// Its counters.
+    pub(crate) fn metrics(&self) -> &AuthMetrics {
+        &self.metrics
+    }
+
+    /// Takes out what only we may tell the backend, by whatever name it could read it.
+    pub(crate) fn strip(&self, headers: &mut HeaderMap) {
+        if self.ours.is_empty() {
+            return;
+        }
+        let is_ours = |name: &HeaderName| {
+            let same = |ours: &HeaderName| {
+                let bytes = name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+                bytes.eq(ours.as_str().bytes())
+            };
+            self.ours.iter().any(same)
+        };
+        let forged: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
+        for name in forged {
+            headers.remove(name);
+        }
+    }
+
+    /// Asks the authenticators, until it is clear who the client is or that nobody can say.
+    pub(crate) async fn ask<'a>(
+        &'a self,
+        view: &View<'_>,
+        certificate: Option<&ClientCertificate>,
+        memory: &Memory,
+    ) -> Tally<'a> {
+        let mut tally = Tally::default();
+        for authenticator in &self.authenticators {
+            tally.add(authenticator.ask(view, certificate, memory).await);
+            let decided = match self.requirement {
+                Requirement::Any => !tally.known.is_empty(),
+                Requirement::All => tally.wrong || tally.unable.is_some(),
+            };
+            if decided {
+                break;
+            }
+        }
+        tally
+    }
+
+    /// What comes of what they said.
+    pub(crate) fn conclude<'a>(&'a self, view: &View<'_>, tally: Tally<'a>) -> Result<Admitted<'a>, Refusal> {
+        let all = self.authenticators.len();
+        let enough = match self.requirement {
+            Requirement::Any => !tally.known.is_empty() || all == 0,
+            Requirement::All => tally.known.len() == all,
+        };
+        let anonymous = tally.missing == all && self.allow_missing;
+        if !enough && !anonymous {
+            return Err(match tally.unable.filter(|_| !tally.wrong) {
+                Some(rejection) => Refusal::unable(rejection),
+                None => self.unknown(tally.wrong),
+            });
+        }
+        let is_known = !tally.known.is_empty();
+        let admitted = Admitted::of(tally.known);
+        let view = View { auth: Some(&admitted.identity), ..*view };
+        if self.rules.allow(&view, &admitted.identity) {
+            return Ok(admitted);
+        }
+        // Somebody whom nobody knows may be allowed once it is known.
+        Err(if is_known || all == 0 {
+            Refusal {
+                rejection: Rejection::Forbidden,
+                status: self.unauthorized,
+                outcome: AuthOutcome::Unauthorized,
+                challenges: Vec::new(),
+            }
+        } else {
+            self.unknown(false)
+        })
+    }
+
+    fn unknown(&self, wrong: bool) -> Refusal {
+        let challenge = |authenticator: &Arc<Authenticator>| {
+            let challenge = authenticator.challenge.clone()?;
+            match &authenticator.method {
+                // RFC 6750 §3.1: clients fetch a new token by it. Not why: that helps nobody else.
+                Method::Jwt(_) if wrong => {
+                    let text = [challenge.as_bytes(), b", error=\"invalid_token\""].concat();
+                    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
+                }
+                Method::Jwt(_) | Method::ApiKey(_) | Method::Basic(_) | Method::Certificate(_) => {
+                    Some(challenge)
+                }
+            }
+        };
+        let challenges = self.authenticators.iter().filter_map(challenge).collect();
+        Refusal {
+            rejection: Rejection::Unauthenticated,
+            status: self.unauthenticated,
+            outcome: AuthOutcome::Unauthenticated,
+            challenges,
+        }
+    }
+}
+
+impl<'a> Tally<'a> {
+    pub(crate) fn add(&mut self, said: Said<'a>) {
+        match said {
+            Said::Missing => self.missing += 1,
+            Said::Wrong => self.wrong = true,
+            Said::Unable(why) => self.unable = Some(why),
+            Said::Known(known) => self.known.push(known),
+        }
+    }
+}
+
+impl<'a> Admitted<'a> {
+    /// Of several, the first that says something counts.
+    fn of(all: Vec<Known<'a>>) -> Self {
+        let mut admitted = Self::default();
+        for known in all {
+            let Identity { consumer, claims } = known.identity;
+            let identity = &mut admitted.identity;
+            identity.consumer = identity.consumer.take().or(consumer);
+            identity.claims = match (identity.claims.take(), claims) {
+                (Some(first), Some(more)) => {
+                    let mut both = (*more).clone();
+                    both.extend(first.iter().map(|(name, value)| (name.clone(), value.clone())));
+                    Some(Arc::new(both))
+                }
+                (first, more) => first.or(more),
+            };
+            for (name, value) in known.fields {
+                if !admitted.fields.iter().any(|(first, _)| *first == name) {
+                    admitted.fields.push((name, value));
+                }
+            }
+            admitted.withheld.extend(known.withheld);
+        }
+        admitted
+    }
+}
+
+/// The name of a field by which a backend is told something.
+fn told_by(field: &str, name: &Text) -> Result<HeaderName, String> {
+    crate::filter::field_name(name).map_err(|why| format!("{field}: {why}"))
+}
