@@ -8,6 +8,7 @@ mod object;
 mod trim;
 
 pub use object::{Kind, Object, Watched};
+pub use trim::API_KEYS;
 
 use crate::api::policy::{Policy, PolicyStatus};
 use crate::api::route::{Route, RouteStatus};
@@ -15,7 +16,7 @@ use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
     TlsRoute, UdpRoute,
 };
-use headgate_crds::{CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
+use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
@@ -93,6 +94,7 @@ pub struct Cluster {
     pub backend_tls_policies: Store<BackendTlsPolicy>,
     pub rate_limit_policies: Store<RateLimitPolicy>,
     pub circuit_breaker_policies: Store<CircuitBreakerPolicy>,
+    pub auth_policies: Store<AuthPolicy>,
     pub reference_grants: Store<ReferenceGrant>,
     pub namespaces: Store<Namespace>,
     pub services: Store<Service>,
@@ -167,6 +169,7 @@ impl Cluster {
             | Kind::BackendTlsPolicy
             | Kind::RateLimitPolicy
             | Kind::CircuitBreakerPolicy
+            | Kind::AuthPolicy
             | Kind::ReferenceGrant
             | Kind::Namespace
             | Kind::Service
@@ -189,6 +192,7 @@ impl Cluster {
             Kind::BackendTlsPolicy => of(&self.backend_tls_policies, name),
             Kind::RateLimitPolicy => of(&self.rate_limit_policies, name),
             Kind::CircuitBreakerPolicy => of(&self.circuit_breaker_policies, name),
+            Kind::AuthPolicy => of(&self.auth_policies, name),
             Kind::GatewayClass
             | Kind::Gateway
             | Kind::ListenerSet

@@ -412,7 +412,9 @@ pub fn problems(statuses: &Statuses) -> Vec<String> {
                 Type::Conflicted | Type::PartiallyInvalid | Type::InsecureFrontendValidationMode => {
                     draft.status
                 }
-                Type::RateLimitPolicyAffected | Type::CircuitBreakerPolicyAffected => false,
+                Type::RateLimitPolicyAffected
+                | Type::CircuitBreakerPolicyAffected
+                | Type::AuthPolicyAffected => false,
             };
             if bad {
                 let status = if draft.status { "True" } else { "False" };

@@ -4,6 +4,7 @@
 
 pub mod policy;
 
+pub use policy::auth::AuthPolicy;
 pub use policy::circuit_breaker::CircuitBreakerPolicy;
 pub use policy::rate_limit::RateLimitPolicy;
 
@@ -78,5 +79,5 @@ pub enum ExternalTrafficPolicy {
 
 /// All CRDs, in the order of their names.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![CircuitBreakerPolicy::crd(), GatewayParameters::crd(), RateLimitPolicy::crd()]
+    vec![AuthPolicy::crd(), CircuitBreakerPolicy::crd(), GatewayParameters::crd(), RateLimitPolicy::crd()]
 }

@@ -166,3 +166,45 @@ fn the_quickstart_answers_what_its_comments_say() {
     assert_eq!(status.code(), Some(0), "{rest}");
     assert!(rest.contains("stopped"), "{rest}");
 }
+
+#[test]
+fn clients_are_known_by_keys_tokens_and_passwords() {
+    let backends = ["shop", "web-v1", "web-v2"].map(Echo::start);
+    let port = Port::reserve();
+    let folder = on_port("authentication", port.number, backends.each_ref().map(|backend| backend.port));
+    let mut headgate =
+        Process::start(["run", "--admin-address=127.0.0.1:0", "-f", &folder.path().display().to_string()]);
+    headgate.line_with("serving");
+    let ask = |path: &str, fields: &str| {
+        Connection::open(port.number).expect("it listens").get("a.example", path, fields)
+    };
+    let told = |path: &str| {
+        let answer = ask(path, "");
+        assert_eq!(answer.status, 401, "{path}");
+        answer.field("www-authenticate").expect("a challenge").to_owned()
+    };
+    assert_eq!(told("/keys"), "ApiKey realm=\"keys\"");
+    assert_eq!(told("/tokens"), "Bearer realm=\"issuer\"");
+    assert_eq!(told("/users"), "Basic realm=\"the shop\", charset=\"UTF-8\"");
+
+    let (passed, refused) = until_limited(port.number, "/keys", "X-API-Key: basil-has-this-long-key\r\n");
+    // The day may end meanwhile.
+    assert!((5..=10).contains(&passed) && refused.status == 429, "{passed}, then {refused:?}");
+    for _ in 0..10 {
+        let echo = ask("/keys", "X-API-Key: gloria-has-a-golden-key\r\nX-Consumer: basil\r\n").echo();
+        assert_eq!(echo["headers"]["x-consumer"][0], "gloria", "{echo}");
+        assert!(echo["headers"].get("x-api-key").is_none(), "{echo}");
+    }
+
+    let example = examples().join("authentication/authentication.yaml");
+    let text = fs::read_to_string(example).expect("text");
+    let token = text.split("TOKEN=").nth(1).and_then(|rest| rest.lines().next()).expect("a token is there");
+    let echo = ask("/tokens", &format!("Authorization: Bearer {token}\r\n")).echo();
+    assert_eq!(echo["headers"]["x-user"][0], "ada", "{echo}");
+    let forged = format!("Authorization: Bearer {token}AAAA\r\n");
+    assert_eq!(ask("/tokens", &forged).status, 401);
+
+    // ada:secret
+    let echo = ask("/users", "Authorization: Basic YWRhOnNlY3JldA==\r\n").echo();
+    assert_eq!(echo["headers"]["x-user"][0], "ada", "{echo}");
+}

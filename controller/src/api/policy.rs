@@ -5,7 +5,7 @@
 use super::BackendTlsPolicy;
 pub use super::backend_tls_policy::{AncestorRef, AncestorStatus, BackendTlsPolicyStatus as PolicyStatus};
 use crate::cluster::Watched;
-use headgate_crds::{CircuitBreakerPolicy, RateLimitPolicy, policy};
+use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, RateLimitPolicy, policy};
 
 /// A kind of policy.
 pub trait Policy: Watched {
@@ -16,6 +16,12 @@ pub trait Policy: Watched {
 impl Policy for BackendTlsPolicy {
     fn policy_status(&self) -> Option<PolicyStatus> {
         self.status.clone()
+    }
+}
+
+impl Policy for AuthPolicy {
+    fn policy_status(&self) -> Option<PolicyStatus> {
+        self.status.as_ref().map(same)
     }
 }
 

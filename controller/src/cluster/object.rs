@@ -8,7 +8,7 @@ use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
     TlsRoute, UdpRoute,
 };
-use headgate_crds::{CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
+use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
@@ -187,6 +187,7 @@ kinds! {
     BackendTlsPolicy "BackendTLSPolicy" in backend_tls_policies: by_generation;
     RateLimitPolicy "RateLimitPolicy" in rate_limit_policies: by_generation;
     CircuitBreakerPolicy "CircuitBreakerPolicy" in circuit_breaker_policies: by_generation;
+    AuthPolicy "AuthPolicy" in auth_policies: by_generation;
     ReferenceGrant "ReferenceGrant" in reference_grants: routing;
     Namespace "Namespace" in namespaces: routing;
     Service "Service" in services: routing;
@@ -277,5 +278,5 @@ macro_rules! found_by_name {
 found_by_name! {
     GatewayClass Gateway ListenerSet HttpRoute GrpcRoute TlsRoute TcpRoute UdpRoute BackendTlsPolicy ReferenceGrant
     Namespace Service Secret ConfigMap ClusterTrustBundle GatewayParameters Pod Node
-    RateLimitPolicy CircuitBreakerPolicy
+    RateLimitPolicy CircuitBreakerPolicy AuthPolicy
 }

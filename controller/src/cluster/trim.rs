@@ -4,7 +4,7 @@ use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
     TlsRoute, UdpRoute,
 };
-use headgate_crds::{CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
+use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, PodSpec, PodStatus, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -13,9 +13,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 /// What `kubectl apply` notes down: the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Entries of Secrets that are read.
-const SECRET_ENTRIES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
+const SECRET_ENTRIES: [&str; 6] = [".htpasswd", "auth", "ca.crt", "jwks", "tls.crt", "tls.key"];
 /// Entries of ConfigMaps that are read.
-const CONFIG_MAP_ENTRIES: [&str; 1] = ["ca.crt"];
+const CONFIG_MAP_ENTRIES: [&str; 2] = ["ca.crt", "jwks"];
+/// The type of Secrets whose entries are all read: each is a consumer's key. What isn't of that type can't be tried out as
+/// keys by whoever may write a policy, but not read Secrets.
+pub const API_KEYS: &str = "headgate.dev/api-keys";
 
 /// Drops what isn't read of any kind.
 pub(super) fn metadata(meta: &mut ObjectMeta) {
@@ -44,6 +47,7 @@ impl Trim for UdpRoute {}
 impl Trim for BackendTlsPolicy {}
 impl Trim for RateLimitPolicy {}
 impl Trim for CircuitBreakerPolicy {}
+impl Trim for AuthPolicy {}
 impl Trim for ReferenceGrant {}
 impl Trim for GatewayParameters {}
 impl Trim for ClusterTrustBundle {}
@@ -61,7 +65,9 @@ impl Trim for Namespace {
 impl Trim for Secret {
     fn trim(&mut self) {
         self.string_data = None;
-        if let Some(data) = &mut self.data {
+        if let Some(data) = &mut self.data
+            && self.type_.as_deref() != Some(API_KEYS)
+        {
             data.retain(|name, _| SECRET_ENTRIES.contains(&name.as_str()));
         }
     }

@@ -7,7 +7,7 @@
 use super::schema::Schema;
 use crate::api;
 use crate::cluster::{Kind, Object, Watched};
-use headgate_crds::{CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
+use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -86,6 +86,7 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         from_own::<GatewayParameters>(),
         from_own::<RateLimitPolicy>(),
         from_own::<CircuitBreakerPolicy>(),
+        from_own::<AuthPolicy>(),
         from_type::<Namespace>(false),
         from_type::<Service>(true),
         from_type::<EndpointSlice>(true),

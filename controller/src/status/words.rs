@@ -58,6 +58,8 @@ words! {
         RateLimitPolicyAffected = "headgate.dev/RateLimitPolicyAffected",
         /// Whether CircuitBreakerPolicies are.
         CircuitBreakerPolicyAffected = "headgate.dev/CircuitBreakerPolicyAffected",
+        /// Whether AuthPolicies are.
+        AuthPolicyAffected = "headgate.dev/AuthPolicyAffected",
     }
 }
 
@@ -122,6 +124,8 @@ words! {
         PolicyAttached,
         /// What a policy is for isn't there.
         TargetNotFound,
+        /// A Secret or ConfigMap that isn't there, or hasn't what it should have.
+        InvalidReference,
         /// A reference into another namespace.
         RefNotPermitted,
         /// No listener is named so.

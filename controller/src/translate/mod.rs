@@ -112,7 +112,7 @@ impl Translator {
         let classes = Classes::of(cluster, &self.settings);
         let gateways = self.gateways(cluster, &classes, failed_ports);
         self.policies = Policies::of(cluster, &mut self.bundles, &self.policies);
-        self.governing = policy::Policies::of(cluster, &self.governing);
+        self.governing = policy::Policies::of(cluster, self.settings.mode, &self.governing);
         let routes = self.routes(cluster);
 
         let (mut model, mut statuses) = (Model::default(), Statuses::default());

@@ -3,6 +3,7 @@
 //! Fields of policies have no defaults in the schema: a value that the API server filled in would win over one that a
 //! policy further up does say. Defaults are in the documentation, and are put in force when all policies are merged.
 
+pub mod auth;
 pub mod circuit_breaker;
 pub mod rate_limit;
 

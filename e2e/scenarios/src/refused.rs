@@ -59,6 +59,43 @@ const REFUSED_BREAKERS: &[(&str, &str)] = &[
     ("{target}, ejection: {maxEjectionPercent: 101}", "should be less than or equal to 100"),
 ];
 
+/// The same of AuthPolicies.
+const REFUSED_AUTH: &[(&str, &str)] = &[
+    (
+        "{target}, authenticators: {a: {}}",
+        "an authenticator has exactly one of jwt, apiKey, basic, clientCertificate",
+    ),
+    (
+        "{target}, authenticators: {a: {clientCertificate: {}, basic: {secretRef: {name: a}}}}",
+        "an authenticator has exactly one of jwt, apiKey, basic, clientCertificate",
+    ),
+    ("{target}, authenticators: {a: {apiKey: {}}}", "apiKey has exactly one of secretRef and secretSelector"),
+    (
+        "{target}, authenticators: {a: {jwt: {jwks: {uri: 'https://a.example', inline: '{\"keys\": []}'}}}}",
+        "jwks has exactly one of uri, discovery, inline, configMapRef, secretRef",
+    ),
+    (
+        "{target}, authenticators: {a: {jwt: {jwks: {secretRef: {name: a}, cacheDuration: 5m}}}}",
+        "cacheDuration is for keys that are fetched",
+    ),
+    ("{target}, authenticators: {a: {jwt: {jwks: {uri: 'ftp://a.example'}}}}", "should match"),
+    (
+        "{target}, authenticators: {a: {jwt: {jwks: {uri: 'https://a.example'}, algorithms: [none]}}}",
+        "Unsupported value: \"none\"",
+    ),
+    (
+        "{target}, authenticators: {a: {apiKey: {secretRef: {name: a}, from: [{header: a, query: b}]}}}",
+        "a credential is in exactly one of header, cookie, query",
+    ),
+    (
+        "{target}, authenticators: {a: {apiKey: {secretRef: {name: a}, from: [{query: a, scheme: Key}]}}}",
+        "it goes with header",
+    ),
+    ("{target}, authorization: {rules: {a: {operation: {paths: ['a']}}}}", "should match"),
+    ("{target}, authorization: {rules: {a: {action: Maybe}}}", "Unsupported value: \"Maybe\""),
+    ("{target}, denied: {unauthenticated: 200}", "should be greater than or equal to 400"),
+];
+
 const TARGET: &str = "targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: limited}]";
 
 fn policy(kind: &str, name: &str, spec: &str) -> String {
@@ -71,7 +108,8 @@ fn policy(kind: &str, name: &str, spec: &str) -> String {
 pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
     let limits = REFUSED.iter().map(|row| ("RateLimitPolicy", row));
     let breakers = REFUSED_BREAKERS.iter().map(|row| ("CircuitBreakerPolicy", row));
-    for (kind, (spec, sentence)) in limits.chain(breakers) {
+    let auths = REFUSED_AUTH.iter().map(|row| ("AuthPolicy", row));
+    for (kind, (spec, sentence)) in limits.chain(breakers).chain(auths) {
         match cluster.apply(namespace, &policy(kind, "refused", spec)).await {
             Ok(()) => bail!("taken: {kind} {spec}"),
             Err(error) => {
@@ -81,7 +119,7 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
         }
     }
     enforced(cluster, namespace).await?;
-    let refused = REFUSED.len() + REFUSED_BREAKERS.len();
+    let refused = REFUSED.len() + REFUSED_BREAKERS.len() + REFUSED_AUTH.len();
     Ok(format!("{refused} refused as they should be; a limit of {LIMIT} held by each replica"))
 }
 

@@ -1,6 +1,7 @@
 //! CircuitBreakerPolicies: to what the model says of a backend.
 
 use super::merge::{Field, Merged, Path, Shape};
+use super::resolve::Resolver;
 use super::{Common, Policy};
 use crate::status::ConditionType;
 use headgate_crds::CircuitBreakerPolicy;
@@ -30,6 +31,7 @@ impl Policy for CircuitBreakerPolicy {
             "breaker.halfOpen",
         ],
         named: &[],
+        fixed: &[],
     };
     const AFFECTED: ConditionType = ConditionType::CircuitBreakerPolicyAffected;
     const OF_SERVICES: bool = true;
@@ -50,7 +52,7 @@ impl Policy for CircuitBreakerPolicy {
         fields
     }
 
-    fn check(&self, _: &ObjectName) -> Vec<(Path, String)> {
+    fn check(&self, _: &ObjectName, _: &mut Resolver<'_>) -> Vec<(Path, String)> {
         let spec = &self.spec;
         let parts = [
             ("limits", spec.limits.as_ref().map(limits).and_then(Result::err)),

@@ -4,6 +4,7 @@
 //! more specific level wins, unless a policy above says `Override`. Within a level the older policy wins. Whatever doesn't
 //! come into force although nothing more specific replaces it is told in [`Merged::refused`]: nothing is silent.
 
+use super::resolve::Resolved;
 use headgate_proxy::model::{ObjectName, Text};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -38,6 +39,11 @@ impl Path {
         Self(steps)
     }
 
+    /// Whether it is what an entry is, and not how.
+    pub(super) fn is_kind(&self) -> bool {
+        self.0.len() == 3 && !self.is_mode() && self.0.last().is_some_and(|last| **last != *DISABLED)
+    }
+
     pub(super) fn starts_with(&self, other: &Self) -> bool {
         self.0.starts_with(&other.0)
     }
@@ -57,6 +63,9 @@ pub(super) struct Shape {
     /// Of those, maps of entries by names that users choose. An entry that a policy with `Override` has is fixed as a
     /// whole: a `when` or an exemption that somebody adds would change it, too.
     pub(super) named: &'static [&'static str],
+    /// What is fixed as a whole by a policy with `Override` that has any of it, entries that it doesn't have included; and
+    /// what is fixed along with that.
+    pub(super) fixed: &'static [(&'static str, &'static [&'static str])],
 }
 
 impl Shape {
@@ -80,7 +89,7 @@ impl Shape {
     }
 
     fn cut(&self, at: &Path, members: Map<String, Value>, mode: &str, fields: &mut BTreeMap<Path, Value>) {
-        let entries = at.0.len() == 1 && self.named.contains(&&*at.0[0]);
+        let entries = self.is_named(&at.0);
         for (name, value) in members {
             let path = at.join(&name);
             match value {
@@ -100,10 +109,29 @@ impl Shape {
         }
     }
 
+    /// Whether that is a map of entries by names that users choose.
+    fn is_named(&self, steps: &[Text]) -> bool {
+        self.named.iter().any(|named| named.split('.').eq(steps.iter().map(|step| &**step)))
+    }
+
     /// What is fixed together with a field.
     fn unit(&self, path: &Path) -> Path {
-        let named = path.0.first().is_some_and(|first| self.named.contains(&&**first));
-        Path(path.0.iter().take(if named { 2 } else { path.0.len() }).cloned().collect())
+        let whole = path.0.first().filter(|first| self.fixed.iter().any(|(fixed, _)| **fixed == ***first));
+        let named = (1..path.0.len()).find(|steps| self.is_named(&path.0[..*steps]));
+        let steps = match (whole, named) {
+            (Some(_), _) => 1,
+            (None, Some(named)) => named + 1,
+            (None, None) => path.0.len(),
+        };
+        Path(path.0[..steps].to_vec())
+    }
+
+    /// What a field of a policy with `Override` fixes.
+    fn fixes(&self, path: &Path) -> impl Iterator<Item = Path> {
+        let along =
+            self.fixed.iter().filter(|(fixed, _)| path.0.first().is_some_and(|first| **first == **fixed));
+        let along = along.flat_map(|(_, others)| others.iter().map(|other| Path::of(&[other])));
+        std::iter::once(self.unit(path)).chain(along)
     }
 }
 
@@ -117,6 +145,10 @@ pub(super) struct Source {
     pub(super) overrides: bool,
     /// Its fields.
     pub(super) fields: BTreeMap<Path, Value>,
+    /// What its references come to.
+    pub(super) resolved: Resolved,
+    /// Whether it guards, and can't be honoured whole: what it is for is closed.
+    pub(super) broken: bool,
 }
 
 /// The policies of one target.
@@ -202,7 +234,7 @@ pub(super) fn merge(shape: &Shape, levels: &[&Level], counts: impl Fn(&Source) -
                 continue;
             }
             if source.overrides {
-                newly.push((unit, source.name.clone()));
+                newly.extend(shape.fixes(path).map(|fixed| (fixed, source.name.clone())));
             }
             let (policy, target) = (source.name.clone(), level.target.clone());
             merged.fields.insert(path.clone(), Field { value: value.clone(), policy, target, depth });
@@ -216,15 +248,19 @@ impl Merged {
     /// The fields below a map of named entries, by entry, without those that are left out.
     pub(super) fn entries(&self, map: &str) -> BTreeMap<&Text, Vec<(&Path, &Field)>> {
         let mut entries = BTreeMap::<_, Vec<_>>::new();
+        let above = Path(map.split('.').map(Into::into).collect());
+        let depth = above.0.len();
         for (path, field) in &self.fields {
-            if let [first, name, _, ..] = &*path.0
-                && **first == *map
+            if path.starts_with(&above)
+                && let [name, _, ..] = &path.0[depth..]
             {
                 entries.entry(name).or_default().push((path, field));
             }
         }
         let disabled = |fields: &Vec<(&Path, &Field)>| {
-            fields.iter().any(|(path, field)| *path.0[2] == *DISABLED && field.value == Value::Bool(true))
+            fields
+                .iter()
+                .any(|(path, field)| *path.0[depth + 1] == *DISABLED && field.value == Value::Bool(true))
         };
         entries.retain(|_, fields| !disabled(fields));
         entries

@@ -4,10 +4,12 @@
 //! policy by itself and notes it down at its targets ([`Attached`]); [`scope`] merges what holds for a rule ([`mod@merge`]),
 //! which is a part of translating the route; [`status`] says what became of each policy.
 
+mod auth;
 mod backends;
 mod circuit_breaker;
 mod merge;
 mod rate_limit;
+mod resolve;
 mod scope;
 mod status;
 
@@ -16,12 +18,14 @@ pub(super) use scope::{Above, Note};
 pub(super) use status::Notes;
 
 use crate::cluster::{Cluster, Kind, Object, Store, Watched};
+use crate::settings::Mode as Sources;
 use crate::status::ConditionType;
 use headgate_crds::policy::{Inheritance, Mode, Strategy, TargetRef};
-use headgate_crds::{CircuitBreakerPolicy, RateLimitPolicy};
+use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, RateLimitPolicy};
 use headgate_proxy::model::{self, ObjectName, Text};
 use k8s_openapi::api::core::v1::ServicePort;
 use merge::{Level, Merged, Path, Refused, SHADOW, Shape, Source, merge};
+use resolve::{Inputs, Resolver};
 use scope::At;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +39,8 @@ trait Policy: Watched {
     const AFFECTED: ConditionType;
     /// Whether Services may be its targets, too.
     const OF_SERVICES: bool = false;
+    /// Whether what it is for is closed while it can't be honoured whole.
+    const GUARDS: bool = false;
 
     /// What all kinds have.
     fn common(&self) -> Common<'_>;
@@ -42,8 +48,9 @@ trait Policy: Watched {
     /// What is merged: `spec` without what [`Policy::common`] has.
     fn fields(&self) -> Value;
 
-    /// What of it can't be honoured, whatever it is merged with: which fields aren't taken, and why.
-    fn check(&self, name: &ObjectName) -> Vec<(Path, String)>;
+    /// What of it can't be honoured, whatever it is merged with: which fields aren't taken, and why. What its references
+    /// come to stays with the resolver.
+    fn check(&self, name: &ObjectName, resolver: &mut Resolver<'_>) -> Vec<(Path, String)>;
 }
 
 /// A kind of policy for requests; others are for backends ([`backends`]).
@@ -66,16 +73,22 @@ struct Came {
     /// All of them, as if they all acted; nothing when all do. What `Shadow` policies have a hand in is watched beside
     /// what is enforced, and changes nothing of it.
     tried: Merged,
+    /// All of them.
+    sources: Vec<Arc<Source>>,
+    /// One that guards, acts and is broken.
+    broken: Option<ObjectName>,
 }
 
 impl Came {
     fn of(shape: &Shape, levels: &[&Level]) -> Self {
-        let mut sources = levels.iter().flat_map(|level| &level.sources);
-        let tried = match sources.any(|source| source.shadow) {
+        let sources: Vec<_> = levels.iter().flat_map(|level| &level.sources).cloned().collect();
+        let broken = sources.iter().find(|source| source.broken && !source.shadow);
+        let broken = broken.map(|source| source.name.clone());
+        let tried = match sources.iter().any(|source| source.shadow) {
             true => merge(shape, levels, |_| true),
             false => Merged::default(),
         };
-        Self { enforced: merge(shape, levels, |source| !source.shadow), tried }
+        Self { enforced: merge(shape, levels, |source| !source.shadow), tried, sources, broken }
     }
 }
 
@@ -84,10 +97,11 @@ const fn merging<K: OfRequests>() -> Merging {
 }
 
 /// All kinds of policy for requests.
-const KINDS: [Merging; 1] = [merging::<RateLimitPolicy>()];
+const KINDS: [Merging; 2] = [merging::<RateLimitPolicy>(), merging::<AuthPolicy>()];
 
 /// All kinds, and what their targets are told by.
-const AFFECTING: [(Kind, ConditionType); 2] = [
+const AFFECTING: [(Kind, ConditionType); 3] = [
+    (AuthPolicy::KIND, AuthPolicy::AFFECTED),
     (RateLimitPolicy::KIND, RateLimitPolicy::AFFECTED),
     (CircuitBreakerPolicy::KIND, CircuitBreakerPolicy::AFFECTED),
 ];
@@ -112,8 +126,8 @@ pub(super) struct Attached {
 /// A target that can't have policies.
 #[derive(Clone, Debug, PartialEq)]
 enum Missing {
-    /// It isn't there.
-    NotFound(String),
+    /// It isn't there; but the object is, where only its section isn't.
+    NotFound(String, Option<TargetId>),
     /// It isn't a kind that has such policies.
     Unsupported(String),
 }
@@ -126,8 +140,12 @@ struct Judged {
     targets: BTreeSet<TargetId>,
     /// Others, by their position.
     missing: Vec<(TargetRef, Missing)>,
+    /// Whether it closes what it is for while it can't be honoured whole.
+    guards: bool,
     /// What can't be honoured.
     invalid: Vec<String>,
+    /// References that can't be followed.
+    unresolved: Vec<String>,
     /// What an older policy of the same target says otherwise.
     conflicts: BTreeSet<Refused>,
 }
@@ -136,6 +154,8 @@ struct Judged {
 #[derive(Clone, Debug)]
 struct Checked {
     object: Object,
+    /// What else it depends on.
+    inputs: Inputs,
     source: Arc<Source>,
     invalid: Vec<String>,
 }
@@ -151,10 +171,11 @@ pub(super) struct Policies {
 
 impl Policies {
     /// Judges those that exist. Targets whose policies say the same as `before` keep the same object.
-    pub(super) fn of(cluster: &Cluster, before: &Self) -> Self {
+    pub(super) fn of(cluster: &Cluster, mode: Sources, before: &Self) -> Self {
         let mut policies = Self::default();
-        policies.add(cluster, &cluster.rate_limit_policies, before);
-        policies.add(cluster, &cluster.circuit_breaker_policies, before);
+        policies.add(cluster, mode, &cluster.rate_limit_policies, before);
+        policies.add(cluster, mode, &cluster.circuit_breaker_policies, before);
+        policies.add(cluster, mode, &cluster.auth_policies, before);
         for (id, attached) in &mut policies.attached {
             if let Some(same) = before.attached.get(id).filter(|same| *same == attached) {
                 *attached = same.clone();
@@ -163,7 +184,7 @@ impl Policies {
         policies
     }
 
-    fn add<K: Policy>(&mut self, cluster: &Cluster, store: &Store<K>, before: &Self) {
+    fn add<K: Policy>(&mut self, cluster: &Cluster, mode: Sources, store: &Store<K>, before: &Self) {
         // The older first, then by name.
         let mut in_order: Vec<_> = store.iter().collect();
         in_order.sort_by_key(|(_, policy)| policy.meta().creation_timestamp.as_ref().map(|time| time.0));
@@ -171,13 +192,18 @@ impl Policies {
         for (name, policy) in in_order {
             let id = (K::KIND, name.clone());
             let object = policy.clone().wrap();
-            let known = before.checked.get(&id).filter(|known| known.object.is(&object)).cloned();
-            let checked = known.unwrap_or_else(|| check(name, &**policy, object));
+            let known = before.checked.get(&id);
+            let known = known.filter(|known| known.object.is(&object) && known.inputs.are_current(cluster));
+            let checked = known
+                .cloned()
+                .unwrap_or_else(|| check(name, &**policy, object, Resolver::new(cluster, mode)));
             let mut judged = Judged {
                 generation: policy.meta().generation.unwrap_or_default(),
                 targets: BTreeSet::new(),
                 missing: Vec::new(),
+                guards: K::GUARDS && !checked.source.shadow,
                 invalid: checked.invalid.clone(),
+                unresolved: checked.source.resolved.unresolved.clone(),
                 conflicts: BTreeSet::new(),
             };
             for target in policy.common().target_refs {
@@ -187,7 +213,16 @@ impl Policies {
                         place.add(&found, target.section_name.as_deref(), &checked.source);
                         judged.targets.insert(found);
                     }
-                    Err(why) => judged.missing.push((target.clone(), why)),
+                    Err(why) => {
+                        // What guarded a section that is gone guards all of the rest, whatever it is called now.
+                        if let Missing::NotFound(_, Some(found)) = &why
+                            && K::GUARDS
+                        {
+                            attached.entry(found.clone()).or_default().add(found, None, &checked.source);
+                            judged.targets.insert(found.clone());
+                        }
+                        judged.missing.push((target.clone(), why));
+                    }
                 }
             }
             self.judged.insert(id.clone(), judged);
@@ -240,32 +275,36 @@ impl Attached {
     }
 }
 
-fn check<K: Policy>(name: &ObjectName, policy: &K, object: Object) -> Checked {
+fn check<K: Policy>(name: &ObjectName, policy: &K, object: Object, mut resolver: Resolver<'_>) -> Checked {
     let common = policy.common();
     let (mode, shadow) = match common.mode.unwrap_or_default() {
         Mode::Enforce => ("Enforce", false),
         Mode::Shadow => (SHADOW, true),
     };
-    let invalid = policy.check(name);
+    let invalid = policy.check(name, &mut resolver);
+    let (resolved, inputs) = resolver.finish();
+    let broken = K::GUARDS && !(invalid.is_empty() && resolved.unresolved.is_empty());
     let mut fields = K::SHAPE.fields(policy.fields(), mode);
     fields.retain(|path, _| !invalid.iter().any(|(broken, _)| path.starts_with(broken)));
     let overrides = match common.strategy.unwrap_or_default().inheritance {
         Inheritance::Default => false,
         Inheritance::Override => true,
     };
-    let source = Arc::new(Source { name: name.clone(), shadow, overrides, fields });
+    let source = Arc::new(Source { name: name.clone(), shadow, overrides, fields, resolved, broken });
     let invalid = invalid.into_iter().map(|(path, why)| format!("{path}: {why}")).collect();
-    Checked { object, source, invalid }
+    Checked { object, inputs, source, invalid }
 }
 
 /// The object that a target names, if it has the section that it names.
 fn find(cluster: &Cluster, namespace: &str, target: &TargetRef, services: bool) -> Result<TargetId, Missing> {
     let name = ObjectName::new(namespace, target.name.as_str());
     let section = target.section_name.as_deref();
-    let not_found = |what: String| Err(Missing::NotFound(what));
     let judge = |kind: Kind, there: Option<bool>, part: &str| match (there, section) {
-        (None, _) => not_found(format!("{kind} {name} doesn't exist")),
-        (Some(false), Some(section)) => not_found(format!("{kind} {name} has no {part} named {section}")),
+        (None, _) => Err(Missing::NotFound(format!("{kind} {name} doesn't exist"), None)),
+        (Some(false), Some(section)) => {
+            let why = format!("{kind} {name} has no {part} named {section}");
+            Err(Missing::NotFound(why, Some((kind, name.clone()))))
+        }
         (Some(_), _) => Ok((kind, name.clone())),
     };
     let kind = match (target.group.as_str(), target.kind.as_str()) {

@@ -1,6 +1,7 @@
 //! RateLimitPolicies: to limits of the model.
 
 use super::merge::{Field, Merged, Path, SHADOW, Shape, assemble};
+use super::resolve::Resolver;
 use super::{At, Came, Common, OfRequests, Policy};
 use crate::status::ConditionType;
 use headgate_crds::RateLimitPolicy;
@@ -20,7 +21,8 @@ const PREFIXES: (u8, u8) = (32, 64);
 const WINDOWS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8784 * 3600));
 
 impl Policy for RateLimitPolicy {
-    const SHAPE: Shape = Shape { open: &["limits", "limits.*.overrides", "response"], named: &["limits"] };
+    const SHAPE: Shape =
+        Shape { open: &["limits", "limits.*.overrides", "response"], named: &["limits"], fixed: &[] };
     const AFFECTED: ConditionType = ConditionType::RateLimitPolicyAffected;
 
     fn common(&self) -> Common<'_> {
@@ -33,7 +35,7 @@ impl Policy for RateLimitPolicy {
         json!({"limits": spec.limits, "store": spec.store, "response": spec.response})
     }
 
-    fn check(&self, name: &ObjectName) -> Vec<(Path, String)> {
+    fn check(&self, name: &ObjectName, _: &mut Resolver<'_>) -> Vec<(Path, String)> {
         let of_limit = |(key, limit): (&String, &Limit)| {
             let mut whole = limit.clone();
             if whole.rates.is_none() && whole.concurrency.is_none() {
@@ -126,7 +128,7 @@ fn answer(from: &LimitResponse) -> model::LimitResponse {
 }
 
 /// Names of entries are shown to clients, and are labels of metrics.
-fn entry_name(name: &str) -> Result<(), String> {
+pub(super) fn entry_name(name: &str) -> Result<(), String> {
     let edge = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends = [name.bytes().next(), name.bytes().last()];
     let good = name.len() <= 63
@@ -181,7 +183,7 @@ fn translate(
     })
 }
 
-fn texts(from: &[String]) -> Vec<Text> {
+pub(super) fn texts(from: &[String]) -> Vec<Text> {
     from.iter().map(|text| text.as_str().into()).collect()
 }
 
@@ -227,7 +229,6 @@ fn key_part(from: &KeyPart) -> Result<model::KeyPart, String> {
     use model::KeyPart as To;
     let KeyPart { client_ip, header, cookie, query, path, method, host, claim, consumer, expression } = from;
     let text = |from: &Option<String>| from.as_deref().map(Text::from);
-    let quoted = |name: &Text| To::Expression(format!("auth.claims[{}]", Value::from(&**name)).into());
     let parts = [
         client_ip.map(network),
         text(header).map(To::Header),
@@ -236,8 +237,8 @@ fn key_part(from: &KeyPart) -> Result<model::KeyPart, String> {
         path.map(|_| To::Path),
         method.map(|_| To::Method),
         host.map(|_| To::Host),
-        text(claim).as_ref().map(quoted),
-        consumer.map(|_| To::Expression("auth.consumer".into())),
+        text(claim).map(To::Claim),
+        consumer.map(|_| To::Consumer),
         text(expression).map(To::Expression),
     ];
     let mut parts = parts.into_iter().flatten();

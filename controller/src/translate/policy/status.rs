@@ -15,6 +15,9 @@ use headgate_proxy::model::ObjectName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// What holds while a policy that guards can't be honoured.
+const CLOSED: &str = "what it is for is closed until then: requests are answered 500";
+
 /// What routes tell of policies.
 #[derive(Debug, Default)]
 pub(in crate::translate) struct Notes {
@@ -57,7 +60,7 @@ impl Policies {
                 judged.targets.iter().flat_map(|target| gateways(views, told, target)).collect();
             let missing = judged.missing.iter().map(|(target, why)| {
                 let (reason, why) = match why {
-                    Missing::NotFound(why) => (Reason::TargetNotFound, why),
+                    Missing::NotFound(why, _) => (Reason::TargetNotFound, why),
                     Missing::Unsupported(why) => (Reason::Invalid, why),
                 };
                 let reference = AncestorRef {
@@ -73,12 +76,8 @@ impl Policies {
             });
             let found = gateways.iter().map(|gateway| {
                 let became = told.became.get(&(id.clone(), gateway.clone()));
-                let resolved = "all references are resolved";
-                let resolved = Draft::new(ConditionType::ResolvedRefs, true, Reason::ResolvedRefs, resolved);
-                AncestorDraft::of_gateway(
-                    gateway,
-                    vec![judged.accepted(), resolved, judged.programmed(became)],
-                )
+                let conditions = vec![judged.accepted(), judged.resolved(), judged.programmed(became)];
+                AncestorDraft::of_gateway(gateway, conditions)
             });
             let ancestors = found.chain(missing).collect();
             (id.clone(), Arc::new(PolicyDraft { generation: judged.generation, ancestors }))
@@ -151,6 +150,7 @@ fn gateways(views: &Views, told: &Notes, target: &TargetId) -> BTreeSet<ObjectNa
         | Kind::BackendTlsPolicy
         | Kind::RateLimitPolicy
         | Kind::CircuitBreakerPolicy
+        | Kind::AuthPolicy
         | Kind::ReferenceGrant
         | Kind::Namespace
         | Kind::EndpointSlice
@@ -167,7 +167,8 @@ fn gateways(views: &Views, told: &Notes, target: &TargetId) -> BTreeSet<ObjectNa
 impl Judged {
     fn accepted(&self) -> Draft {
         let no = |reason, why: String| {
-            let why = format!("{why}; the rest of it is in force");
+            let rest = if self.guards { CLOSED } else { "the rest of it is in force" };
+            let why = format!("{why}; {rest}");
             Draft::new(ConditionType::Accepted, false, reason, why)
         };
         if !self.invalid.is_empty() {
@@ -184,6 +185,16 @@ impl Judged {
         Draft::new(ConditionType::Accepted, true, Reason::Accepted, "the policy is attached")
     }
 
+    fn resolved(&self) -> Draft {
+        if self.unresolved.is_empty() {
+            let why = "all references are resolved";
+            return Draft::new(ConditionType::ResolvedRefs, true, Reason::ResolvedRefs, why);
+        }
+        let rest = if self.guards { format!("; {CLOSED}") } else { String::new() };
+        let why = format!("{}{rest}", self.unresolved.join("; "));
+        Draft::new(ConditionType::ResolvedRefs, false, Reason::InvalidReference, why)
+    }
+
     fn programmed(&self, became: Option<&BTreeSet<Became>>) -> Draft {
         let in_force = became.is_some_and(|became| became.contains(&Became::InForce));
         let missing: Vec<String> = became
@@ -191,6 +202,7 @@ impl Judged {
             .flatten()
             .filter_map(|note| match note {
                 Became::InForce => None,
+                Became::Refused(path, _) if path.is_mode() => None,
                 Became::Refused(path, winner) => {
                     Some(format!("{path} is as {winner} has it, whose strategy is Override"))
                 }
@@ -198,6 +210,9 @@ impl Judged {
             })
             .collect();
         let not = |reason, why: String| Draft::new(ConditionType::Programmed, false, reason, why);
+        if self.guards && !(self.invalid.is_empty() && self.unresolved.is_empty()) {
+            return not(Reason::Invalid, CLOSED.to_owned());
+        }
         if !missing.is_empty() {
             let reason = if in_force { Reason::PartiallyProgrammed } else { Reason::Overridden };
             return not(reason, missing.join("; "));

@@ -4,7 +4,8 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::json;
 
-const SHAPE: Shape = Shape { open: &["limits", "limits.*.overrides", "response"], named: &["limits"] };
+const SHAPE: Shape =
+    Shape { open: &["limits", "limits.*.overrides", "response"], named: &["limits"], fixed: &[] };
 
 fn source(name: &str, overrides: bool, spec: Value) -> Arc<Source> {
     Arc::new(Source {
@@ -12,6 +13,8 @@ fn source(name: &str, overrides: bool, spec: Value) -> Arc<Source> {
         shadow: false,
         overrides,
         fields: SHAPE.fields(spec, "Enforce"),
+        resolved: Resolved::default(),
+        broken: false,
     })
 }
 
@@ -168,6 +171,8 @@ proptest! {
         let plain = |level: &Level| {
             let source = |source: &Arc<Source>| Arc::new(Source {
                 name: source.name.clone(), shadow: false, overrides: false, fields: source.fields.clone(),
+                resolved: Resolved::default(),
+                broken: false,
             });
             Level { target: level.target.clone(), sources: level.sources.iter().map(source).collect() }
         };

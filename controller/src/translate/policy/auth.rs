@@ -1,0 +1,424 @@
+//! AuthPolicies: to what guards a rule in the model. They fail closed: where one is broken, or names what isn't there, nobody
+//! passes (security.md, rule 4).
+
+use super::merge::{Field, Merged, Path, Shape, Source, assemble};
+use super::rate_limit::{entry_name, texts};
+use super::resolve::Resolver;
+use super::{At, Came, Common, OfRequests, Policy};
+use crate::status::ConditionType;
+use headgate_crds::AuthPolicy;
+use headgate_crds::policy::auth::{
+    Action, Algorithm, ApiKey, Authenticator, Authorization, Basic, ClientCertificate, CredentialSource,
+    Denied, Jwks, Jwt, Requirement, Rule,
+};
+use headgate_proxy::auth;
+use headgate_proxy::model::{self, AuthMethod, Guard, JwtKeys, ObjectName, Redacted, RemoteKeys, Text};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How far clocks may differ.
+const LEEWAY: Duration = Duration::from_secs(60);
+/// How long fetched keys are good for.
+const CACHE: Duration = Duration::from_secs(300);
+/// Statuses of clients that nobody knows, and that may not.
+const STATUSES: (u16, u16) = (401, 403);
+/// The entry of a Secret or ConfigMap that holds a JSON Web Key Set.
+const KEY_SET: &str = "jwks";
+/// Entries of a Secret that may hold users: what Envoy Gateway and ingress-nginx call it.
+const USERS: [&str; 2] = [".htpasswd", "auth"];
+/// Where an API key is, unless the policy says otherwise.
+const KEY_HEADER: &str = "x-api-key";
+
+impl Policy for AuthPolicy {
+    const SHAPE: Shape = Shape {
+        open: &["authenticators", "authorization", "authorization.rules", "denied"],
+        named: &["authenticators", "authorization.rules"],
+        // Another way in, or another rule that allows, is a way around those that are there.
+        fixed: &[("authenticators", &["requirement", "allowMissing"]), ("authorization", &[])],
+    };
+    const AFFECTED: ConditionType = ConditionType::AuthPolicyAffected;
+    const GUARDS: bool = true;
+
+    fn common(&self) -> Common<'_> {
+        let spec = &self.spec;
+        Common { target_refs: &spec.target_refs, strategy: spec.strategy, mode: spec.mode }
+    }
+
+    fn fields(&self) -> Value {
+        let spec = &self.spec;
+        json!({
+            "requirement": spec.requirement,
+            "allowMissing": spec.allow_missing,
+            "authenticators": spec.authenticators,
+            "authorization": spec.authorization,
+            "denied": spec.denied,
+        })
+    }
+
+    fn check(&self, name: &ObjectName, resolver: &mut Resolver<'_>) -> Vec<(Path, String)> {
+        let mut invalid = Vec::new();
+        for (key, from) in self.spec.authenticators.iter().flatten() {
+            if from.disabled.unwrap_or_default() {
+                continue;
+            }
+            match entry_name(key)
+                .map_err(Problem::Invalid)
+                .and_then(|()| authenticator(key, name, from, resolver))
+            {
+                Ok(made) => {
+                    drop(resolver.resolved.authenticators.insert(key.as_str().into(), Arc::new(made)))
+                }
+                Err(Problem::Invalid(why)) => invalid.push((Path::of(&["authenticators", key]), why)),
+                Err(Problem::Unresolved(why)) => {
+                    resolver.resolved.unresolved.push(format!("spec.authenticators.{key}.{why}"));
+                }
+            }
+        }
+        let rules = self.spec.authorization.iter().flat_map(|all| all.rules.iter().flatten());
+        for (key, from) in rules {
+            let checked = entry_name(key).and_then(|()| {
+                let rules = vec![rule(key, from)];
+                auth::check_authorization(&model::Authorization { rules, ..model::Authorization::default() })
+            });
+            if let Err(why) = checked {
+                let path = Path::of(&["authorization", "rules", key]);
+                let why = why.strip_prefix(&format!("authorization.rules.{key}.")).unwrap_or(&why).to_owned();
+                invalid.push((path, why));
+            }
+        }
+        invalid
+    }
+}
+
+impl OfRequests for AuthPolicy {
+    fn put(came: &Came, _: &At<'_>, policies: &mut model::Policies) -> Vec<(ObjectName, String)> {
+        let closed = |policy: &ObjectName| Some(Guard::Closed { policy: policy.clone() });
+        if let Some(policy) = &came.broken {
+            policies.guard = closed(policy);
+            return vec![(policy.clone(), "what it is for is closed: requests are answered 500".to_owned())];
+        }
+        match merged_auth(&came.enforced, &came.sources) {
+            Ok(auth) => policies.guard = auth.map(|auth| Guard::Auth(Arc::new(auth))),
+            Err((policy, why)) => {
+                policies.guard = closed(&policy);
+                return vec![(policy, format!("{why}; what it is for is closed: requests are answered 500"))];
+            }
+        }
+        match merged_auth(&came.tried, &came.sources) {
+            Ok(tried) => policies.tried_auth = tried.map(Arc::new),
+            Err((policy, why)) => return vec![(policy, why)],
+        }
+        Vec::new()
+    }
+}
+
+/// Why an authenticator can't be made.
+enum Problem {
+    /// A field of its own.
+    Invalid(String),
+    /// What it names: isn't there, or can't be used.
+    Unresolved(String),
+}
+
+/// What merged policies come to; nothing where they guard nothing.
+fn merged_auth(
+    merged: &Merged,
+    sources: &[Arc<Source>],
+) -> Result<Option<model::Auth>, (ObjectName, String)> {
+    let Some(most_specific) = merged.fields.values().max_by_key(|field| field.depth) else { return Ok(None) };
+    let policy = most_specific.policy.clone();
+    let mut authenticators = Vec::new();
+    for (name, fields) in merged.entries("authenticators") {
+        authenticators.push(merged_authenticator(name, &fields, sources)?);
+    }
+    let mut rules = Vec::new();
+    for (name, fields) in merged.entries("authorization.rules") {
+        let whole = assemble(fields.iter().filter(|(path, _)| !path.is_mode()).copied(), 3);
+        let from: Rule = read(whole).map_err(|why| (policy.clone(), why))?;
+        rules.push(rule(name, &from));
+    }
+    let member = |why| (policy.clone(), why);
+    let of_authorization: Authorization =
+        read(json!({"defaultAction": merged.member("authorization")["defaultAction"]})).map_err(member)?;
+    let default = match of_authorization.default_action {
+        Some(said) => action(said),
+        None if rules.iter().any(|rule| rule.action == model::AuthAction::Allow) => model::AuthAction::Deny,
+        None => model::AuthAction::Allow,
+    };
+    if authenticators.is_empty() && rules.is_empty() && default == model::AuthAction::Allow {
+        return Ok(None);
+    }
+    let denied: Denied = read(merged.member("denied")).map_err(member)?;
+    let status = |code: Option<i32>, plain| code.and_then(|code| u16::try_from(code).ok()).unwrap_or(plain);
+    let requirement: Requirement = read(merged.member("requirement")).map_err(member)?;
+    Ok(Some(model::Auth {
+        requirement: match requirement {
+            Requirement::Any => model::Requirement::Any,
+            Requirement::All => model::Requirement::All,
+        },
+        allow_missing: read(merged.member("allowMissing")).map_err(member)?,
+        authenticators,
+        authorization: model::Authorization { rules, default },
+        unauthenticated_status: status(denied.unauthenticated, STATUSES.0),
+        unauthorized_status: status(denied.unauthorized, STATUSES.1),
+        policy,
+    }))
+}
+
+/// What is absent is the default.
+fn read<T: DeserializeOwned + Default>(value: Value) -> Result<T, String> {
+    serde_json::from_value::<Option<T>>(value)
+        .map(Option::unwrap_or_default)
+        .map_err(|error| error.to_string())
+}
+
+/// The authenticator that a policy has made: the one whose kind is in force.
+fn merged_authenticator(
+    name: &Text,
+    fields: &[(&Path, &Field)],
+    sources: &[Arc<Source>],
+) -> Result<Arc<model::Authenticator>, (ObjectName, String)> {
+    let mut kinds = fields.iter().filter(|(path, _)| path.is_kind());
+    let (Some((_, field)), more) = (kinds.next(), kinds.next()) else {
+        let policy = fields.first().map(|(_, field)| field.policy.clone());
+        let policy = policy.unwrap_or_else(|| ObjectName::new("", ""));
+        return Err((policy, format!("spec.authenticators.{name} has no kind")));
+    };
+    if more.is_some() {
+        let why = format!(
+            "spec.authenticators.{name} is of another kind in a policy above; choose another name, or disable that one"
+        );
+        return Err((field.policy.clone(), why));
+    }
+    let source = sources.iter().find(|source| source.name == field.policy);
+    let made = source.and_then(|source| source.resolved.authenticators.get(name));
+    made.cloned().ok_or_else(|| (field.policy.clone(), format!("spec.authenticators.{name} can't be used")))
+}
+
+fn authenticator(
+    name: &str,
+    policy: &ObjectName,
+    from: &Authenticator,
+    resolver: &mut Resolver<'_>,
+) -> Result<model::Authenticator, Problem> {
+    let Authenticator { disabled: _, jwt, api_key, basic, client_certificate } = from;
+    let (kind, method) = match (jwt, api_key, basic, client_certificate) {
+        (Some(from), None, None, None) => ("jwt", AuthMethod::Jwt(of_jwt(policy, from, resolver)?)),
+        (None, Some(from), None, None) => ("apiKey", AuthMethod::ApiKey(of_keys(policy, from, resolver)?)),
+        (None, None, Some(from), None) => {
+            ("basic", AuthMethod::Basic(of_users(name, policy, from, resolver)?))
+        }
+        (None, None, None, Some(from)) => {
+            ("clientCertificate", AuthMethod::ClientCertificate(of_certificates(from)))
+        }
+        _ => {
+            let why = "has to have exactly one of jwt, apiKey, basic, clientCertificate".to_owned();
+            return Err(Problem::Invalid(why));
+        }
+    };
+    let made = model::Authenticator { name: name.into(), method };
+    auth::check(&made).map_err(|why| {
+        let own = [
+            "algorithms",
+            "from[",
+            "claimsToHeaders",
+            "consumerHeader",
+            "usernameHeader",
+            "fingerprints",
+            "realm",
+        ];
+        if own.iter().any(|field| why.starts_with(field)) {
+            return Problem::Invalid(format!("{kind}.{why}"));
+        }
+        // What a Secret or ConfigMap holds.
+        Problem::Unresolved(if why.starts_with(KEY_SET) {
+            format!("{kind}.{why}")
+        } else {
+            format!("{kind}: {why}")
+        })
+    })?;
+    Ok(made)
+}
+
+fn local(policy: &ObjectName, name: &str) -> ObjectName {
+    ObjectName::new(policy.namespace.clone(), name)
+}
+
+fn duration(field: &str, from: Option<&String>, plain: Duration) -> Result<Duration, Problem> {
+    let Some(from) = from else { return Ok(plain) };
+    let parsed = gateway_api::Duration::from_str(from);
+    let parsed = parsed.map(|duration| Duration::new(duration.as_secs(), duration.subsec_nanos()));
+    parsed.map_err(|error| Problem::Invalid(format!("{field}: {error}; write it like 60s or 5m")))
+}
+
+fn of_jwt(policy: &ObjectName, from: &Jwt, resolver: &mut Resolver<'_>) -> Result<model::JwtAuth, Problem> {
+    let bearer =
+        model::CredentialSource::Header { name: "authorization".into(), scheme: Some("Bearer".into()) };
+    let claims = from.claims_to_headers.iter().flatten();
+    Ok(model::JwtAuth {
+        issuer: from.issuer.as_deref().map(Into::into),
+        audiences: texts(from.audiences.as_deref().unwrap_or_default()),
+        algorithms: from
+            .algorithms
+            .iter()
+            .flatten()
+            .map(|algorithm| algorithm_name(*algorithm).into())
+            .collect(),
+        leeway: duration("jwt.leeway", from.leeway.as_ref(), LEEWAY)?,
+        keys: of_key_set(policy, &from.jwks, resolver)?,
+        from: places(from.from.as_deref(), bearer)?,
+        forward: from.forward.unwrap_or(true),
+        consumer_claim: from.consumer_claim.as_deref().unwrap_or("sub").into(),
+        claims_to_headers: claims
+            .map(|one| model::ClaimToHeader {
+                claim: one.claim.as_str().into(),
+                header: one.header.to_ascii_lowercase().into(),
+            })
+            .collect(),
+    })
+}
+
+fn of_key_set(policy: &ObjectName, from: &Jwks, resolver: &mut Resolver<'_>) -> Result<JwtKeys, Problem> {
+    let Jwks { uri, discovery, inline, config_map_ref, secret_ref, cache_duration } = from;
+    let unresolved = |field: &str, why: String| Problem::Unresolved(format!("jwt.jwks.{field}: {why}"));
+    let cache = duration("jwt.jwks.cacheDuration", cache_duration.as_ref(), CACHE)?;
+    let local_only = resolver.local;
+    let remote = |uri: &str, discovery| {
+        JwtKeys::Remote(RemoteKeys { uri: uri.into(), discovery, cache, local: local_only })
+    };
+    match (uri, discovery, inline, config_map_ref, secret_ref) {
+        (Some(uri), None, None, None, None) => Ok(remote(uri, false)),
+        (None, Some(issuer), None, None, None) => Ok(remote(issuer, true)),
+        (None, None, Some(set), None, None) => Ok(JwtKeys::Public(set.as_str().into())),
+        (None, None, None, Some(map), None) => {
+            let set = resolver.config_map(&local(policy, &map.name), KEY_SET);
+            set.map(JwtKeys::Public).map_err(|why| unresolved("configMapRef", why))
+        }
+        (None, None, None, None, Some(secret)) => {
+            let set = resolver.secret(&local(policy, &secret.name), &[KEY_SET]);
+            set.map(JwtKeys::Secret).map_err(|why| unresolved("secretRef", why))
+        }
+        _ => {
+            let why = "jwt.jwks has to have exactly one of uri, discovery, inline, configMapRef, secretRef";
+            Err(Problem::Invalid(why.to_owned()))
+        }
+    }
+}
+
+fn algorithm_name(from: Algorithm) -> &'static str {
+    match from {
+        Algorithm::RS256 => "RS256",
+        Algorithm::RS384 => "RS384",
+        Algorithm::RS512 => "RS512",
+        Algorithm::PS256 => "PS256",
+        Algorithm::PS384 => "PS384",
+        Algorithm::PS512 => "PS512",
+        Algorithm::ES256 => "ES256",
+        Algorithm::ES384 => "ES384",
+        Algorithm::ES512 => "ES512",
+        Algorithm::EdDSA => "EdDSA",
+        Algorithm::HS256 => "HS256",
+        Algorithm::HS384 => "HS384",
+        Algorithm::HS512 => "HS512",
+    }
+}
+
+fn of_keys(
+    policy: &ObjectName,
+    from: &ApiKey,
+    resolver: &mut Resolver<'_>,
+) -> Result<model::ApiKeyAuth, Problem> {
+    let unresolved = |field: &str, why: String| Problem::Unresolved(format!("apiKey.{field}: {why}"));
+    let keys: Vec<(Text, Redacted<String>)> = match (&from.secret_ref, &from.secret_selector) {
+        (Some(secret), None) => {
+            resolver.api_keys(&local(policy, &secret.name)).map_err(|why| unresolved("secretRef", why))?
+        }
+        (None, Some(selector)) => resolver
+            .selected_keys(policy, &selector.match_labels)
+            .map_err(|why| unresolved("secretSelector", why))?,
+        (None, None) | (Some(_), Some(_)) => {
+            let why = "apiKey has to have exactly one of secretRef and secretSelector";
+            return Err(Problem::Invalid(why.to_owned()));
+        }
+    };
+    let header = model::CredentialSource::Header { name: KEY_HEADER.into(), scheme: None };
+    Ok(model::ApiKeyAuth {
+        keys,
+        from: places(from.from.as_deref(), header)?,
+        consumer_header: from.consumer_header.as_deref().map(|name| name.to_ascii_lowercase().into()),
+        forward: from.forward.unwrap_or_default(),
+    })
+}
+
+fn of_users(
+    name: &str,
+    policy: &ObjectName,
+    from: &Basic,
+    resolver: &mut Resolver<'_>,
+) -> Result<model::BasicAuth, Problem> {
+    let users = resolver.secret(&local(policy, &from.secret_ref.name), &USERS);
+    Ok(model::BasicAuth {
+        users: users.map_err(|why| Problem::Unresolved(format!("basic.secretRef: {why}")))?,
+        realm: from.realm.as_deref().unwrap_or(name).into(),
+        username_header: from.username_header.as_deref().map(|name| name.to_ascii_lowercase().into()),
+        forward: from.forward.unwrap_or_default(),
+    })
+}
+
+fn of_certificates(from: &ClientCertificate) -> model::ClientCertificateAuth {
+    model::ClientCertificateAuth {
+        sans: texts(from.sans.as_deref().unwrap_or_default()),
+        subject: from.subject.as_deref().map(Into::into),
+        fingerprints: texts(from.fingerprints.as_deref().unwrap_or_default()),
+    }
+}
+
+fn places(
+    from: Option<&[CredentialSource]>,
+    plain: model::CredentialSource,
+) -> Result<Vec<model::CredentialSource>, Problem> {
+    let place = |(n, from): (usize, &CredentialSource)| {
+        let CredentialSource { header, scheme, cookie, query } = from;
+        match (header, cookie, query) {
+            (Some(name), None, None) => Ok(model::CredentialSource::Header {
+                name: name.to_ascii_lowercase().into(),
+                scheme: scheme.as_deref().map(Into::into),
+            }),
+            (None, Some(name), None) => Ok(model::CredentialSource::Cookie(name.as_str().into())),
+            (None, None, Some(name)) => Ok(model::CredentialSource::Query(name.as_str().into())),
+            _ => Err(Problem::Invalid(format!("from[{n}] has to have exactly one of header, cookie, query"))),
+        }
+    };
+    match from {
+        None | Some([]) => Ok(vec![plain]),
+        Some(from) => from.iter().enumerate().map(place).collect(),
+    }
+}
+
+fn action(from: Action) -> model::AuthAction {
+    match from {
+        Action::Allow => model::AuthAction::Allow,
+        Action::Deny => model::AuthAction::Deny,
+    }
+}
+
+fn rule(name: &str, from: &Rule) -> model::AuthorizationRule {
+    let principal = from.principal.clone().unwrap_or_default();
+    let operation = from.operation.clone().unwrap_or_default();
+    let list = |from: &Option<Vec<String>>| texts(from.as_deref().unwrap_or_default());
+    let claims = principal.claims.iter().flatten();
+    model::AuthorizationRule {
+        name: name.into(),
+        action: action(from.action.unwrap_or_default()),
+        when: list(&from.when),
+        cidrs: list(&principal.cidrs),
+        claims: claims.map(|claim| (claim.name.as_str().into(), texts(&claim.values))).collect(),
+        scopes: list(&principal.scopes),
+        consumers: list(&principal.consumers),
+        methods: list(&operation.methods),
+        paths: list(&operation.paths),
+    }
+}

@@ -1,0 +1,158 @@
+//! What policies name besides their targets: Secrets and ConfigMaps of their own namespace. What was looked at is noted down:
+//! as long as all of it is the same, so is what the policy says.
+
+use crate::cluster::{API_KEYS, Cluster};
+use crate::settings::Mode;
+use headgate_proxy::model::{Authenticator, ObjectName, Redacted, Text};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What references came to.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Resolved {
+    /// Authenticators that could be made, by their names.
+    pub(super) authenticators: BTreeMap<Text, Arc<Authenticator>>,
+    /// References that can't be followed: the field, and why.
+    pub(super) unresolved: Vec<String>,
+}
+
+/// Something that was looked at.
+#[derive(Clone, Debug)]
+enum Seen {
+    Secret(ObjectName, Option<Arc<Secret>>),
+    ConfigMap(ObjectName, Option<Arc<ConfigMap>>),
+    Keys(ObjectName, BTreeMap<String, String>, Vec<Arc<Secret>>),
+}
+
+/// Looks up what a policy names.
+pub(super) struct Resolver<'a> {
+    cluster: &'a Cluster,
+    /// Whether addresses that only this machine can reach may be asked.
+    pub(super) local: bool,
+    pub(super) resolved: Resolved,
+    seen: Inputs,
+}
+
+/// All that was looked at.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inputs(Vec<Seen>);
+
+impl Inputs {
+    /// Whether all of it is still the same.
+    pub(super) fn are_current(&self, cluster: &Cluster) -> bool {
+        fn same<T>(before: &Option<Arc<T>>, now: Option<&Arc<T>>) -> bool {
+            before.as_ref().map(Arc::as_ptr) == now.map(Arc::as_ptr)
+        }
+        self.0.iter().all(|seen| match seen {
+            Seen::Secret(name, before) => same(before, cluster.secrets.get(name)),
+            Seen::ConfigMap(name, before) => same(before, cluster.config_maps.get(name)),
+            Seen::Keys(policy, labels, before) => {
+                let now = key_secrets(cluster, &policy.namespace, labels);
+                now.iter().map(Arc::as_ptr).eq(before.iter().map(Arc::as_ptr))
+            }
+        })
+    }
+}
+
+/// Secrets of API keys with these labels.
+fn key_secrets(cluster: &Cluster, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Arc<Secret>> {
+    let has = |secret: &Secret| {
+        let own = secret.metadata.labels.as_ref();
+        secret.type_.as_deref() == Some(API_KEYS)
+            && labels.iter().all(|(name, value)| own.and_then(|own| own.get(name)) == Some(value))
+    };
+    let all = cluster.secrets.iter().filter(|(name, secret)| *name.namespace == *namespace && has(secret));
+    all.map(|(_, secret)| secret.clone()).collect()
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(cluster: &'a Cluster, mode: Mode) -> Self {
+        let local = match mode {
+            Mode::Cluster { .. } => false,
+            Mode::Files => true,
+        };
+        Self { cluster, local, resolved: Resolved::default(), seen: Inputs::default() }
+    }
+
+    /// What it found, and what that depends on.
+    pub(super) fn finish(self) -> (Resolved, Inputs) {
+        (self.resolved, self.seen)
+    }
+
+    /// A text of a ConfigMap.
+    pub(super) fn config_map(&mut self, name: &ObjectName, entry: &str) -> Result<Text, String> {
+        let found = self.cluster.config_maps.get(name);
+        self.seen.0.push(Seen::ConfigMap(name.clone(), found.cloned()));
+        let found = found.ok_or_else(|| format!("ConfigMap {name} doesn't exist"))?;
+        let text = found.data.as_ref().and_then(|data| data.get(entry));
+        text.map(|text| text.as_str().into()).ok_or_else(|| format!("ConfigMap {name} has no entry {entry}"))
+    }
+
+    /// A text of a Secret: the first of these entries that is there.
+    pub(super) fn secret(&mut self, name: &ObjectName, entries: &[&str]) -> Result<Redacted<String>, String> {
+        let found = self.find(name)?;
+        let data = found.data.as_ref();
+        let text = entries.iter().find_map(|entry| data?.get(*entry));
+        let text = text.ok_or_else(|| format!("Secret {name} has no entry {}", entries.join(" or ")))?;
+        text_of(text).map_err(|()| format!("Secret {name}: its entry isn't text"))
+    }
+
+    /// The keys of consumers in a Secret.
+    pub(super) fn api_keys(&mut self, name: &ObjectName) -> Result<Vec<(Text, Redacted<String>)>, String> {
+        let found = self.find(name)?;
+        if found.type_.as_deref() != Some(API_KEYS) {
+            return Err(format!(
+                "Secret {name} isn't of type {API_KEYS}; only those are read as keys: create it with \
+                 `kubectl create secret generic --type={API_KEYS}`"
+            ));
+        }
+        keys_of(&found).map_err(|why| format!("Secret {name}: {why}"))
+    }
+
+    /// The keys of consumers in all Secrets with these labels.
+    pub(super) fn selected_keys(
+        &mut self,
+        policy: &ObjectName,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Vec<(Text, Redacted<String>)>, String> {
+        let found = key_secrets(self.cluster, &policy.namespace, labels);
+        self.seen.0.push(Seen::Keys(policy.clone(), labels.clone(), found.clone()));
+        if found.is_empty() {
+            return Err(format!("no Secret of type {API_KEYS} has these labels"));
+        }
+        let keys = found.iter().map(|secret| {
+            let name = secret.metadata.name.as_deref().unwrap_or_default();
+            keys_of(secret).map_err(|why| format!("Secret {}/{name}: {why}", policy.namespace))
+        });
+        let mut keys: Vec<_> = keys.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        keys.sort_by(|(a, _), (b, _)| a.cmp(b));
+        match keys.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some(pair) => Err(format!("two Secrets have the consumer {:?}", pair[0].0)),
+            None => Ok(keys),
+        }
+    }
+
+    fn find(&mut self, name: &ObjectName) -> Result<Arc<Secret>, String> {
+        let found = self.cluster.secrets.get(name).cloned();
+        self.seen.0.push(Seen::Secret(name.clone(), found.clone()));
+        found.ok_or_else(|| {
+            format!("Secret {name} doesn't exist, or isn't in a namespace whose Secrets are watched")
+        })
+    }
+}
+
+fn keys_of(secret: &Secret) -> Result<Vec<(Text, Redacted<String>)>, String> {
+    let entries = secret.data.iter().flatten();
+    let key = |(consumer, value): (&String, &ByteString)| {
+        let key = text_of(value).map_err(|()| format!("the entry {consumer:?} isn't text"))?;
+        Ok((consumer.as_str().into(), key))
+    };
+    let keys: Vec<_> = entries.map(key).collect::<Result<_, String>>()?;
+    if keys.is_empty() { Err("it has no entries".to_owned()) } else { Ok(keys) }
+}
+
+fn text_of(bytes: &ByteString) -> Result<Redacted<String>, ()> {
+    String::from_utf8(bytes.0.clone()).map(Redacted::new).map_err(drop)
+}
