@@ -130,7 +130,7 @@ HEAD
 
 ## Headgate, by extended feature
 
-✓ supported, and its tests pass (for `ClusterTrustBundle` and both `GatewayAddressRoutability…` the suite has none: unit
+✓ supported, and its tests pass (for `ClusterTrustBundle`, `GatewayListenerFilters` and both `GatewayAddressRoutability…` the suite has none: unit
 tests of ours stand in); ✗ claimed, and a test of the profile fails; – not supported; empty: not of that profile, or
 the profile wasn't run.
 

@@ -64,7 +64,7 @@ pub(crate) async fn ask(
     client: &Rc<Client>,
     authorizer: &Authorizer,
     way: Way,
-    mut asked: Asked<'_>,
+    asked: &mut Asked<'_>,
     body: &mut Option<Inbound>,
 ) -> Result<Verdict, Rejection> {
     let Terms { protocol, max_body, .. } = &authorizer.terms;
@@ -81,18 +81,18 @@ pub(crate) async fn ask(
     };
     let verdict = match protocol {
         Protocol::Http { prefix, response_headers } => {
-            let target = target(prefix, &asked);
+            let target = target(prefix, asked);
             let headers = http::told(&authorizer.terms, asked.headers);
             let question = Question { method: asked.method, target: &target, headers: &headers, body: seen };
             let answer = put(client, authorizer, way, question).await?;
             http::verdict(answer, response_headers, asked.headers)
         }
         Protocol::Grpc => {
-            let (headers, call) = grpc::call(client, authorizer, &asked, &seen);
+            let (headers, call) = grpc::call(client, authorizer, asked, &seen);
             let question =
                 Question { method: &Method::POST, target: grpc::CHECK, headers: &headers, body: call };
             let answer = put(client, authorizer, way, question).await?;
-            grpc::verdict(answer, &mut asked)
+            grpc::verdict(answer, asked)
         }
     };
     verdict.ok_or_else(|| {

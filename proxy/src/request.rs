@@ -3,7 +3,8 @@
 //! 1. [`check`]: method, target and their sizes; what can be read in two ways is refused.
 //! 2. Host and path are brought to the one form that is matched and forwarded ([`crate::host`], [`crate::path`]).
 //! 3. [`crate::headers::prepare_request`]: hop-by-hop fields go, forwarding fields are written anew.
-//! 4. [`crate::router::PortTable::find`]: the rule that takes it, from the one table that this request sees.
+//! 4. The listener's filters, where it has any: who they ask sees every request, and once. Then
+//!    [`crate::router::PortTable::find`]: the rule that takes it, from the one table that this request sees.
 //! 5. CORS; rate limits and who the client is ([`crate::admit`]); the rule's authorizer ([`crate::authorize`]); the rule's
 //!    filters, then those of the backend that the weights choose.
 //! 6. The action: redirect, failure, or [`crate::upstream::forward`].
@@ -24,11 +25,11 @@ use crate::headers::{self, Incoming, Upgrade};
 use crate::host::Host;
 use crate::limits;
 use crate::mirror;
-use crate::model::{BackendProtocol, RouteKind};
+use crate::model::{BackendProtocol, RouteId, RouteKind};
 use crate::path::{check_query, normalise};
 use crate::policy::Policies;
 use crate::rejection::{Malformed, Rejection};
-use crate::router::{Action, Authorizer, Head, Rule, SplitBackend};
+use crate::router::{Action, Authorizer, Head, Listener, Rule, SplitBackend};
 use crate::session::Held;
 use crate::timer::{Deadline, Timer};
 use crate::upstream::forward::{self, Answer, Times, forward};
@@ -157,6 +158,17 @@ async fn serve(
     let incoming = Incoming { method: &parts.method, host: &host, forwarding, ids };
     let upgrade = headers::prepare_request(&mut parts.headers, &incoming)?;
     finish.note_target(&host, &path, query, &parts.headers);
+    let (mut waits, mut granted) = (waits, HeaderMap::new());
+    if let Some(listener) = filtering(client, host.name())? {
+        let (method, version, headers) = (&parts.method, parts.version, &mut parts.headers);
+        let mut asked = Asked { method, path: &path, query, version, headers };
+        // In a box: few listeners have them, and idle connections keep the room of the largest request.
+        let filtered = Box::pin(filter(client, &listener, &mut asked, body, &mut waits, finish));
+        match filtered.await? {
+            Authorized::Yes(fields) => granted = fields,
+            Authorized::No(reply) => return Ok(*reply),
+        }
+    }
     let view = View {
         method: &parts.method,
         scheme: client.scheme.name(),
@@ -177,25 +189,25 @@ async fn serve(
         let subject = Subject { method, host: &host, path: &path, query: &mut query, headers };
         admit::admit(client, &policies, subject, finish).await?;
     }
-    let (mut waits, mut granted) = (waits, None);
     if let Some(authorizer) = &rule.authorizer {
-        let asked = Asked {
+        let mut asked = Asked {
             method: &parts.method,
             path: &path,
             query: query.as_deref(),
             version: parts.version,
             headers: &mut parts.headers,
         };
-        // In a box: few rules have it, and idle connections keep the room of the largest request.
-        match Box::pin(authorize(client, &rule, authorizer, asked, body, &mut waits, finish)).await? {
-            Authorized::Yes(fields) => granted = fields,
+        // In a box, as above.
+        let route = &rule.id.route;
+        match Box::pin(authorize(client, route, authorizer, &mut asked, body, &mut waits, finish)).await? {
+            Authorized::Yes(fields) => granted.extend(fields),
             Authorized::No(reply) => return Ok(*reply),
         }
     }
     let (method, uri, headers) = (&parts.method, &parts.uri, &mut parts.headers);
     let asked = Forwarded { method, uri, headers, host: &host, path, query, prefix_len, upgrade };
     let mut reply = act(client, &rule, asked, body, waits, finish).await?;
-    reply.headers.extend(granted.into_iter().flat_map(|fields| *fields));
+    reply.headers.extend(granted);
     Ok(reply)
 }
 
@@ -266,21 +278,50 @@ fn preflight(rule: &Rule, request: &request::Parts, finish: &mut Finish) -> Opti
 /// Whether the rule's authorizer lets a request pass.
 enum Authorized {
     /// With fields for the answer.
-    Yes(Option<Box<HeaderMap>>),
+    Yes(HeaderMap),
     /// This is the answer.
     No(Box<Reply>),
 }
 
-async fn authorize(
+/// The listener that a request is for, if it has filters.
+fn filtering(client: &Client, host: &str) -> Result<Option<Arc<Listener>>, Rejection> {
+    let sni = client.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+    client.table().as_ref().map_or(Ok(None), |table| table.filtering(host, sni))
+}
+
+/// Runs a listener's filters.
+async fn filter(
     client: &Rc<Client>,
-    rule: &Rule,
-    authorizer: &Authorizer,
-    asked: Asked<'_>,
+    listener: &Listener,
+    asked: &mut Asked<'_>,
     body: &mut Option<Inbound>,
     waits: &mut bool,
     finish: &mut Finish,
 ) -> Result<Authorized, Rejection> {
-    let mut way = way(client, rule, &authorizer.backend)?;
+    // There is no route yet: to backends that know their requests by route, the Gateway's are those of one.
+    let route = RouteId { kind: RouteKind::Http, name: listener.id().gateway.clone() };
+    let mut granted = HeaderMap::new();
+    for filter in listener.filters() {
+        let authorizer = filter.as_ref().map_err(|rejection| *rejection)?;
+        // Only the fields may be changed, and not Host: which listener it is stays as it is.
+        match authorize(client, &route, authorizer, asked, body, waits, finish).await? {
+            Authorized::Yes(fields) => granted.extend(fields),
+            no @ Authorized::No(_) => return Ok(no),
+        }
+    }
+    Ok(Authorized::Yes(granted))
+}
+
+async fn authorize(
+    client: &Rc<Client>,
+    route: &RouteId,
+    authorizer: &Authorizer,
+    asked: &mut Asked<'_>,
+    body: &mut Option<Inbound>,
+    waits: &mut bool,
+    finish: &mut Finish,
+) -> Result<Authorized, Rejection> {
+    let mut way = way(client, route, &authorizer.backend)?;
     way.protocol = match authorizer.terms.protocol {
         Protocol::Http { .. } => authorizer.backend.protocol(),
         Protocol::Grpc => BackendProtocol::H2c,
@@ -290,7 +331,9 @@ async fn authorize(
     // A client whose body was read has been told to go on.
     *waits = *waits && body.as_ref().is_some_and(Inbound::is_clients);
     let denial = match verdict {
-        Verdict::Allowed(fields) => return Ok(Authorized::Yes(fields)),
+        Verdict::Allowed(fields) => {
+            return Ok(Authorized::Yes(fields.map_or_else(HeaderMap::new, |all| *all)));
+        }
         Verdict::Denied(denial) => *denial,
     };
     finish.reject(Rejection::Denied);
@@ -390,7 +433,7 @@ async fn forward_to(
     finish: &mut Finish,
 ) -> Result<Reply, Rejection> {
     let mirrors = rule.mirrors.iter().chain(&share.mirrors);
-    mirror::send(&client.thread, mirrors, |backend| way(client, rule, backend), head, body);
+    mirror::send(&client.thread, mirrors, |backend| way(client, &rule.id.route, backend), head, body);
     let backend = share.target.as_ref().map_err(|rejection| *rejection)?;
     finish.note_backend(backend.id());
     let wheel = &client.thread.wheel;
@@ -425,7 +468,7 @@ async fn send(
     times: Times,
     choice: &Choice,
 ) -> Result<Answer, Rejection> {
-    let (thread, way) = (&client.thread, way(client, rule, backend)?);
+    let (thread, way) = (&client.thread, way(client, &rule.id.route, backend)?);
     match &rule.retry {
         None => forward(thread, backend, way, head, body, times, choice).await,
         // In a box: few rules have it, and idle connections keep the room of the largest request.
@@ -453,10 +496,10 @@ async fn shut_out(
     send(client, rule, &fallback, head, body, times, &Choice::Any).await
 }
 
-/// How requests of a rule go to a backend.
-fn way(client: &Client, rule: &Rule, backend: &BackendState) -> Result<Way, Rejection> {
-    let way = backend.way(&rule.id.route, || client.table().as_ref()?.client_certificate().cloned())?;
-    Ok(match rule.id.route.kind {
+/// How requests of a route go to a backend.
+fn way(client: &Client, route: &RouteId, backend: &BackendState) -> Result<Way, Rejection> {
+    let way = backend.way(route, || client.table().as_ref()?.client_certificate().cloned())?;
+    Ok(match route.kind {
         RouteKind::Http | RouteKind::Tls | RouteKind::Tcp | RouteKind::Udp => way,
         // gRPC is HTTP/2, and a Service of it seldom says so.
         RouteKind::Grpc => Way { protocol: BackendProtocol::H2c, ..way },

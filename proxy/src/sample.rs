@@ -27,6 +27,7 @@ pub(crate) fn port(number: u16, listeners: &[(&str, &str)]) -> Port {
             hostname: HostPattern::parse(host),
             content: Content::Http,
             tls: None,
+            filters: vec![],
         })
         .collect();
     let bind = SocketAddr::from(([127, 0, 0, 1], number));

@@ -135,7 +135,7 @@ pub(super) fn share(mirror: &RequestMirror) -> Result<(u32, u32), String> {
 }
 
 /// An authorizer, whose backend was found.
-pub(super) fn authorizer(from: &ExternalAuth, backend: BackendId) -> Result<Filter, String> {
+pub(super) fn authorizer(from: &ExternalAuth, backend: BackendId) -> Result<model::ExternalAuth, String> {
     let texts = |list: Option<&Vec<String>>| -> Vec<Text> {
         list.into_iter().flatten().map(|name| name.to_ascii_lowercase().into()).collect()
     };
@@ -154,9 +154,9 @@ pub(super) fn authorizer(from: &ExternalAuth, backend: BackendId) -> Result<Filt
     let max_body = from.forward_body.as_ref().and_then(|body| body.max_size).unwrap_or_default();
     let max_body =
         u32::try_from(max_body).map_err(|_| format!("forwardBody.maxSize: {max_body} is negative"))?;
-    let step = Filter::ExternalAuth(model::ExternalAuth { backend, protocol, request_headers, max_body });
-    check(&step)?;
-    Ok(step)
+    let auth = model::ExternalAuth { backend, protocol, request_headers, max_body };
+    check(&Filter::ExternalAuth(auth.clone()))?;
+    Ok(auth)
 }
 
 fn not_yet(kind: &str) -> String {
@@ -257,7 +257,7 @@ mod tests {
             request_headers: vec!["cookie".into()],
             max_body: 1024,
         };
-        assert_eq!(authorizer(&from, backend.clone()), Ok(Filter::ExternalAuth(wanted)));
+        assert_eq!(authorizer(&from, backend.clone()), Ok(wanted));
         let refused = ExternalAuth {
             http: from.http.clone().map(|http| HttpAuth { path: Some("/a?b".into()), ..http }),
             ..from

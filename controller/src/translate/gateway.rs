@@ -4,6 +4,7 @@
 //! [`Evaluated::draft`] its status, once it is known how many routes each listener has.
 
 use super::attach::ParentName;
+use super::backend_tls::Policies;
 use super::bundle::Bundles;
 use super::certificate::{self, Certificates};
 use super::class;
@@ -17,7 +18,7 @@ use crate::cluster::Cluster;
 use crate::naming;
 use crate::settings::{Mode, Settings};
 use crate::status::{ConditionType, Draft, GatewayDraft, Reason};
-use headgate_proxy::model::{self, Certificate, ListenerId, ObjectName, Port, PortId, Transport};
+use headgate_proxy::model::{self, Backend, Certificate, ListenerId, ObjectName, Port, PortId, Transport};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +34,9 @@ const CLUSTER: &str = "Cluster";
 pub(super) struct Context<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) settings: &'a Settings,
-    pub(super) grants: &'a Grants,
+    pub(super) grants: &'a Arc<Grants>,
+    /// How backends are verified.
+    pub(super) policies: &'a Policies,
     pub(super) certificates: &'a mut Certificates,
     pub(super) bundles: &'a mut Bundles,
     /// Ports that could not be bound, and why.
@@ -57,6 +60,8 @@ pub(super) struct Evaluated {
     pub(super) sets: Vec<Judged>,
     /// What the proxy is to open.
     pub(super) ports: Vec<Port>,
+    /// Backends that filters of listeners ask.
+    pub(super) backends: Vec<Arc<Backend>>,
 }
 
 impl Evaluated {
@@ -120,6 +125,8 @@ pub(super) fn evaluate(context: &mut Context<'_>, name: &ObjectName, gateway: &G
         Mode::Files => None,
     };
     let (client_certificate, resolved) = client_certificate(context, name, gateway);
+    let backends = listeners.iter().filter(|listener| listener.is_valid());
+    let backends = backends.flat_map(|listener| &listener.backends).cloned().collect();
     let mut ports = Vec::new();
     let ids: BTreeSet<PortId> = listeners.iter().map(|listener| listener.port_id()).collect();
     for id in ids.into_iter().filter(|_| refused.is_none()) {
@@ -167,7 +174,7 @@ pub(super) fn evaluate(context: &mut Context<'_>, name: &ObjectName, gateway: &G
     conditions.extend(resolved);
     conditions.extend(client_validation::insecure(gateway));
     let generation = gateway.metadata.generation.unwrap_or_default();
-    Evaluated { generation, conditions, addresses, listeners, sets, ports }
+    Evaluated { generation, conditions, addresses, listeners, sets, ports, backends }
 }
 
 fn programmed(accepted: &Draft, listeners: &[Listener], unassigned: Option<(Reason, String)>) -> Draft {
@@ -300,6 +307,7 @@ fn port(id: PortId, bind: SocketAddr, listeners: &[Listener]) -> Option<Port> {
             hostname: listener.view.hostname.clone(),
             content: listener.content,
             tls: listener.tls.clone(),
+            filters: listener.filters.clone(),
         })
         .collect();
     Some(Port { id, bind, protocol, listeners, client_certificate: None })

@@ -3,15 +3,18 @@
 use super::certificate;
 use super::client_validation;
 use super::gateway::Context;
+use super::listener_filters;
 use super::listener_set::{Member, Owner};
 use crate::api::gateway::{Listener, NamespacesFrom, SupportedKind, TlsMode};
 use crate::api::{GROUP, Gateway};
 use crate::status::{ConditionType, Draft, Reason};
 use headgate_proxy::model::{
-    Content, HostPattern, ListenerId, ObjectName, PortId, PortProtocol, Tls, Transport,
+    Backend, Content, HostPattern, ListenerFilter, ListenerId, ObjectName, PortId, PortProtocol, Tls,
+    Transport,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use kube::core::Selector;
+use std::sync::Arc;
 
 /// What a listener's protocol says.
 struct Protocol {
@@ -69,6 +72,9 @@ pub(super) struct Evaluated {
     /// Whether TLS ends here.
     terminates: bool,
     pub(super) tls: Option<Tls>,
+    pub(super) filters: Vec<ListenerFilter>,
+    /// Whom the filters ask.
+    pub(super) backends: Vec<Arc<Backend>>,
     pub(super) supported_kinds: Vec<SupportedKind>,
     pub(super) conditions: Vec<Draft>,
     /// Why it isn't served, if it isn't.
@@ -218,21 +224,15 @@ fn evaluate(
     let passes = content == Content::Stream && mode == Some(&TlsMode::Passthrough);
     let terminates = protocol == Some(PortProtocol::Tls) && !passes;
     let (namespaces, bad_selector) = namespaces(listener);
-    let unsupported = || {
-        let why =
-            format!("protocol {} is not supported; use HTTP, HTTPS, TLS, TCP or UDP", listener.protocol);
-        (Reason::UnsupportedProtocol, why)
-    };
-    let refused = protocol
-        .is_none()
-        .then(unsupported)
+    let refused = unsupported_protocol(listener)
         .or_else(|| bad_selector.map(|why| (Reason::Invalid, why)))
         .or_else(|| unsupported_fields(listener));
     let (mut tls, mut resolved) = match terminates {
         true => certificates(context, owner, listener),
         false => (None, Ok(())),
     };
-    let mut refused = refused;
+    let filtered = listener_filters::translate(context, owner, listener);
+    let mut refused = refused.or(filtered.refused);
     if listener.protocol == "HTTPS" {
         let (validation, found) = client_validation::of_port(context, owner.gateway, gateway, listener.port);
         match validation {
@@ -245,6 +245,7 @@ fn evaluate(
         }
         resolved = resolved.and(found);
     }
+    resolved = resolved.and(filtered.resolved);
     if let Some(why) = unknown_kinds {
         resolved = Err((Reason::InvalidRouteKinds, why));
     }
@@ -271,6 +272,8 @@ fn evaluate(
         content,
         terminates,
         tls,
+        filters: filtered.filters,
+        backends: filtered.backends,
         supported_kinds,
         conditions: Vec::new(),
         refused,
@@ -280,13 +283,19 @@ fn evaluate(
     }
 }
 
+fn unsupported_protocol(listener: &Listener) -> Option<(Reason, String)> {
+    let name = &listener.protocol;
+    let why = || format!("protocol {name} is not supported; use HTTP, HTTPS, TLS, TCP or UDP");
+    protocol(name).is_none().then(|| (Reason::UnsupportedProtocol, why()))
+}
+
 /// What would make the listener less safe than it says if we passed over it.
 fn unsupported_fields(listener: &Listener) -> Option<(Reason, String)> {
     let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_ref());
     let why = if listener.protocol == "HTTPS" && mode == Some(&TlsMode::Passthrough) {
         "tls.mode: an HTTPS listener terminates TLS; use Terminate"
-    } else if listener.filters.is_some() {
-        "filters: filters of listeners are not supported"
+    } else if listener.filters.is_some() && !matches!(&*listener.protocol, "HTTP" | "HTTPS") {
+        "filters: only listeners of HTTP and HTTPS have filters; remove them"
     } else {
         return None;
     };

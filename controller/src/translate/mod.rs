@@ -18,6 +18,7 @@ mod grants;
 mod grpc_route;
 mod http_route;
 mod listener;
+mod listener_filters;
 mod listener_set;
 mod lookup;
 mod matches;
@@ -110,8 +111,8 @@ impl Translator {
     pub fn translate(&mut self, cluster: &Cluster, failed_ports: &BTreeMap<PortId, String>) -> Translation {
         self.grants = Grants::of(cluster, &self.grants);
         let classes = Classes::of(cluster, &self.settings);
-        let gateways = self.gateways(cluster, &classes, failed_ports);
         self.policies = Policies::of(cluster, &mut self.bundles, &self.policies);
+        let gateways = self.gateways(cluster, &classes, failed_ports);
         self.governing = policy::Policies::of(cluster, self.settings.mode, &self.governing);
         let routes = self.routes(cluster);
 
@@ -145,6 +146,9 @@ impl Translator {
             governing: &self.governing,
         };
         policy::govern(&around, routes.iter().map(|(id, route)| (id, route)), &mut model, &mut told);
+        for backend in gateways.iter().flat_map(|(_, gateway)| &gateway.backends) {
+            model.backends.entry(backend.id.clone()).or_insert_with(|| backend.clone());
+        }
         for (id, backend) in &mut model.backends {
             *backend = reuse(&self.backends, id, backend.clone());
         }
@@ -197,6 +201,7 @@ impl Translator {
             cluster,
             settings: &self.settings,
             grants: &self.grants,
+            policies: &self.policies,
             certificates: &mut self.certificates,
             bundles: &mut self.bundles,
             failed_ports,

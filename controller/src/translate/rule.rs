@@ -131,7 +131,8 @@ impl<'a, 'c> Rules<'a, 'c> {
             match self.target(&reference!(authorizer.backend_ref), &format!("{field}.backendRef")) {
                 Target::Backend(backend) => {
                     let refused = |why| (Reason::UnsupportedValue, format!("{field}.{why}"));
-                    steps.push(filters::authorizer(&authorizer, backend).map_err(refused)?);
+                    let authorizer = filters::authorizer(&authorizer, backend).map_err(refused)?;
+                    steps.push(Filter::ExternalAuth(authorizer));
                 }
                 // Nobody to ask is no reason to let anybody pass.
                 Target::Fail(failure) => return Ok((steps, Action::Fail(failure))),

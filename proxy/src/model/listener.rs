@@ -1,6 +1,6 @@
 //! Ports, the listeners on them, and their certificates.
 
-use super::{ListenerId, ObjectName, PortId, Text, Transport};
+use super::{ExternalAuth, Failure, ListenerId, ObjectName, PortId, Text, Transport};
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::net::SocketAddr;
@@ -83,6 +83,18 @@ pub struct Listener {
     /// Certificates, with which TLS ends here. On ports of TLS only; listeners of HTTP there always have some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// Steps for every request that comes to it, before the request is routed, in this order. On listeners of HTTP only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<ListenerFilter>,
+}
+
+/// A step before routing, `listeners[].filters.requests[]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum ListenerFilter {
+    /// Asks somebody whether the request may pass.
+    ExternalAuth(ExternalAuth),
+    /// Answers with an error: the step could not be honoured.
+    Fail(Failure),
 }
 
 /// Which hosts something serves, in lower case, without a final dot or a port.

@@ -35,8 +35,8 @@ pub use filter::{
 };
 pub use id::{BackendId, BackendKind, ListenerId, ObjectName, PortId, RouteId, RouteKind, Text, Transport};
 pub use listener::{
-    Certificate, ClientValidation, ClientValidationMode, Content, HostPattern, Listener, Port, PortProtocol,
-    Redacted, Tls,
+    Certificate, ClientValidation, ClientValidationMode, Content, HostPattern, Listener, ListenerFilter,
+    Port, PortProtocol, Redacted, Tls,
 };
 pub use matches::{Match, PathMatch, StringMatch, ValueMatch};
 pub use policy::{Policies, ScopedPolicies};

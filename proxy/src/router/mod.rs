@@ -107,6 +107,7 @@ pub struct Listener {
     content: Content,
     certificates: Certificates,
     client_auth: Option<ClientAuth>,
+    filters: Box<[Result<Authorizer, Rejection>]>,
 }
 
 /// What becomes of a TLS connection, by its ClientHello.
@@ -130,6 +131,11 @@ impl Listener {
     pub fn hostname(&self) -> &HostPattern {
         &self.hostname
     }
+
+    /// Who is asked about each of its requests before it is routed, in this order; or what it is answered instead.
+    pub(crate) fn filters(&self) -> &[Result<Authorizer, Rejection>] {
+        &self.filters
+    }
 }
 
 /// The certificates of a listener, each with what it was read from, so that an equal one isn't read again.
@@ -145,6 +151,8 @@ pub struct PortTable {
     listeners: Vec<(Arc<Listener>, Arc<RouteTable>)>,
     /// At most one.
     client_certificate: Certificates,
+    /// Whether some listener has filters.
+    filters: bool,
 }
 
 impl PortTable {
@@ -168,7 +176,7 @@ impl PortTable {
     /// [`Malformed::AmbiguousPath`].
     pub fn find(&self, head: &Head<'_>) -> Result<Found<'_>, Rejection> {
         let position = self.position(head.host).ok_or(Rejection::NoListener)?;
-        self.check_directed(head, position)?;
+        self.check_directed(head.host, head.sni, position)?;
         let (listener, routes) = &self.listeners[position];
         let candidate = routes.find(head).ok_or(match *head.method {
             Method::TRACE => Rejection::MethodNotAllowed,
@@ -178,6 +186,22 @@ impl PortTable {
             check_readings(routes, head, candidate)?;
         }
         Ok(Found { listener, rule: &candidate.rule, prefix_len: candidate.prefix_len(head.path) })
+    }
+
+    /// The listener that a request is for, if it has filters. Whether it is has to be found out before: a listener never
+    /// judges what another's client sends.
+    pub(crate) fn filtering(
+        &self,
+        host: &str,
+        sni: Option<&str>,
+    ) -> Result<Option<Arc<Listener>>, Rejection> {
+        if !self.filters {
+            return Ok(None);
+        }
+        let Some(position) = self.position(host) else { return Err(Rejection::NoListener) };
+        self.check_directed(host, sni, position)?;
+        let (listener, _) = &self.listeners[position];
+        Ok((!listener.filters.is_empty()).then(|| listener.clone()))
     }
 
     /// What becomes of a TLS connection: the listener of its server name says so. Of its certificates the first counts
@@ -214,12 +238,12 @@ impl PortTable {
 
     /// Host must belong to the listener that the handshake chose (GEP-3567): the other's client certificates and
     /// policies were not applied.
-    fn check_directed(&self, head: &Head<'_>, position: usize) -> Result<(), Rejection> {
+    fn check_directed(&self, host: &str, sni: Option<&str>, position: usize) -> Result<(), Rejection> {
         match self.protocol {
             PortProtocol::Http | PortProtocol::Tcp | PortProtocol::Udp => Ok(()),
             PortProtocol::Tls => {
-                let sni = head.sni.unwrap_or_default();
-                match sni == head.host || self.position(sni) == Some(position) {
+                let sni = sni.unwrap_or_default();
+                match sni == host || self.position(sni) == Some(position) {
                     true => Ok(()),
                     false => Err(Rejection::Misdirected),
                 }
@@ -247,6 +271,7 @@ impl PortTable {
         from: &model::Port,
         previous: Option<&Self>,
         routes: impl Fn(&ListenerId) -> Arc<RouteTable>,
+        context: &mut Context<'_>,
     ) -> Self {
         let mut hosts = HostMap::default();
         // Backwards: of two listeners with one pattern, which translation doesn't let happen, the first wins.
@@ -255,13 +280,14 @@ impl PortTable {
         }
         let listeners = from.listeners.iter().map(|listener| {
             let old = previous.and_then(|table| table.listener(&listener.id));
-            (Arc::new(compile_listener(listener, old)), routes(&listener.id))
+            (Arc::new(compile_listener(listener, old, context)), routes(&listener.id))
         });
-        let listeners = listeners.collect();
+        let listeners: Vec<_> = listeners.collect();
+        let filters = listeners.iter().any(|(listener, _)| !listener.filters.is_empty());
         let known = previous.map_or(&[][..], |table| &table.client_certificate);
         let client_certificate = compile_certificates(from.client_certificate.as_slice(), known, &from.id);
         let (id, hosts) = (from.id.clone(), Arc::new(hosts));
-        Self { id, protocol: from.protocol, hosts, listeners, client_certificate }
+        Self { id, protocol: from.protocol, hosts, listeners, client_certificate, filters }
     }
 
     /// The same port with other routes.
@@ -275,7 +301,11 @@ impl PortTable {
     }
 }
 
-fn compile_listener(from: &model::Listener, previous: Option<&Listener>) -> Listener {
+fn compile_listener(
+    from: &model::Listener,
+    previous: Option<&Listener>,
+    context: &mut Context<'_>,
+) -> Listener {
     let known = previous.map_or(&[][..], |listener| &listener.certificates);
     let wanted = from.tls.as_ref().map_or(&[][..], |tls| &tls.certificates);
     let certificates = compile_certificates(wanted, known, &from.id);
@@ -283,8 +313,9 @@ fn compile_listener(from: &model::Listener, previous: Option<&Listener>) -> List
     let client_auth = validation.map(|validation| {
         ClientAuth::compile(validation, previous.and_then(|listener| listener.client_auth.as_ref()))
     });
+    let filters = from.filters.iter().map(|filter| Authorizer::of_listener(filter, context)).collect();
     let (id, hostname, content) = (from.id.clone(), from.hostname.clone(), from.content);
-    Listener { id, hostname, content, certificates, client_auth }
+    Listener { id, hostname, content, certificates, client_auth, filters }
 }
 
 /// Reads certificates; those that are known already stay the same object. `of` is whose they are.

@@ -148,6 +148,23 @@ pub struct Authorizer {
 }
 
 impl Authorizer {
+    /// Of a listener: asked before there is a rule.
+    pub(super) fn of_listener(
+        from: &model::ListenerFilter,
+        context: &mut Context<'_>,
+    ) -> Result<Self, Rejection> {
+        match from {
+            model::ListenerFilter::Fail(failure) => Err(Rejection::Config(*failure)),
+            model::ListenerFilter::ExternalAuth(from) => match Terms::compile(from) {
+                Ok(terms) => Ok(Self { backend: context.backend(&from.backend), terms }),
+                Err(error) => {
+                    tracing::error!(%error, "a listener's filter can't be compiled: the listener answers 500");
+                    Err(Rejection::Config(Failure::InvalidFilter))
+                }
+            },
+        }
+    }
+
     /// `None` is no authorizer: what can't be compiled is the rule's failure, which [`Filters`] found.
     fn compile(from: &[model::Filter], context: &mut Context<'_>) -> Option<Box<Self>> {
         from.iter().find_map(|filter| match filter {

@@ -180,6 +180,12 @@ impl Compiler {
     fn compile_ports(&mut self, old: &Model, new: &Model, touched: &HashSet<ListenerId>) {
         let tables = &self.tables;
         let routes = |id: &ListenerId| tables.get(id).cloned().unwrap_or_default();
+        let mut context = Context {
+            registry: &mut self.registry,
+            metrics: &self.metrics,
+            auth: &mut self.auth,
+            backends: &new.backends,
+        };
         let mut rerouted: HashSet<PortId> = HashSet::new();
         for (id, before, port) in changes(&old.ports, &new.ports) {
             for listener in before.iter().flat_map(|port| &port.listeners) {
@@ -187,7 +193,12 @@ impl Compiler {
             }
             match port {
                 Some(port) => {
-                    let table = PortTable::compile(port, self.ports.get(id).map(|table| &**table), routes);
+                    let table = PortTable::compile(
+                        port,
+                        self.ports.get(id).map(|table| &**table),
+                        routes,
+                        &mut context,
+                    );
                     self.ports.insert(id.clone(), Arc::new(table));
                     rerouted.insert(id.clone());
                 }

@@ -1,14 +1,16 @@
 //! External authorization, over HTTP and over gRPC: who passes, as what, and what happens when nobody can say.
 
-use crate::harness::{Backend, Response, Setup, backend_id, nobody, ok, to};
+use crate::harness::{Backend, Gateway, Response, Setup, backend_id, nobody, ok, to};
 use crate::http2::{Frames, data, http2_backend};
 use bytes::{BufMut, BytesMut};
 use headgate_proxy::model::{
-    AuthProtocol, BackendProtocol, ExternalAuth, Filter, HeaderEdits, Redirect, Timeouts,
+    AuthProtocol, BackendProtocol, ExternalAuth, Failure, Filter, HeaderEdits, HostPattern, ListenerFilter,
+    PortProtocol, Redirect, StringMatch, Text, Timeouts, ValueMatch,
 };
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 
 /// Shows what it got: line, body, and some fields.
@@ -247,4 +249,82 @@ async fn an_ext_authz_call_that_fails_lets_nobody_pass() {
         assert_eq!(ask(&gateway, "word", "hello").await.status(), 503);
     }
     assert_eq!(backend.connections(), 0);
+}
+
+/// Says by two fields who came, and what came before; refuses whoever says so.
+async fn numbered(number: u8) -> Backend {
+    Backend::http(move |request| {
+        assert_eq!(request.header("host"), Some("a.example"));
+        if request.header("authorization") == Some("refuse") {
+            return b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno!".to_vec();
+        }
+        let before = request.header("x-tenant").unwrap_or("-");
+        let tenant = if before == "blue" { "green" } else { "blue" };
+        format!(
+            "HTTP/1.1 200 OK\r\nX-Tenant: {tenant}\r\nX-Step-{number}: {before}\r\nHost: b.example\r\nContent-Length: 0\r\n\r\n"
+        )
+        .into_bytes()
+    })
+    .await
+}
+
+/// What a listener's filters write decides where a request goes; they are asked in their order, once, and only about the
+/// requests of their listener.
+#[tokio::test]
+async fn filters_of_a_listener_come_before_routing() {
+    let (first, second) = (numbered(1).await, numbered(2).await);
+    let (blue, green) = (Backend::named("blue").await, echo().await);
+    let mut setup = Setup::default();
+    let listeners = vec![
+        ("any", HostPattern::Exact("a.example".into()), None),
+        ("other", HostPattern::Exact("b.example".into()), None),
+    ];
+    setup.port(80, PortProtocol::Http, listeners);
+    for (name, backend) in [("first", &first), ("second", &second), ("blue", &blue), ("green", &green)] {
+        setup.backend(name, BackendProtocol::Http1, &[backend.address]);
+    }
+    setup.route("blue", "/", to("blue"));
+    setup.route("green", "/", to("green"));
+    setup.rule("plain", "other", "/", to("blue"), vec![], Timeouts::default());
+    for route in setup.model.routes.values_mut().filter(|route| &*route.id.name.name == "green") {
+        let value = StringMatch::Exact("green".into());
+        Arc::make_mut(route).rules[0].matches[0].headers =
+            vec![ValueMatch { name: "x-tenant".into(), value }];
+    }
+    let ask_of = |name: &str| {
+        let told: Vec<Text> = vec!["x-tenant".into()];
+        let auth =
+            ExternalAuth { backend: backend_id(name), request_headers: told, ..http("", &["x-tenant"], 0) };
+        ListenerFilter::ExternalAuth(auth)
+    };
+    let with = |filters: Vec<ListenerFilter>| {
+        let mut setup = setup.clone();
+        for port in setup.model.ports.values_mut() {
+            Arc::make_mut(port).listeners[0].filters = filters.clone();
+        }
+        setup
+    };
+    let get = async |gateway: &Gateway, host: &str, fields: &str| {
+        let mut client = gateway.client().await;
+        client.send(format!("GET /a HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")).await;
+        client.response().await
+    };
+    let gateway = with(vec![ask_of("first"), ask_of("second")]).start();
+    // Blue by the first, green by the second, though the client said so itself.
+    let answer = get(&gateway, "a.example", "X-Tenant: green\r\n").await;
+    assert!(answer.text().starts_with("GET /a HTTP/1.1 user=- "), "{}", answer.text());
+    // One is enough to be refused, and the second isn't asked.
+    let asked = second.connections();
+    let refused = get(&gateway, "a.example", "Authorization: refuse\r\n").await;
+    assert_eq!((refused.status(), refused.text().as_str(), second.connections()), (403, "no!", asked));
+    assert_eq!(gateway.metric("headgate_rejections_total{reason=\"denied\"").await, 1.0);
+    // Another listener's requests, and those of none.
+    assert_eq!(get(&gateway, "b.example", "Authorization: refuse\r\n").await.text(), "blue");
+    assert_eq!(get(&gateway, "c.example", "").await.status(), 404);
+    gateway.publish(&with(vec![ask_of("first")]));
+    assert_eq!(get(&gateway, "a.example", "X-Tenant: green\r\n").await.text(), "blue");
+    gateway.publish(&with(vec![ask_of("first"), ListenerFilter::Fail(Failure::BackendNotFound)]));
+    assert_eq!(get(&gateway, "a.example", "").await.status(), 500);
+    gateway.publish(&setup);
+    assert_eq!(get(&gateway, "a.example", "Authorization: refuse\r\n").await.text(), "blue");
 }

@@ -128,7 +128,13 @@ impl Setup {
         let id = PortId { transport: protocol.transport(), ..port_id(number) };
         let listeners = listeners
             .into_iter()
-            .map(|(name, hostname, tls)| Listener { id: listener_id(name), hostname, content, tls })
+            .map(|(name, hostname, tls)| Listener {
+                id: listener_id(name),
+                hostname,
+                content,
+                tls,
+                filters: vec![],
+            })
             .collect();
         let port = Port { id: id.clone(), bind: loopback(), protocol, listeners, client_certificate: None };
         self.model.ports.insert(id, Arc::new(port));
