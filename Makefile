@@ -35,6 +35,7 @@ clippy:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 unit: ## Tests of all crates
+	hack/redis.sh
 	cargo test --workspace --locked
 
 gen: ## Write generated files anew: Gateway API types, CRDs of the chart, docs/conformance.md

@@ -45,7 +45,7 @@ pub(crate) async fn admit(
     finish: &mut Finish,
 ) -> Result<(), Rejection> {
     if let Some(limits) = &policies.rate_limits {
-        limit(client, limits, &subject.view(client, subject.headers), finish)?;
+        limit(client, limits, &subject.view(client, subject.headers), finish).await?;
     }
     if policies.has_guard() {
         // In a box: few rules have it, and idle connections keep the room of the largest request.
@@ -55,13 +55,19 @@ pub(crate) async fn admit(
 }
 
 /// Asks rate limits.
-fn limit(
+async fn limit(
     client: &Client,
     limits: &RateLimits,
     view: &View<'_>,
     finish: &mut Finish,
 ) -> Result<(), Rejection> {
-    if let Some(said) = limits.admit(view, &client.thread.metrics) {
+    let thread = &client.thread;
+    let said = match limits.are_shared() {
+        false => limits.admit(view, &thread.metrics),
+        // In a box, as below.
+        true => Box::pin(limits.admit_shared(view, &thread.metrics, &thread.links)).await,
+    };
+    if let Some(said) = said {
         finish.limits = Some(Box::new(match finish.limits.take() {
             None => said,
             Some(before) => before.and(said),
@@ -100,7 +106,7 @@ async fn guard(
     metrics.authenticated(auth.metrics(), AuthOutcome::Allowed);
     finish.note_consumer(admitted.identity.consumer());
     if let Some(limits) = &policies.limits_of_known {
-        limit(client, limits, &View { auth: Some(&admitted.identity), ..view }, finish)?;
+        limit(client, limits, &View { auth: Some(&admitted.identity), ..view }, finish).await?;
     }
     let asked = subject.query.as_ref().map(|query| query.len());
     admitted.apply(subject.headers, subject.query);

@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::listener::{self, Closing};
 use crate::metrics::ThreadMetrics;
 use crate::model::PortId;
+use crate::rate_limit::Links;
 use crate::router::PortTable;
 use crate::snapshot::Reader;
 use crate::timer::Wheel;
@@ -65,6 +66,8 @@ pub(crate) struct Thread {
     pub(crate) sessions: Cell<usize>,
     /// What it remembers of clients' credentials.
     pub(crate) memory: Memory,
+    /// Connections to stores of rate limits.
+    pub(crate) links: Links,
     reader: RefCell<Reader>,
     random: Cell<u64>,
     complained: Cell<Option<Instant>>,
@@ -156,13 +159,14 @@ async fn work(parts: Parts) {
         mirrored: Cell::new(0),
         sessions: Cell::new(0),
         memory: Memory::default(),
+        links: Links::default(),
         reader: RefCell::new(reader),
         // Never 0, which xorshift would stay at.
         random: Cell::new(RandomState::new().hash_one(0) | 1),
         complained: Cell::new(None),
     });
     tokio::task::spawn_local(thread.wheel.clone().run());
-    tokio::task::spawn_local(sweep(thread.pools.clone()));
+    tokio::task::spawn_local(sweep(thread.clone()));
     let mut worker = Worker { thread, open: HashMap::new() };
     // Without a control side there is nobody left to serve for.
     while let Some(command) = commands.recv().await {
@@ -225,9 +229,10 @@ impl Worker {
     }
 }
 
-async fn sweep(pools: Rc<Pools>) {
+async fn sweep(thread: Rc<Thread>) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        pools.sweep();
+        thread.pools.sweep();
+        thread.links.sweep();
     }
 }

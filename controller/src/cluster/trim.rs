@@ -19,6 +19,8 @@ const CONFIG_MAP_ENTRIES: [&str; 2] = ["ca.crt", "jwks"];
 /// The type of Secrets whose entries are all read: each is a consumer's key. What isn't of that type can't be tried out as
 /// keys by whoever may write a policy, but not read Secrets.
 pub const API_KEYS: &str = "headgate.dev/api-keys";
+/// The type of Secrets that have a password for Redis: for the same reason no other is sent there.
+pub const REDIS: &str = "headgate.dev/redis";
 
 /// Drops what isn't read of any kind.
 pub(super) fn metadata(meta: &mut ObjectMeta) {
@@ -66,7 +68,7 @@ impl Trim for Secret {
     fn trim(&mut self) {
         self.string_data = None;
         if let Some(data) = &mut self.data
-            && self.type_.as_deref() != Some(API_KEYS)
+            && !matches!(self.type_.as_deref(), Some(API_KEYS | REDIS))
         {
             data.retain(|name, _| SECRET_ENTRIES.contains(&name.as_str()));
         }

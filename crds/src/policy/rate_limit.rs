@@ -53,7 +53,7 @@ pub struct RateLimitPolicySpec {
         {"rule": ENTRY_NAMES, "message": ENTRY_NAMES_MESSAGE},
     ]))]
     pub limits: BTreeMap<String, Limit>,
-    /// Where is counted. Absent: in each replica of the proxy by itself.
+    /// Where `rates` are counted. Absent: in each replica of the proxy by itself, as `concurrency` always is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<Store>,
     /// What clients are told.
@@ -275,7 +275,8 @@ pub enum Scope {
     Rule,
 }
 
-/// Where is counted: in each replica of the proxy by itself, or in Redis, where limits hold across replicas and restarts.
+/// Where `rates` are counted: in each replica of the proxy by itself, or in Redis, where limits hold across replicas and
+/// restarts. `concurrency` is counted in each replica in any case.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{
@@ -321,7 +322,8 @@ pub struct Redis {
     /// TLS to the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<RedisTls>,
-    /// A Secret of the policy's namespace with the entries `password` and, where there are users, `username`.
+    /// A Secret of the policy's namespace, of type `headgate.dev/redis`, with the entries `password` and, where there are
+    /// users, `username`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalRef>,
     /// How long a request waits for the store at most: `1ms` to `5s`. Absent: `50ms`.

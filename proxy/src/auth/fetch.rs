@@ -56,7 +56,8 @@ async fn get(uri: &str, local: bool) -> Result<String, String> {
     ask(socket.map_err(|error| error.to_string())?, &uri).await
 }
 
-async fn connect(host: &str, port: u16, local: bool) -> Result<TcpStream, String> {
+/// Connects to the first of a host's addresses that can be had. The error is for people.
+pub(crate) async fn connect(host: &str, port: u16, local: bool) -> Result<TcpStream, String> {
     let found = tokio::net::lookup_host((host, port)).await;
     let found = found.map_err(|error| format!("{host} can't be resolved: {error}"))?;
     let (may, may_not): (Vec<SocketAddr>, Vec<_>) =

@@ -11,7 +11,7 @@ mod api_key;
 mod basic;
 mod certificate;
 mod credential;
-mod fetch;
+pub(crate) mod fetch;
 mod json;
 mod jwt;
 mod keys;

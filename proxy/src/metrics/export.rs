@@ -199,6 +199,9 @@ impl Metrics {
         let help = "Keys of rate limits that were given up for want of room while they still counted";
         counters(encoder, "headgate_rate_limit_evictions", help)?
             .encode_counter::<NoLabelSet, u64, f64>(&self.rate_limit_counters.evicted(), None)?;
+        let help = "Requests that were judged without the store of their rate limits, which didn't answer";
+        counters(encoder, "headgate_rate_limit_store_failures", help)?
+            .encode_counter::<NoLabelSet, u64, f64>(&self.rate_limit_counters.without_store(), None)?;
         let help = "Keys that rate limits count by";
         let keys = u64::try_from(self.rate_limit_counters.len()).unwrap_or(u64::MAX);
         encoder

@@ -41,8 +41,8 @@ pub use listener::{
 pub use matches::{Match, PathMatch, StringMatch, ValueMatch};
 pub use policy::{Policies, ScopedPolicies};
 pub use rate_limit::{
-    Algorithm, Exemption, KeyPart, LimitHeaders, LimitResponse, OnMissingKey, Rate, RateLimit, RateLimits,
-    RateOverride,
+    Algorithm, Exemption, KeyPart, LimitHeaders, LimitResponse, OnMissingKey, OnUnavailable, Rate, RateLimit,
+    RateLimitStore, RateLimits, RateOverride, StoreCredentials, StoreTls, StoreTopology,
 };
 pub use route::{Action, Carrier, Failure, Retry, Route, Rule, Session, Target, Timeouts, WeightedBackend};
 pub use stream::StreamRoute;

@@ -1,7 +1,8 @@
 //! Rate limits: how many requests pass, counted by whom they are from.
 
-use super::{ObjectName, Text};
+use super::{Authorities, ObjectName, Redacted, Text};
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The limits that hold for a request. It passes when all of them let it; else none of them counts it.
@@ -11,6 +12,79 @@ pub struct RateLimits {
     pub limits: Vec<RateLimit>,
     /// What is said to clients.
     pub response: LimitResponse,
+    /// Where rates are counted; absent: in this process. Concurrency always is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<Arc<RateLimitStore>>,
+}
+
+/// A Redis or Valkey where all replicas count together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RateLimitStore {
+    /// `HOST:PORT` of the server, of sentinels, or of nodes of a cluster; none: what it needs is missing, and it can't be
+    /// reached. The controller accepts only what [`crate::rate_limit::check_store`] does.
+    pub addresses: Vec<Text>,
+    /// What is behind the addresses.
+    pub topology: StoreTopology,
+    /// Absent: clear text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<StoreTls>,
+    /// Absent: it wants none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<StoreCredentials>,
+    /// How long a request waits for it at most.
+    pub timeout: Duration,
+    /// What all keys begin with.
+    pub key_prefix: Text,
+    /// What holds while it can't be reached.
+    pub on_unavailable: OnUnavailable,
+    /// Whether it may be at loopback and link-local addresses.
+    pub local: bool,
+}
+
+/// What is behind the addresses of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum StoreTopology {
+    /// One server.
+    Single,
+    /// Sentinels, who know the server.
+    Sentinel {
+        /// The name that they have for it.
+        primary: Text,
+    },
+    /// A cluster, of which one node has all keys of the store.
+    Cluster,
+}
+
+/// How a store is verified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoreTls {
+    /// Who may have issued its certificate.
+    pub authorities: Authorities,
+    /// The name that the certificate is for; absent: the host of the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<Text>,
+}
+
+/// Who we are to a store.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StoreCredentials {
+    /// Absent: the default user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<Text>,
+    /// The password.
+    pub password: Redacted<String>,
+}
+
+/// What holds while a store can't be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum OnUnavailable {
+    /// Each replica counts by itself.
+    #[default]
+    Local,
+    /// All requests pass.
+    Allow,
+    /// None does.
+    Deny,
 }
 
 /// What clients are told of limits.

@@ -6,11 +6,13 @@
 //! needs are locked together, in order, for some tens of nanoseconds: it takes from all or from none, so that of any
 //! number of threads exactly as many pass as may.
 
+use super::store::Store;
+use crate::model::RateLimitStore;
 use hashbrown::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::{Arc, PoisonError, Weak, atomic::AtomicU64, atomic::Ordering};
 #[expect(clippy::disallowed_types, reason = "held for a look-up or two, never across an await")]
 use std::sync::{Mutex, MutexGuard};
-use std::sync::{PoisonError, atomic::AtomicU64, atomic::Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Locks: more than threads, so that they seldom meet.
@@ -48,6 +50,15 @@ pub(crate) struct Ask {
 pub(crate) struct CellId(u128);
 
 impl CellId {
+    /// One that is the same in all processes.
+    pub(super) fn of(number: u128) -> Self {
+        Self(number)
+    }
+
+    pub(super) fn number(self) -> u128 {
+        self.0
+    }
+
     fn shard(self) -> usize {
         (self.0 >> 64) as usize % SHARDS
     }
@@ -120,6 +131,11 @@ pub(crate) struct Counters {
     epoch: u64,
     /// Cells that were given up while they still counted.
     evicted: AtomicU64,
+    /// Where limits are counted that all replicas share.
+    #[expect(clippy::disallowed_types, reason = "taken by compile, never by a request")]
+    stores: Mutex<Vec<Weak<Store>>>,
+    /// Requests that were judged without the store that they should have been counted in.
+    without_store: AtomicU64,
 }
 
 impl Default for Counters {
@@ -145,6 +161,8 @@ impl Counters {
             began: Instant::now(),
             epoch: nanoseconds(epoch),
             evicted: AtomicU64::new(0),
+            stores: Default::default(),
+            without_store: AtomicU64::new(0),
         }
     }
 
@@ -167,6 +185,28 @@ impl Counters {
     /// Cells that were given up for want of room while they still counted.
     pub(crate) fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// The one store that is reached like this.
+    pub(super) fn store(&self, from: &RateLimitStore) -> Arc<Store> {
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.retain(|store| store.strong_count() > 0);
+        if let Some(store) = stores.iter().filter_map(Weak::upgrade).find(|store| store.is_of(from)) {
+            return store;
+        }
+        let store = Arc::new(Store::compile(from));
+        stores.push(Arc::downgrade(&store));
+        store
+    }
+
+    /// A request was judged without its store.
+    pub(super) fn note_without_store(&self) {
+        self.without_store.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that were judged without their store.
+    pub(crate) fn without_store(&self) -> u64 {
+        self.without_store.load(Ordering::Relaxed)
     }
 
     /// Takes from all cells, or from none when one of them has too little. What each says is put into `standings`, in
@@ -271,6 +311,14 @@ impl Meter {
     /// A window that slides.
     pub(crate) fn sliding(limit: u32, window: Duration) -> Self {
         Self::Sliding { limit: limit.into(), window: nanoseconds(window).max(1) }
+    }
+
+    /// How many may ever pass at once.
+    pub(super) fn most(self) -> u64 {
+        match self {
+            Self::Bucket { capacity, .. } => capacity,
+            Self::Fixed { limit, .. } | Self::Sliding { limit, .. } | Self::InFlight { limit } => limit,
+        }
     }
 
     /// What a cell says, and what becomes of it if the request passes.

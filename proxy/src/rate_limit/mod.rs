@@ -2,10 +2,16 @@
 //!
 //! Compiled from [`crate::model::RateLimits`]. All limits that hold for a request are asked together, and count it only if
 //! all let it pass; limits in shadow are asked one by one, and only tell. The counters are the process's ([`counters`]):
-//! they outlive edits. What a request has in flight is given back when its [`Admission`] is dropped, with its answer.
+//! they outlive edits; those of policies that name one are in a [`store`], which all replicas share. What a request has in
+//! flight is counted here in any case, and given back when its [`Admission`] is dropped, with its answer.
 
 pub(crate) mod counters;
 mod fields;
+mod shared;
+mod store;
+
+pub(crate) use store::Links;
+pub use store::check as check_store;
 
 use crate::expression::{Expression, Kind, View, cookies};
 use crate::metrics::{LimitMetrics, LimitOutcome, Metrics, ThreadMetrics};
@@ -16,6 +22,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use store::{Naming, Store};
 
 /// What a request may count for at most.
 const MOST_COST: u64 = 1_000_000;
@@ -27,6 +34,7 @@ pub(crate) struct RateLimits {
     status: StatusCode,
     headers: model::LimitHeaders,
     counters: Arc<Counters>,
+    store: Option<Arc<Store>>,
 }
 
 #[derive(Debug)]
@@ -44,6 +52,8 @@ struct Limit {
     overrides: Box<[Override]>,
     /// Of the limit's cells, before the key.
     identity: CellId,
+    /// Whether other replicas have to name its cells alike.
+    shared: bool,
     metrics: Arc<LimitMetrics>,
 }
 
@@ -72,8 +82,7 @@ enum Part {
 /// What was decided about a request. What it has in flight counts as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    counters: Arc<Counters>,
-    in_flight: Vec<(CellId, u64)>,
+    in_flight: InFlight,
     fields: model::LimitHeaders,
     /// The tightest limit.
     told: Option<Told>,
@@ -88,9 +97,23 @@ struct Told {
     standing: Standing,
 }
 
-impl Drop for Admission {
+/// What is in flight as long as this lives.
+#[derive(Debug)]
+struct InFlight {
+    counters: Arc<Counters>,
+    cells: Vec<(CellId, u64)>,
+}
+
+impl InFlight {
+    fn add<'a>(&mut self, asks: impl Iterator<Item = &'a Ask>) {
+        let held = asks.filter(|ask| matches!(ask.meter, Meter::InFlight { .. }) && ask.cost > 0);
+        self.cells.extend(held.map(|ask| (ask.cell, ask.cost)));
+    }
+}
+
+impl Drop for InFlight {
     fn drop(&mut self) {
-        for (cell, cost) in self.in_flight.drain(..) {
+        for (cell, cost) in self.cells.drain(..) {
             self.counters.give_back(cell, cost);
         }
     }
@@ -104,7 +127,7 @@ impl Admission {
 
     /// What was decided first, and later: the client is told of the tighter limit.
     pub(crate) fn and(mut self, mut later: Self) -> Self {
-        later.in_flight.append(&mut self.in_flight);
+        later.in_flight.cells.append(&mut self.in_flight.cells);
         let first = self.told.take();
         let tighter = match (&first, &later.told) {
             (Some(first), Some(told)) => first.standing.tightness() < told.standing.tightness(),
@@ -133,11 +156,22 @@ struct Asked<'a> {
     asks: Vec<(Quota, Ask)>,
 }
 
+/// What limits ask of one request.
+struct Question<'a> {
+    enforced: Vec<Asked<'a>>,
+    /// Of limits in shadow.
+    tried: Vec<Asked<'a>>,
+    /// Nanoseconds to wait, when a limit holds and the request can't be counted.
+    refused: Option<u64>,
+}
+
 impl RateLimits {
     /// Compiles limits; one that can't be compiled is left out, and logged: its author was told.
     pub(crate) fn compile(from: &model::RateLimits, metrics: &Metrics) -> Self {
         let counters = metrics.rate_limit_counters().clone();
-        let compile = |from: &model::RateLimit| match Limit::compile(from, &counters, metrics) {
+        let store = from.store.as_ref().map(|store| counters.store(store));
+        let shared = store.is_some();
+        let compile = |from: &model::RateLimit| match Limit::compile(from, shared, &counters, metrics) {
             Ok(limit) => Some(limit),
             Err(error) => {
                 let (policy, limit) = (&from.policy, &from.name);
@@ -147,62 +181,105 @@ impl RateLimits {
         };
         let limits = from.limits.iter().filter_map(compile).collect();
         let status = StatusCode::from_u16(from.response.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
-        Self { limits, status, headers: from.response.headers, counters }
+        Self { limits, status, headers: from.response.headers, counters, store }
     }
 
     /// Those that can be asked before anybody is known, and those that ask who it is.
     pub(crate) fn split(self) -> (Option<Self>, Option<Self>) {
-        let (status, headers, counters) = (self.status, self.headers, self.counters);
-        let (later, before): (Vec<_>, Vec<_>) = self.limits.into_iter().partition(Limit::asks_who);
+        let Self { limits, status, headers, counters, store } = self;
+        let (later, before): (Vec<_>, Vec<_>) = limits.into_iter().partition(Limit::asks_who);
         let all = |limits: Vec<Limit>| {
             let limits = limits.into_boxed_slice();
-            (!limits.is_empty()).then(|| Self { limits, status, headers, counters: counters.clone() })
+            let (counters, store) = (counters.clone(), store.clone());
+            (!limits.is_empty()).then(|| Self { limits, status, headers, counters, store })
         };
         (all(before), all(later))
+    }
+
+    /// Whether they are counted elsewhere: [`Self::admit_shared`] asks them.
+    pub(crate) fn are_shared(&self) -> bool {
+        self.store.is_some()
     }
 
     /// Whether a request passes. None: no limit holds for it.
     pub(crate) fn admit(&self, view: &View<'_>, metrics: &ThreadMetrics) -> Option<Admission> {
         let now = self.counters.now();
-        let mut enforced = Vec::with_capacity(self.limits.len());
-        let mut admission = Admission {
-            counters: self.counters.clone(),
-            in_flight: Vec::new(),
-            fields: self.headers,
-            told: None,
-            refused: None,
-        };
+        let Question { enforced, tried, refused } = self.ask(view, metrics);
+        let mut in_flight = self.nothing_in_flight();
+        let mut standings = Vec::new();
+        for asked in &tried {
+            let passes = self.take(std::slice::from_ref(asked), now, &mut standings, &mut in_flight);
+            metrics.limited(&asked.limit.metrics, LimitOutcome::of(passes, true));
+        }
+        if let Some(wait) = refused {
+            return Some(self.refusal(in_flight, wait));
+        }
+        if enforced.is_empty() {
+            return (!in_flight.cells.is_empty()).then(|| self.admission(in_flight));
+        }
+        let passes = self.take(&enforced, now, &mut standings, &mut in_flight);
+        let asks = enforced.iter().flat_map(|asked| asked.asks.iter().map(move |(quota, _)| (asked, *quota)));
+        let told = asks.zip(standings).map(|((asked, quota), standing)| (asked, quota, standing));
+        Some(self.judge(in_flight, &enforced, told, passes, metrics))
+    }
+
+    /// What limits ask of a request.
+    fn ask(&self, view: &View<'_>, metrics: &ThreadMetrics) -> Question<'_> {
+        let enforced = Vec::with_capacity(self.limits.len());
+        let mut question = Question { enforced, tried: Vec::new(), refused: None };
         for limit in &self.limits {
             match limit.asks(view, &self.counters) {
                 Asks::None => {}
-                Asks::Some(asks) if limit.shadow => {
-                    let asked = [Asked { limit, asks }];
-                    let passes = admission.take(&asked, now, |_, _| {});
-                    metrics.limited(&limit.metrics, LimitOutcome::of(passes, true));
-                }
-                Asks::Some(asks) => enforced.push(Asked { limit, asks }),
+                Asks::Some(asks) if limit.shadow => question.tried.push(Asked { limit, asks }),
+                Asks::Some(asks) => question.enforced.push(Asked { limit, asks }),
                 Asks::Refused => {
                     metrics.limited(&limit.metrics, LimitOutcome::of(false, limit.shadow));
                     if !limit.shadow {
-                        let wait = limit.meters.first().map_or(0, |(quota, _)| quota.nanoseconds());
-                        admission.refused = Some((self.status, wait));
-                        return Some(admission);
+                        question.refused =
+                            Some(limit.meters.first().map_or(0, |(quota, _)| quota.nanoseconds()));
+                        break;
                     }
                 }
             }
         }
-        if enforced.is_empty() {
-            return (!admission.in_flight.is_empty()).then_some(admission);
+        question
+    }
+
+    /// Takes from the cells of some limits, or from none, and keeps what is in flight then.
+    fn take(
+        &self,
+        asked: &[Asked<'_>],
+        now: u64,
+        standings: &mut Vec<Standing>,
+        in_flight: &mut InFlight,
+    ) -> bool {
+        let asks: Vec<Ask> = asked.iter().flat_map(|asked| &asked.asks).map(|(_, ask)| *ask).collect();
+        standings.reserve(asks.len());
+        let passes = self.counters.take(&asks, now, standings);
+        if passes {
+            in_flight.add(asks.iter());
         }
+        passes
+    }
+
+    /// What limits come to, by what each of their cells says.
+    fn judge<'a>(
+        &self,
+        in_flight: InFlight,
+        enforced: &'a [Asked<'a>],
+        told: impl Iterator<Item = (&'a Asked<'a>, Quota, Standing)>,
+        passes: bool,
+        metrics: &ThreadMetrics,
+    ) -> Admission {
         let mut worst: Option<(Told, &Limit)> = None;
-        let passes = admission.take(&enforced, now, |asked, (quota, standing)| {
+        for (asked, quota, standing) in told {
             let tighter =
                 worst.as_ref().is_none_or(|(told, _)| standing.tightness() < told.standing.tightness());
             if tighter {
                 worst = Some((Told { name: asked.limit.name.clone(), quota, standing }, asked.limit));
             }
-        });
-        for asked in &enforced {
+        }
+        for asked in enforced {
             let at_fault =
                 !passes && worst.as_ref().is_some_and(|(_, limit)| std::ptr::eq(*limit, asked.limit));
             if passes || at_fault {
@@ -210,37 +287,24 @@ impl RateLimits {
             }
         }
         let told = worst.map(|(told, _)| told);
-        if !passes {
-            let wait = told.as_ref().map_or(0, |told| told.standing.wait);
-            admission.refused = Some((self.status, wait));
-        }
+        let mut admission = match passes {
+            true => self.admission(in_flight),
+            false => self.refusal(in_flight, told.as_ref().map_or(0, |told| told.standing.wait)),
+        };
         admission.told = told;
-        Some(admission)
+        admission
     }
-}
 
-impl Admission {
-    /// Takes from the cells of some limits, or from none, and keeps what is in flight then.
-    fn take<'a>(
-        &mut self,
-        asked: &'a [Asked<'_>],
-        now: u64,
-        mut tell: impl FnMut(&'a Asked<'a>, (Quota, Standing)),
-    ) -> bool {
-        let asks: Vec<Ask> = asked.iter().flat_map(|asked| &asked.asks).map(|(_, ask)| *ask).collect();
-        let mut standings = Vec::with_capacity(asks.len());
-        let passes = self.counters.take(&asks, now, &mut standings);
-        if passes {
-            let held = asks.iter().filter(|ask| matches!(ask.meter, Meter::InFlight { .. }) && ask.cost > 0);
-            self.in_flight.extend(held.map(|ask| (ask.cell, ask.cost)));
-        }
-        let mut standings = standings.into_iter();
-        for one in asked {
-            for ((quota, _), standing) in one.asks.iter().zip(&mut standings) {
-                tell(one, (*quota, standing));
-            }
-        }
-        passes
+    fn nothing_in_flight(&self) -> InFlight {
+        InFlight { counters: self.counters.clone(), cells: Vec::new() }
+    }
+
+    fn admission(&self, in_flight: InFlight) -> Admission {
+        Admission { in_flight, fields: self.headers, told: None, refused: None }
+    }
+
+    fn refusal(&self, in_flight: InFlight, wait: u64) -> Admission {
+        Admission { refused: Some((self.status, wait)), ..self.admission(in_flight) }
     }
 }
 
@@ -253,7 +317,12 @@ enum Asks {
 }
 
 impl Limit {
-    fn compile(from: &model::RateLimit, counters: &Counters, metrics: &Metrics) -> Result<Self, String> {
+    fn compile(
+        from: &model::RateLimit,
+        shared: bool,
+        counters: &Counters,
+        metrics: &Metrics,
+    ) -> Result<Self, String> {
         let meters = |rates: &[Rate], burst| meters(rates, burst, from.algorithm);
         let overrides = from.overrides.iter().map(|one| {
             let field = |why| format!("overrides.{}.{why}", one.name);
@@ -283,7 +352,11 @@ impl Limit {
             exempt_networks: networks.collect::<Result<_, String>>()?,
             exempt_when: all(&from.exempt.when, "exempt.when", Kind::Predicate)?,
             overrides,
-            identity: counters.cell((&from.scope, &from.name, &from.key, from.algorithm)),
+            identity: match shared {
+                false => counters.cell((&from.scope, &from.name, &from.key, from.algorithm)),
+                true => Naming::new().and(identity(from).as_bytes()).cell(),
+            },
+            shared,
             metrics: metrics.rate_limit(&from.policy, &from.name),
         })
     }
@@ -330,7 +403,11 @@ impl Limit {
         let identity = (self.identity, tier, &key);
         let mut asks = Vec::with_capacity(meters.len() + 1);
         asks.extend(meters.iter().map(|(quota, meter)| {
-            let cell = counters.cell((identity, quota.nanoseconds()));
+            let window = quota.nanoseconds();
+            let cell = match self.shared {
+                false => counters.cell((identity, window)),
+                true => self.shared_cell(tier, &key, window),
+            };
             (*quota, Ask { cell, meter: *meter, cost })
         }));
         asks.extend(self.in_flight.map(|limit| {
@@ -338,6 +415,14 @@ impl Limit {
             (Quota::InFlight { limit }, Ask { cell: counters.cell((identity, "in flight")), meter, cost: 1 })
         }));
         if asks.is_empty() { Asks::None } else { Asks::Some(asks) }
+    }
+
+    /// The cell that other replicas find, too.
+    fn shared_cell(&self, tier: Option<&Text>, key: &[u8], window: u64) -> CellId {
+        // No tier is named like this.
+        let tier = tier.map_or("", |tier| tier);
+        let naming = Naming::new().and(&self.identity.number().to_be_bytes()).and(tier.as_bytes());
+        naming.and(key).and(&window.to_be_bytes()).cell()
     }
 
     /// What is counted apart; none when a part is missing and doesn't count as shared. Each part says how long it is, so
@@ -440,6 +525,11 @@ fn all(from: &[Text], field: &str, kind: Kind) -> Result<Box<[Expression]>, Stri
     from.iter().enumerate().map(compile).collect()
 }
 
+/// What a limit's cells are told by in all replicas.
+fn identity(from: &model::RateLimit) -> String {
+    serde_json::json!([from.scope, from.name, from.key, from.algorithm]).to_string()
+}
+
 /// One meter for each window: of two rates for the same, the smaller.
 fn meters(rates: &[Rate], burst: Option<u32>, algorithm: Algorithm) -> Box<[(Quota, Meter)]> {
     let mut meters = Vec::<(Quota, Meter)>::with_capacity(rates.len());
@@ -463,5 +553,5 @@ fn meters(rates: &[Rate], burst: Option<u32>, algorithm: Algorithm) -> Box<[(Quo
 
 /// Whether a limit can be compiled. The error names what is wrong, for the author of the policy.
 pub fn check(limit: &model::RateLimit) -> Result<(), String> {
-    Limit::compile(limit, &Counters::default(), &Metrics::new(1)).map(drop)
+    Limit::compile(limit, false, &Counters::default(), &Metrics::new(1)).map(drop)
 }

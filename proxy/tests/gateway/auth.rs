@@ -388,7 +388,7 @@ async fn limits_count_by_who_the_client_is() {
         limit("by-claim", 3, vec![KeyPart::Claim("realm.roles".into())], OnMissingKey::Skip),
     ];
     let policies = Policies {
-        rate_limits: Some(RateLimits { limits, response: LimitResponse::default() }),
+        rate_limits: Some(RateLimits { limits, response: LimitResponse::default(), store: None }),
         ..guarded(auth(vec![("issuer", secret_jwt())]))
     };
     let guarded = Guarded::by(policies).await;

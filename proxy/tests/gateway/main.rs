@@ -20,6 +20,7 @@ mod mirror;
 mod rate_limit;
 mod retry;
 mod session;
+mod shared_limits;
 mod streams;
 mod timeouts;
 mod tls;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub const HOUR: Duration = Duration::from_secs(3600);
 
-fn limit(name: &str, limit: u32, window: Duration) -> RateLimit {
+pub fn limit(name: &str, limit: u32, window: Duration) -> RateLimit {
     RateLimit {
         name: name.into(),
         policy: ObjectName::new("test", "policy"),
@@ -32,11 +32,11 @@ fn limit(name: &str, limit: u32, window: Duration) -> RateLimit {
 }
 
 fn limits(limits: Vec<RateLimit>) -> RateLimits {
-    RateLimits { limits, response: LimitResponse::default() }
+    RateLimits { limits, response: LimitResponse::default(), store: None }
 }
 
 /// Puts limits on every route of a setup.
-fn put(setup: &mut Setup, limits: RateLimits) {
+pub fn put(setup: &mut Setup, limits: RateLimits) {
     for route in setup.model.routes.values_mut() {
         let route = Arc::make_mut(route);
         let policies = Arc::new(Policies { rate_limits: Some(limits.clone()), ..Policies::default() });
@@ -61,7 +61,7 @@ async fn get(client: &mut Client<tokio::net::TcpStream>, path: &str, fields: &st
 }
 
 /// How many of ten requests pass.
-async fn pass(gateway: &Gateway, path: &str, fields: &str) -> usize {
+pub async fn pass(gateway: &Gateway, path: &str, fields: &str) -> usize {
     let mut client = gateway.client().await;
     let mut passed = 0;
     for _ in 0..10 {

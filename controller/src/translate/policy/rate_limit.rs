@@ -6,17 +6,24 @@ use super::{At, Came, Common, OfRequests, Policy};
 use crate::status::ConditionType;
 use headgate_crds::RateLimitPolicy;
 use headgate_crds::policy::rate_limit::{
-    Algorithm, ClientIp, Exempt, KeyPart, Limit, LimitHeaders, LimitResponse, OnMissingKey, Rate,
-    RateOverride, Scope, Store, StoreType,
+    Algorithm, ClientIp, Exempt, KeyPart, Limit, LimitHeaders, LimitResponse, OnMissingKey, OnUnavailable,
+    Rate, RateOverride, Redis, RedisMode, Scope, Store, StoreType,
 };
-use headgate_proxy::model::{self, ObjectName, RateLimits, Text};
-use headgate_proxy::rate_limit;
+use headgate_proxy::model::{self, Authorities, ObjectName, RateLimits, Text};
+use headgate_proxy::{rate_limit, tls};
 use serde_json::{Value, json};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bits of addresses that a client is told by: all of IPv4, and what one client has of IPv6.
 const PREFIXES: (u8, u8) = (32, 64);
+/// How long a request waits for a store.
+const TIMEOUT: Duration = Duration::from_millis(50);
+/// What keys in a store begin with.
+const KEY_PREFIX: &str = "headgate:";
+/// What sentinels call the primary.
+const PRIMARY: &str = "mymaster";
 /// Bounds of windows.
 const WINDOWS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8784 * 3600));
 
@@ -35,7 +42,7 @@ impl Policy for RateLimitPolicy {
         json!({"limits": spec.limits, "store": spec.store, "response": spec.response})
     }
 
-    fn check(&self, name: &ObjectName, _: &mut Resolver<'_>) -> Vec<(Path, String)> {
+    fn check(&self, name: &ObjectName, resolver: &mut Resolver<'_>) -> Vec<(Path, String)> {
         let of_limit = |(key, limit): (&String, &Limit)| {
             let mut whole = limit.clone();
             if whole.rates.is_none() && whole.concurrency.is_none() {
@@ -47,7 +54,15 @@ impl Policy for RateLimitPolicy {
                 .and_then(|limit| rate_limit::check(&limit));
             checked.err().map(|why| (Path::of(&["limits", key]), why))
         };
-        self.spec.limits.iter().filter_map(of_limit).collect()
+        let mut invalid: Vec<_> = self.spec.limits.iter().filter_map(of_limit).collect();
+        match self.spec.store.as_ref().map(|from| store(name, from, resolver)) {
+            None => {}
+            Some(Ok(store)) => resolver.resolved.store = store.map(Arc::new),
+            Some(Err(why)) => {
+                invalid.push((Path::of(&["store"]), format!("{why}; each replica counts by itself")));
+            }
+        }
+        invalid
     }
 }
 
@@ -67,18 +82,19 @@ impl OfRequests for RateLimitPolicy {
         add(&came.enforced, false);
         add(&came.tried, true);
         limits.sort_by(|a, b| a.name.cmp(&b.name));
-        let merged = &came.enforced;
-        let store = serde_json::from_value::<Option<Store>>(merged.member("store")).ok().flatten();
-        if let Some((_, field)) = merged.fields.iter().find(|(path, _)| **path == Path::of(&["store"]))
-            && store.is_some_and(|store| store.kind == StoreType::Redis)
-        {
-            let why = "spec.store: Redis is not supported; each replica counts by itself".to_owned();
-            incomplete.push((field.policy.clone(), why));
-        }
-        let response = serde_json::from_value::<Option<LimitResponse>>(merged.member("response"));
+        // Limits that are only watched are counted where those are that act.
+        let acting = limits.iter().any(|limit| !limit.shadow);
+        let store = match store_of(came, if acting { &came.enforced } else { &came.tried }) {
+            Ok(store) => store,
+            Err(refused) => {
+                incomplete.push(refused);
+                None
+            }
+        };
+        let response = serde_json::from_value::<Option<LimitResponse>>(came.enforced.member("response"));
         if !limits.is_empty() {
             let response = response.ok().flatten().unwrap_or_default();
-            policies.rate_limits = Some(RateLimits { limits, response: answer(&response) });
+            policies.rate_limits = Some(RateLimits { limits, response: answer(&response), store });
         }
         incomplete
     }
@@ -112,6 +128,98 @@ fn limit(
         scope.push_str(" (shadow)");
     }
     translate(name, &said.policy, scope.into(), shadow, &from).map_err(refused)
+}
+
+/// Where merged limits are counted. Limits that may not be changed aren't led elsewhere, either: a store that nobody reaches
+/// would be a way around them.
+fn store_of(
+    came: &Came,
+    merged: &Merged,
+) -> Result<Option<Arc<model::RateLimitStore>>, (ObjectName, String)> {
+    let field = merged.fields.get(&Path::of(&["store"]));
+    let at = field.and_then(|field| came.sources.iter().position(|source| source.name == field.policy));
+    let Some(at) = at else { return Ok(None) };
+    let (above, source) = (&came.sources[..at], &came.sources[at]);
+    match above.iter().find(|other| other.overrides && !other.shadow) {
+        Some(other) if !source.overrides => {
+            let why = format!(
+                "spec.store: {} overrides limits, and names no store; each replica counts by itself",
+                other.name
+            );
+            Err((source.name.clone(), why))
+        }
+        Some(_) | None => Ok(source.resolved.store.clone()),
+    }
+}
+
+/// Where a policy counts; none: in each replica. Without what it names there is nothing that could be reached.
+fn store(
+    policy: &ObjectName,
+    from: &Store,
+    resolver: &mut Resolver<'_>,
+) -> Result<Option<model::RateLimitStore>, String> {
+    let redis = match (from.kind, &from.redis) {
+        (StoreType::Local, _) => return Ok(None),
+        (StoreType::Redis, None) => return Err("redis is missing".to_owned()),
+        (StoreType::Redis, Some(redis)) => redis,
+    };
+    let timeout = redis.timeout.as_deref().map(gateway_api::Duration::from_str).transpose();
+    let timeout = timeout.map_err(|error| format!("redis.timeout: {error}; write it like 50ms"))?;
+    let timeout = timeout.map_or(TIMEOUT, |time| Duration::new(time.as_secs(), time.subsec_nanos()));
+    let primary = redis.sentinel_primary.as_deref().unwrap_or(PRIMARY).into();
+    let mut store = model::RateLimitStore {
+        addresses: texts(&redis.address),
+        topology: match redis.mode.unwrap_or_default() {
+            RedisMode::Single => model::StoreTopology::Single,
+            RedisMode::Sentinel => model::StoreTopology::Sentinel { primary },
+            RedisMode::Cluster => model::StoreTopology::Cluster,
+        },
+        tls: None,
+        credentials: None,
+        timeout,
+        key_prefix: redis.key_prefix.as_deref().unwrap_or(KEY_PREFIX).into(),
+        on_unavailable: match from.on_unavailable.unwrap_or_default() {
+            OnUnavailable::Local => model::OnUnavailable::Local,
+            OnUnavailable::Allow => model::OnUnavailable::Allow,
+            OnUnavailable::Deny => model::OnUnavailable::Deny,
+        },
+        local: resolver.local,
+    };
+    match security(policy, redis, resolver) {
+        Ok((tls, credentials)) => (store.tls, store.credentials) = (tls, credentials),
+        Err(why) => {
+            resolver.resolved.unresolved.push(format!("spec.store.redis.{why}"));
+            store.addresses.clear();
+        }
+    }
+    rate_limit::check_store(&store).map_err(|why| format!("redis.{why}"))?;
+    Ok(Some(store))
+}
+
+type Security = (Option<model::StoreTls>, Option<model::StoreCredentials>);
+
+/// How a store is verified, and who we are to it. The error names the field.
+fn security(policy: &ObjectName, from: &Redis, resolver: &mut Resolver<'_>) -> Result<Security, String> {
+    let local = |name: &str| ObjectName::new(&*policy.namespace, name);
+    let tls = from.tls.as_ref().map(|tls| {
+        let authorities = match &tls.ca_config_map_ref {
+            None => Authorities::System,
+            Some(map) => {
+                let bundle = resolver.config_map(&local(&map.name), "ca.crt").and_then(|bundle| {
+                    tls::check_authorities(&bundle).map(|()| bundle).map_err(|error| error.to_string())
+                });
+                Authorities::Bundles(vec![bundle.map_err(|why| format!("tls.caConfigMapRef: {why}"))?])
+            }
+        };
+        Ok::<_, String>(model::StoreTls {
+            authorities,
+            server_name: tls.server_name.as_deref().map(Into::into),
+        })
+    });
+    let credentials = from.secret_ref.as_ref();
+    let credentials = credentials
+        .map(|secret| resolver.redis(&local(&secret.name)).map_err(|why| format!("secretRef: {why}")));
+    Ok((tls.transpose()?, credentials.transpose()?))
 }
 
 fn answer(from: &LimitResponse) -> model::LimitResponse {

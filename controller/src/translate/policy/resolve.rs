@@ -1,9 +1,9 @@
 //! What policies name besides their targets: Secrets and ConfigMaps of their own namespace. What was looked at is noted down:
 //! as long as all of it is the same, so is what the policy says.
 
-use crate::cluster::{API_KEYS, Cluster};
+use crate::cluster::{API_KEYS, Cluster, REDIS};
 use crate::settings::Mode;
-use headgate_proxy::model::{Authenticator, ObjectName, Redacted, Text};
+use headgate_proxy::model::{Authenticator, ObjectName, RateLimitStore, Redacted, StoreCredentials, Text};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use std::collections::BTreeMap;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub(super) struct Resolved {
     /// Authenticators that could be made, by their names.
     pub(super) authenticators: BTreeMap<Text, Arc<Authenticator>>,
+    /// Where limits are counted, unless each replica does by itself.
+    pub(super) store: Option<Arc<RateLimitStore>>,
     /// References that can't be followed: the field, and why.
     pub(super) unresolved: Vec<String>,
 }
@@ -97,6 +99,25 @@ impl<'a> Resolver<'a> {
         let text = entries.iter().find_map(|entry| data?.get(*entry));
         let text = text.ok_or_else(|| format!("Secret {name} has no entry {}", entries.join(" or ")))?;
         text_of(text).map_err(|()| format!("Secret {name}: its entry isn't text"))
+    }
+
+    /// Who we are to a Redis: the Secret has to be made for that, or whoever may write policies could send the password of
+    /// any other one where he likes.
+    pub(super) fn redis(&mut self, name: &ObjectName) -> Result<StoreCredentials, String> {
+        let found = self.find(name)?;
+        if found.type_.as_deref() != Some(REDIS) {
+            return Err(format!(
+                "Secret {name} isn't of type {REDIS}; only those are sent to stores: create it with \
+                 `kubectl create secret generic --type={REDIS}`"
+            ));
+        }
+        let entry = |entry: &str| {
+            let text = found.data.as_ref().and_then(|data| data.get(entry)).map(text_of);
+            text.transpose().map_err(|()| format!("Secret {name}: its entry {entry} isn't text"))
+        };
+        let password = entry("password")?.ok_or_else(|| format!("Secret {name} has no entry password"))?;
+        let username = entry("username")?.map(|name| name.reveal().as_str().into());
+        Ok(StoreCredentials { username, password })
     }
 
     /// The keys of consumers in a Secret.
