@@ -10,6 +10,11 @@ flags=CARGO_TARGET_$(tr a-z- A-Z_ <<< "$target")_RUSTFLAGS
 (cd "$ROOT" && env "$flags=-C target-feature=+crt-static" \
   cargo build --quiet --locked --profile fast --target "$target" -p headgate -p headgate-e2e)
 
+# Clients that others wrote.
+need h2load:nghttp2-client redis-cli:redis-tools
+GRPCURL=$("$ROOT/hack/tool.sh" grpcurl)
+export GRPCURL
+
 say "running the scenarios"
 inside "$CARGO_TARGET_DIR/$target/fast/headgate-e2e" --namespace "$NAMESPACE" --gateway-class "$GATEWAY_CLASS" "$@" \
   | tee "$OUT/scenarios.log"

@@ -9,6 +9,7 @@ set -euo pipefail
 HELM=v4.3.1
 CARGO_DENY=0.20.2
 KOPIUM=0.24.1
+GRPCURL=v1.9.4
 
 bin=${HEADGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/headgate}/bin
 
@@ -40,6 +41,11 @@ helm() {
     (cd / && GOBIN=$new GOTOOLCHAIN=auto GOFLAGS='' CGO_ENABLED=0 go install -ldflags='-s -w' "helm.sh/helm/v4/cmd/helm@$HELM")
 }
 
+grpcurl() {
+    need go "install Go 1.24 or newer (https://go.dev/dl)"
+    (cd / && GOBIN=$new GOTOOLCHAIN=auto GOFLAGS='' CGO_ENABLED=0 go install -ldflags='-s -w' "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL")
+}
+
 # cargo_tool NAME VERSION
 cargo_tool() {
     need cargo "install Rust (https://rustup.rs)"
@@ -49,7 +55,8 @@ cargo_tool() {
 
 case ${1:-} in
     helm) install helm "$bin/helm-$HELM" helm ;;
+    grpcurl) install grpcurl "$bin/grpcurl-$GRPCURL" grpcurl ;;
     cargo-deny) install cargo-deny "$bin/cargo-deny-$CARGO_DENY" cargo_tool cargo-deny "$CARGO_DENY" ;;
     kopium) install kopium "$bin/kopium-$KOPIUM" cargo_tool kopium "$KOPIUM" ;;
-    *) echo "usage: hack/tool.sh helm|cargo-deny|kopium" >&2; exit 2 ;;
+    *) echo "usage: hack/tool.sh helm|grpcurl|cargo-deny|kopium" >&2; exit 2 ;;
 esac

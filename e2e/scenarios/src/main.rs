@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod client;
+mod clients;
 mod cluster;
 mod isolation;
 mod leader;
@@ -54,6 +55,8 @@ enum Scenario {
     Refused,
     /// DNS over UDP and TCP, and TLS that passes through.
     Streams,
+    /// h2load, a WebSocket, grpcurl and Redis, with their own protocols.
+    Clients,
     /// 100,000 requests while a Deployment rolls twice and 50 routes come and go.
     Rolling,
     /// A roll-out of Headgate itself under load.
@@ -76,6 +79,7 @@ impl Scenario {
             Self::BadInput => bad_input::run(cluster, &namespace).await,
             Self::Rotation => rotation::run(cluster, &namespace).await,
             Self::Refused => refused::run(cluster, &namespace).await,
+            Self::Clients => clients::run(cluster, &namespace).await,
             Self::Streams => streams::run(cluster, &namespace).await,
             Self::Rolling => rolling::run(cluster, &namespace).await,
             Self::Rollout => rollout::run(cluster, &namespace).await,
