@@ -5,11 +5,14 @@
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 
-binary=$CACHE/conformance/$(key -- conformance/go.mod conformance/go.sum conformance.sh)-$(sha256sum "$E2E/conformance/conformance_test.go" | cut -c1-8)
+binary=$CACHE/conformance/$(key -- "$SUITE/go.mod" "$SUITE/go.sum" conformance.sh)-$(sha256sum "$E2E/conformance/conformance_test.go" | cut -c1-8)
 if [ ! -e "$binary" ]; then
   say "building the conformance suite"
   mkdir -p "$(dirname "$binary")"
-  (cd "$E2E/conformance" && nice -n 10 go test -c -o "$binary.new" .)
+  source=$(mktemp -d)
+  trap 'rm -rf "$source"' EXIT
+  cp "$E2E/$SUITE/go.mod" "$E2E/$SUITE/go.sum" "$E2E/conformance/conformance_test.go" "$source"
+  (cd "$source" && nice -n 10 go test -c -o "$binary.new" .)
   mv "$binary.new" "$binary"
 fi
 

@@ -14,6 +14,10 @@ DEBIAN=bookworm # systemd 252: later ones do without cgroup v1
 # Where Docker and a registry can be reached; the node image is made from packages otherwise.
 STOCK_NODE_IMAGE=${HEADGATE_NODE_IMAGE:-kindest/node:v1.35.0@sha256:452d707d4862f52530247495d180205e029056831160e22870e37e3f6c1ac31f}
 
+# The CRDs and the suite: those of conformance/, or of a folder there that this names (v1.6), for a new cluster.
+GATEWAY_API=${GATEWAY_API:-}
+SUITE=conformance${GATEWAY_API:+/$GATEWAY_API} # below e2e/
+
 CLUSTER=headgate
 LOADBALANCER_RANGE=172.31.0.0/24
 GATEWAY_CLASS=headgate
@@ -31,6 +35,7 @@ export KUBECONFIG=$RUN/kubeconfig
 export PATH=$RUN/bin:$PATH
 export CGO_ENABLED=0 GOTOOLCHAIN=auto GOFLAGS=${GOFLAGS:--buildvcs=false}
 mkdir -p "$CACHE" "$RUN/bin" "$OUT"
+[ -e "$E2E/$SUITE/go.mod" ] || { echo "error: GATEWAY_API=$GATEWAY_API: there is no e2e/$SUITE" >&2; exit 1; }
 
 # The engine of the running cluster: `own` is a dockerd in a network namespace of its own, `host` the machine's Docker.
 engine() { cat "$RUN/engine" 2> /dev/null || echo none; }

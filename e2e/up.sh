@@ -78,7 +78,7 @@ load() {
 # is larger than an annotation may be.
 apply_gateway_api() {
   local module
-  module=$(cd "$E2E/conformance" && go mod download -json sigs.k8s.io/gateway-api | jq -r .Dir)
+  module=$(cd "$E2E/$SUITE" && go mod download -json sigs.k8s.io/gateway-api | jq -r .Dir)
   k apply --server-side --force-conflicts -k "$module/config/crd/experimental" > /dev/null
   k wait --for=condition=Established crd --all --timeout=60s > /dev/null
 }
