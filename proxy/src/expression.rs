@@ -11,6 +11,11 @@
 //! can't be answered doesn't hold. Expressions are bounded when they are compiled: in length, and in loops, of which two
 //! may be nested.
 
+mod answer;
+
+pub(crate) use answer::Answer;
+pub use answer::check_answer;
+
 use crate::auth::Identity;
 use cel::objects::{Key, Map, Value};
 use cel::{Context, Env, ExecutionError, Program};
@@ -102,14 +107,7 @@ impl Expression {
     /// Compiles an expression that is to come to `kind`. The error is for its author.
     pub fn compile(source: &str, kind: Kind) -> Result<Self, String> {
         let refused = |why: String| format!("expression {source:?}: {why}");
-        if source.len() > LENGTH {
-            return Err(refused(format!("longer than {LENGTH} bytes")));
-        }
-        let loops = [".all(", ".exists(", ".exists_one(", ".map(", ".filter("];
-        if loops.iter().map(|name| source.matches(name).count()).sum::<usize>() > LOOPS {
-            return Err(refused(format!("more than {LOOPS} loops (all, exists, exists_one, map, filter)")));
-        }
-        let program = Program::compile(source).map_err(|error| refused(error.to_string()))?;
+        let program = bounded(source).map_err(refused)?;
         let has = |word: &str| source.contains(word);
         let wants = Wants {
             headers: has("headers"),
@@ -187,8 +185,7 @@ impl Expression {
     }
 
     fn evaluate(&self, view: &View<'_>) -> Result<Value, ExecutionError> {
-        static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
-        let mut context = Context::with_env(ENVIRONMENT.clone());
+        let mut context = Context::with_env(environment());
         context.add_variable_from_value("request", self.request(view));
         if self.wants.source {
             let ip = view.peer.ip().to_canonical().to_string();
@@ -215,6 +212,24 @@ impl Expression {
         put("query", first(form_urlencoded::parse(parameters.as_bytes())));
         Value::Map(Map { map: Arc::new(request) })
     }
+}
+
+/// Compiles what isn't too much.
+fn bounded(source: &str) -> Result<Program, String> {
+    if source.len() > LENGTH {
+        return Err(format!("longer than {LENGTH} bytes"));
+    }
+    let loops = [".all(", ".exists(", ".exists_one(", ".map(", ".filter("];
+    if loops.iter().map(|name| source.matches(name).count()).sum::<usize>() > LOOPS {
+        return Err(format!("more than {LOOPS} loops (all, exists, exists_one, map, filter)"));
+    }
+    Program::compile(source).map_err(|error| error.to_string())
+}
+
+/// The functions of the language.
+fn environment() -> Arc<Env> {
+    static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+    ENVIRONMENT.clone()
 }
 
 /// Text of a value that has one.

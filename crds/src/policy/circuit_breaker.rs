@@ -273,6 +273,11 @@ pub struct FailureWhen {
     /// No answer in time. Default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<bool>,
+    /// CEL expressions about answers, of which one is enough, such as `response.code == 429` or
+    /// `"x-stale" in response.headers`. They may ask for `response.code` and `response.headers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 1024)))]
+    pub expressions: Option<Vec<String>>,
 }
 
 /// How a breaker closes again.

@@ -1,7 +1,7 @@
 //! When a backend, or one of its endpoints, is left alone: circuit breaking, ejection and limits. Merged already: what is
 //! here holds for the backend whatever route a request comes by.
 
-use super::BackendId;
+use super::{BackendId, Text};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -158,6 +158,10 @@ pub struct FailureWhen {
     pub connect_errors: bool,
     /// No answer in time.
     pub timeouts: bool,
+    /// Expressions about answers, of which one is enough. The controller accepts only what
+    /// [`crate::expression::check_answer`] does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expressions: Vec<Text>,
 }
 
 /// What requests get that an open breaker doesn't let pass.

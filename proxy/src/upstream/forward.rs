@@ -118,6 +118,9 @@ pub(crate) async fn forward(
 
 /// Tells a breaker what came of a request, or has its answer tell it later.
 fn tell(mut watch: Watch, outcome: &mut Result<Answer, Rejection>) {
+    if let Ok(answer) = outcome {
+        watch.look(answer.status, &answer.headers);
+    }
     match outcome {
         Ok(Answer { status, headers, body: Body::Plain(Source::Http2(body)), .. })
             if ends_in_trailers(headers) && !body.is_end() =>

@@ -28,6 +28,7 @@ fn breaker(consecutive_failures: u32, open_duration: Duration) -> Breaker {
             grpc_codes: vec![14],
             connect_errors: true,
             timeouts: true,
+            expressions: vec![],
         },
         open_duration,
         max_open_duration: open_duration,
@@ -252,6 +253,35 @@ async fn what_cannot_be_reached_or_does_not_answer_has_failed() {
     policed(&mut setup, "b", breaking(breaker(1, HOUR)));
     let gateway = setup.start();
     assert_eq!(statuses(&gateway, 2).await, [504, 503]);
+}
+
+/// What an expression says of answers is a failure beside what the codes are.
+#[tokio::test]
+async fn answers_fail_by_what_they_say() {
+    let backend = Backend::http(|request| match request.start.contains("/stale") {
+        true => says(200, "X-State: stale\r\n"),
+        false => ok(b""),
+    })
+    .await;
+    let asking = |breaker: Breaker| Breaker {
+        failure_when: FailureWhen {
+            status_codes: vec![],
+            expressions: vec!["response.code == 418".into(), "response.headers['x-state'] == 'stale'".into()],
+            ..breaker.failure_when.clone()
+        },
+        ..breaker
+    };
+    let gateway = only(&[backend.address], breaking(asking(breaker(2, HOUR)))).start();
+    for path in ["/stale", "/", "/stale", "/stale"] {
+        assert_eq!(gateway.get(path).await.status(), 200, "{path}");
+    }
+    assert_eq!(gateway.get("/").await.status(), 503);
+    assert_eq!(shut_out(&gateway).await, 1.0);
+    // The same for each endpoint.
+    let scoped = Breaker { scope: BreakerScope::Endpoint, ..asking(breaker(1, HOUR)) };
+    let gateway = only(&[backend.address], breaking(scoped)).start();
+    assert_eq!(gateway.get("/stale").await.status(), 200);
+    assert_eq!(gateway.get("/").await.status(), 503);
 }
 
 #[tokio::test]

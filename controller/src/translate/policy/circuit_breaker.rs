@@ -8,7 +8,10 @@ use headgate_crds::CircuitBreakerPolicy;
 use headgate_crds::policy::circuit_breaker::{
     Breaker, Ejection, FailureWhen, FallbackRef, HalfOpen, Limits, OnOpen, Scope, Trip,
 };
-use headgate_proxy::model::{self, BackendId, BackendLimits, BackendPolicy, ObjectName, Ratio, SlowRatio};
+use headgate_proxy::expression;
+use headgate_proxy::model::{
+    self, BackendId, BackendLimits, BackendPolicy, ObjectName, Ratio, SlowRatio, Text,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::str::FromStr;
@@ -156,7 +159,7 @@ fn ejection(from: &Ejection) -> Result<model::Ejection, String> {
 }
 
 fn breaker(from: &Breaker, fallback: Option<BackendId>) -> Result<model::Breaker, String> {
-    let FailureWhen { status_codes, grpc_codes, connect_errors, timeouts } =
+    let FailureWhen { status_codes, grpc_codes, connect_errors, timeouts, expressions } =
         from.failure_when.clone().unwrap_or_default();
     let HalfOpen { max_probes, successes_to_close } = from.half_open.clone().unwrap_or_default();
     let rejected = from.on_open.as_ref().and_then(|OnOpen { reject, .. }| reject.as_ref()?.status_code);
@@ -172,6 +175,7 @@ fn breaker(from: &Breaker, fallback: Option<BackendId>) -> Result<model::Breaker
             grpc_codes: codes("grpcCodes", grpc_codes, &[2, 4, 13, 14, 15])?,
             connect_errors: connect_errors.unwrap_or(true),
             timeouts: timeouts.unwrap_or(true),
+            expressions: answers(&expressions.unwrap_or_default())?,
         },
         open_duration: length("openDuration", from.open_duration.as_deref(), 30)?,
         max_open_duration: length("maxOpenDuration", from.max_open_duration.as_deref(), 300)?,
@@ -185,6 +189,15 @@ fn breaker(from: &Breaker, fallback: Option<BackendId>) -> Result<model::Breaker
             }
         },
     })
+}
+
+/// Expressions about answers.
+fn answers(from: &[String]) -> Result<Vec<Text>, String> {
+    let checked = |(n, text): (usize, &String)| match expression::check_answer(text) {
+        Ok(()) => Ok(text.as_str().into()),
+        Err(why) => Err(format!("failureWhen.expressions[{n}]: {why}")),
+    };
+    from.iter().enumerate().map(checked).collect()
 }
 
 fn trip(from: &Trip) -> Result<model::Trip, String> {

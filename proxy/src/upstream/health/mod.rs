@@ -15,7 +15,8 @@ mod watch;
 mod window;
 
 use super::endpoint::Member;
-use crate::model::{BackendId, BackendPolicy, Breaker as BreakerPolicy, BreakerScope, OnOpen, RouteId};
+use crate::expression::Answer;
+use crate::model::{BackendId, BackendPolicy, Breaker as BreakerPolicy, BreakerScope, OnOpen, RouteId, Text};
 use crate::rejection::Rejection;
 use crate::snapshot::Swap;
 use breaker::{Millis, Phase, Verdict};
@@ -102,6 +103,8 @@ pub(crate) struct State {
 pub(crate) struct Health {
     policy: Arc<BackendPolicy>,
     state: Arc<State>,
+    /// What of answers is a failure beside their codes.
+    failures: Box<[Answer]>,
 }
 
 /// What a request gets that an open breaker keeps out.
@@ -126,7 +129,16 @@ impl Health {
                 ejections: AtomicU64::new(0),
             })
         });
-        Self { policy, state }
+        let expressions = policy.breaker.iter().flat_map(|breaker| &breaker.failure_when.expressions);
+        let compile = |text: &Text| match Answer::compile(text) {
+            Ok(compiled) => Some(compiled),
+            Err(error) => {
+                tracing::error!(backend = %id, %error, "a circuit breaker's expression can't be compiled");
+                None
+            }
+        };
+        let failures = expressions.filter_map(compile).collect();
+        Self { policy, state, failures }
     }
 
     pub(super) fn policy(&self) -> &Arc<BackendPolicy> {

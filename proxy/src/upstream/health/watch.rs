@@ -120,6 +120,8 @@ pub(crate) struct Watch {
     /// How long the head took, once it is there.
     took: Option<(Duration, StatusCode)>,
     random: u32,
+    /// Whether the answer fails by what an expression says.
+    failed: bool,
 }
 
 impl Watch {
@@ -130,7 +132,21 @@ impl Watch {
         endpoint: Option<SocketAddr>,
         random: u32,
     ) -> Self {
-        Self { health, breaker, permit: Some(permit), endpoint, began: Instant::now(), took: None, random }
+        Self {
+            health,
+            breaker,
+            permit: Some(permit),
+            endpoint,
+            began: Instant::now(),
+            took: None,
+            random,
+            failed: false,
+        }
+    }
+
+    /// Asks the policy's expressions of the head of an answer.
+    pub(crate) fn look(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.failed = self.health.failures.iter().any(|failure| failure.holds(status, headers));
     }
 
     /// The head of an answer is there, but its trailers tell the rest.
@@ -156,8 +172,11 @@ impl Watch {
         let (Some(permit), Some(policy)) = (self.permit.take(), &self.health.policy.breaker) else { return };
         let took = self.took.map_or_else(|| self.began.elapsed(), |(took, _)| took);
         let now = now();
-        let change =
-            self.breaker.note(permit, sent.fate(&policy.failure_when), took, (now, self.random), policy);
+        let fate = match sent.fate(&policy.failure_when) {
+            Fate::Success if self.failed => Fate::Failure,
+            fate @ (Fate::Success | Fate::Failure | Fate::Unknown) => fate,
+        };
+        let change = self.breaker.note(permit, fate, took, (now, self.random), policy);
         let state = &self.health.state;
         let (backend, endpoint) = (&state.id, self.endpoint.map(tracing::field::display));
         let shadow = self.health.policy.shadow;

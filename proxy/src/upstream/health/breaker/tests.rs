@@ -13,6 +13,7 @@ fn policy(trip: Trip) -> Policy {
             grpc_codes: vec![],
             connect_errors: true,
             timeouts: true,
+            expressions: vec![],
         },
         open_duration: Duration::from_secs(30),
         max_open_duration: Duration::from_secs(100),
