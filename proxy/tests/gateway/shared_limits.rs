@@ -280,7 +280,7 @@ async fn a_store_that_goes_and_comes_back() {
 #[tokio::test]
 async fn a_store_that_hangs() {
     let redis = Redis::start(&[]).await;
-    let store = RateLimitStore { timeout: Duration::from_millis(500), ..redis.store() };
+    let store = RateLimitStore { timeout: Duration::from_secs(2), ..redis.store() };
     let backend = Backend::named("real").await;
     let mut setup = Setup::only(&[backend.address]);
     put(&mut setup, shared(vec![limit("all", 1_000, HOUR)], store));
@@ -289,8 +289,8 @@ async fn a_store_that_hangs() {
     redis.signal("-STOP");
     let began = std::time::Instant::now();
     assert_eq!(pass(&gateway, "/", "").await, 0);
-    // Ten would have waited for five seconds.
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // Ten would have waited for twenty seconds.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     redis.signal("-CONT");
     let back = async { while gateway.get("/").await.status() != 200 {} };
     soon(back).await;
