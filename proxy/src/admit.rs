@@ -1,25 +1,43 @@
 //! Whether policies let a request go on: rate limits that need to know nobody, then who the client is and whether it may,
 //! then rate limits by that (security.md §6). Steps of [`crate::request`], which has the rest of the list.
 
-use crate::auth::{Auth, Guard};
+use crate::auth::{Auth, Guard, Known, Said, Tally};
+use crate::authorize::{Asked, Denial, Verdict};
+use crate::body::Inbound;
 use crate::connection::Client;
 use crate::expression::View;
 use crate::finish::Finish;
 use crate::host::Host;
 use crate::metrics::AuthOutcome;
+use crate::model::RouteId;
 use crate::policy::Policies;
 use crate::rate_limit::RateLimits;
 use crate::rejection::Rejection;
+use crate::request::consult;
 use http::{HeaderMap, Method};
 use std::borrow::Cow;
+use std::rc::Rc;
 
 /// A request that policies may change: what it tells of its client.
 pub(crate) struct Subject<'a, 'q> {
     pub(crate) method: &'a Method,
+    pub(crate) version: http::Version,
     pub(crate) host: &'a Host<'a>,
     pub(crate) path: &'a str,
     pub(crate) query: &'a mut Option<Cow<'q, str>>,
     pub(crate) headers: &'a mut HeaderMap,
+    pub(crate) body: &'a mut Option<Inbound>,
+    /// Whether the client waits to be told to send its body.
+    pub(crate) waits: &'a mut bool,
+    pub(crate) route: &'a RouteId,
+}
+
+/// Whether a request goes on.
+pub(crate) enum Passage {
+    /// It does; the answer gets these fields.
+    Open(HeaderMap),
+    /// This is somebody's answer.
+    Shut(Box<Denial>),
 }
 
 impl Subject<'_, '_> {
@@ -39,19 +57,19 @@ impl Subject<'_, '_> {
 
 /// Asks all policies of a rule.
 pub(crate) async fn admit(
-    client: &Client,
+    client: &Rc<Client>,
     policies: &Policies,
     subject: Subject<'_, '_>,
     finish: &mut Finish,
-) -> Result<(), Rejection> {
+) -> Result<Passage, Rejection> {
     if let Some(limits) = &policies.rate_limits {
         limit(client, limits, &subject.view(client, subject.headers), finish).await?;
     }
     if policies.has_guard() {
         // In a box: few rules have it, and idle connections keep the room of the largest request.
-        Box::pin(guard(client, policies, subject, finish)).await?;
+        return Box::pin(guard(client, policies, subject, finish)).await;
     }
-    Ok(())
+    Ok(Passage::Open(HeaderMap::new()))
 }
 
 /// Asks rate limits.
@@ -78,27 +96,34 @@ async fn limit(
 
 /// Asks who the client is and whether it may, and writes that into the request.
 async fn guard(
-    client: &Client,
+    client: &Rc<Client>,
     policies: &Policies,
-    subject: Subject<'_, '_>,
+    mut subject: Subject<'_, '_>,
     finish: &mut Finish,
-) -> Result<(), Rejection> {
+) -> Result<Passage, Rejection> {
     if let Some(tried) = &policies.tried_auth {
         attempt(client, tried, &subject).await;
     }
     let auth = match &policies.guard {
-        None => return Ok(()),
+        None => return Ok(Passage::Open(HeaderMap::new())),
         Some(Guard::Closed) => return Err(Rejection::PolicyInvalid),
         Some(Guard::Auth(auth)) => auth,
     };
     auth.strip(subject.headers);
     let (metrics, memory) = (&client.thread.metrics, &client.thread.memory);
+    let mut tally = auth.ask(&subject.view(client, subject.headers), client.certificate(), memory).await;
+    let Consulted { granted, denial } = consult_all(client, auth, &mut tally, &mut subject).await;
     let view = subject.view(client, subject.headers);
-    let admitted = match auth.conclude(&view, auth.ask(&view, client.certificate(), memory).await) {
+    let admitted = match auth.conclude(&view, tally) {
         Ok(admitted) => admitted,
         Err(refusal) => {
             metrics.authenticated(auth.metrics(), refusal.outcome);
             let rejection = refusal.rejection;
+            // Somebody who was asked has an answer of its own for those whom it doesn't know.
+            if let (Rejection::Unauthenticated, Some(denial)) = (rejection, denial) {
+                finish.reject(Rejection::Denied);
+                return Ok(Passage::Shut(denial));
+            }
             finish.refusal = Some(Box::new(refusal));
             return Err(rejection);
         }
@@ -113,7 +138,54 @@ async fn guard(
     if subject.query.as_ref().map(|query| query.len()) != asked {
         finish.hide_query(subject.path, subject.query.as_deref());
     }
-    Ok(())
+    Ok(Passage::Open(granted))
+}
+
+/// What those said who had to be asked.
+struct Consulted {
+    /// Fields for the answer.
+    granted: HeaderMap,
+    /// The first answer of somebody who doesn't know the client.
+    denial: Option<Box<Denial>>,
+}
+
+/// Asks the authenticators that are somebody else, as long as it isn't clear without them.
+async fn consult_all(
+    client: &Rc<Client>,
+    auth: &Auth,
+    tally: &mut Tally<'_>,
+    subject: &mut Subject<'_, '_>,
+) -> Consulted {
+    let mut consulted = Consulted { granted: HeaderMap::new(), denial: None };
+    for external in auth.externals() {
+        if auth.is_decided(tally) {
+            break;
+        }
+        let (method, version, path, route) = (subject.method, subject.version, subject.path, subject.route);
+        let query = subject.query.as_deref();
+        let mut asked = Asked { method, path, query, version, headers: &mut *subject.headers };
+        let said =
+            consult(client, route, &external.authorizer, &mut asked, subject.body, subject.waits).await;
+        tally.add(match said {
+            Ok(Verdict::Allowed(fields)) => {
+                consulted.granted.extend(fields.into_iter().flat_map(|fields| *fields));
+                Said::Known(Known::default())
+            }
+            Ok(Verdict::Denied(denial)) => {
+                let whole = || {
+                    let (scheme, host) = (client.scheme.name(), subject.host.as_str());
+                    let query = query.map_or_else(String::new, |query| format!("?{query}"));
+                    format!("{scheme}://{host}{path}{query}")
+                };
+                let denial = external.redirect(*denial, (method, subject.headers), whole);
+                consulted.denial.get_or_insert_with(|| Box::new(denial));
+                Said::Wrong
+            }
+            Err(_) if external.fail_open => Said::Known(Known::default()),
+            Err(rejection) => Said::Unable(rejection),
+        });
+    }
+    consulted
 }
 
 /// Counts what would become of the request if policies in shadow acted.
@@ -121,7 +193,11 @@ async fn attempt(client: &Client, tried: &Auth, subject: &Subject<'_, '_>) {
     let mut headers = subject.headers.clone();
     tried.strip(&mut headers);
     let view = subject.view(client, &headers);
-    let tally = tried.ask(&view, client.certificate(), &client.thread.memory).await;
+    let mut tally = tried.ask(&view, client.certificate(), &client.thread.memory).await;
+    for _ in tried.externals() {
+        // They aren't asked only to count: it is taken that they know everybody.
+        tally.add(Said::Known(Known::default()));
+    }
     let outcome = match tried.conclude(&view, tally) {
         Ok(_) => AuthOutcome::Allowed,
         Err(_) => AuthOutcome::Shadow,

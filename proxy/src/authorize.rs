@@ -26,10 +26,7 @@ use http_body::Body;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 
-/// How long an authorizer may take, connecting to it included: users wait for it before anything happens.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of an authorizer's answer that is read, of a refusal that is passed on, and of a check's.
 const MOST_ANSWER: usize = 64 * 1024;
 
@@ -134,7 +131,7 @@ async fn put(
     let thread = &client.thread;
     let framing = Framing::Length(body.len() as u64);
     let head = RequestHead { method, target, headers, framing, expecting: false, websocket: false };
-    let until = thread.wheel.after(ANSWER_WITHIN);
+    let until = thread.wheel.after(authorizer.terms.timeout);
     let times = Times { request: until, attempt: None };
     let mut body = (!body.is_empty()).then(|| Inbound::whole(body));
     let asking = async {

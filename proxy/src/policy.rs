@@ -1,9 +1,9 @@
 //! Policies in force, compiled.
 
-use crate::auth::{Auth, Guard, Registry};
-use crate::metrics::Metrics;
+use crate::auth::{Auth, Guard};
 use crate::model;
 use crate::rate_limit::RateLimits;
+use crate::router::Context;
 
 /// What holds for requests of a rule that come by some listeners.
 #[derive(Debug)]
@@ -23,15 +23,15 @@ impl Policies {
         self.guard.is_some() || self.tried_auth.is_some()
     }
 
-    pub(crate) fn compile(from: &model::Policies, auth: &mut Registry, metrics: &Metrics) -> Self {
-        let limits = from.rate_limits.as_ref().map(|limits| RateLimits::compile(limits, metrics));
-        let guard = from.guard.as_ref().map(|guard| Guard::compile(guard, auth, metrics));
+    pub(crate) fn compile(from: &model::Policies, context: &mut Context<'_>) -> Self {
+        let limits = from.rate_limits.as_ref().map(|limits| RateLimits::compile(limits, context.metrics));
+        let guard = from.guard.as_ref().map(|guard| Guard::compile(guard, context));
         let (rate_limits, limits_of_known) = match guard {
             // Nobody is known: all are asked together.
             None => (limits, None),
             Some(_) => limits.map_or((None, None), RateLimits::split),
         };
-        let tried_auth = from.tried_auth.as_ref().and_then(|tried| Auth::compile(tried, auth, metrics));
+        let tried_auth = from.tried_auth.as_ref().and_then(|tried| Auth::compile(tried, context));
         Self { rate_limits, guard, tried_auth, limits_of_known }
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! A [`Rejection`] at any step becomes the answer; so does a panic, of this request only.
 
-use crate::admit::{self, Subject};
+use crate::admit::{self, Passage, Subject};
 use crate::authorize::{self, Asked, Denial, Verdict};
 use crate::body::{Inbound, Outbound, Source};
 use crate::connection::{Client, Switched};
@@ -185,9 +185,23 @@ async fn serve(
     }
     let mut query = query.map(Cow::Borrowed);
     if let Some(policies) = policies {
-        let (method, headers) = (&parts.method, &mut parts.headers);
-        let subject = Subject { method, host: &host, path: &path, query: &mut query, headers };
-        admit::admit(client, &policies, subject, finish).await?;
+        let (method, version, headers) = (&parts.method, parts.version, &mut parts.headers);
+        let (host, path, query, route) = (&host, &*path, &mut query, &rule.id.route);
+        let subject = Subject {
+            method,
+            version,
+            host,
+            path,
+            query,
+            headers,
+            body: &mut *body,
+            waits: &mut waits,
+            route,
+        };
+        match admit::admit(client, &policies, subject, finish).await? {
+            Passage::Open(fields) => granted.extend(fields),
+            Passage::Shut(denial) => return Ok(denied(client, method, *denial, body, waits).await),
+        }
     }
     if let Some(authorizer) = &rule.authorizer {
         let mut asked = Asked {
@@ -321,27 +335,50 @@ async fn authorize(
     waits: &mut bool,
     finish: &mut Finish,
 ) -> Result<Authorized, Rejection> {
-    let mut way = way(client, route, &authorizer.backend)?;
-    way.protocol = match authorizer.terms.protocol {
-        Protocol::Http { .. } => authorizer.backend.protocol(),
-        Protocol::Grpc => BackendProtocol::H2c,
-    };
     let method = asked.method;
-    let verdict = authorize::ask(client, authorizer, way, asked, body).await?;
-    // A client whose body was read has been told to go on.
-    *waits = *waits && body.as_ref().is_some_and(Inbound::is_clients);
-    let denial = match verdict {
+    let denial = match consult(client, route, authorizer, asked, body, waits).await? {
         Verdict::Allowed(fields) => {
             return Ok(Authorized::Yes(fields.map_or_else(HeaderMap::new, |all| *all)));
         }
         Verdict::Denied(denial) => *denial,
     };
     finish.reject(Rejection::Denied);
+    Ok(Authorized::No(Box::new(denied(client, method, denial, body, *waits).await)))
+}
+
+/// Asks an authorizer of a route about a request.
+pub(crate) async fn consult(
+    client: &Rc<Client>,
+    route: &RouteId,
+    authorizer: &Authorizer,
+    asked: &mut Asked<'_>,
+    body: &mut Option<Inbound>,
+    waits: &mut bool,
+) -> Result<Verdict, Rejection> {
+    let mut way = way(client, route, &authorizer.backend)?;
+    way.protocol = match authorizer.terms.protocol {
+        Protocol::Http { .. } => authorizer.backend.protocol(),
+        Protocol::Grpc => BackendProtocol::H2c,
+    };
+    let verdict = authorize::ask(client, authorizer, way, asked, body).await?;
+    // A client whose body was read has been told to go on.
+    *waits = *waits && body.as_ref().is_some_and(Inbound::is_clients);
+    Ok(verdict)
+}
+
+/// The answer of an authorizer that doesn't let a request pass.
+async fn denied(
+    client: &Rc<Client>,
+    method: &Method,
+    denial: Denial,
+    body: &mut Option<Inbound>,
+    waits: bool,
+) -> Reply {
     let Denial { status, mut headers, body: text } = denial;
     headers.insert(header::CONTENT_LENGTH, text.len().into());
     let source = if *method == Method::HEAD || text.is_empty() { Source::Empty } else { Source::Whole(text) };
-    let close = drain(client, body.take(), *waits).await == Drained::No;
-    Ok(Authorized::No(Box::new(Reply { status, headers, source, close, switched: None })))
+    let close = drain(client, body.take(), waits).await == Drained::No;
+    Reply { status, headers, source, close, switched: None }
 }
 
 /// The fields of a redirect.

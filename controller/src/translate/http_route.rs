@@ -34,13 +34,13 @@ pub(super) fn translate_rules<K: ApiRoute, R: Borrow<ApiRule>>(
     let mut rules = Rules::new(lookup, K::KIND, name);
     let mut translated: Vec<_> =
         from.enumerate().map(|(n, (rule, matches))| rules.translate(n, rule.borrow(), matches)).collect();
-    let Rules { problems, backends, .. } = rules;
+    let Rules { problems, mut backends, .. } = rules;
     // All of it is dropped: then it isn't accepted, and doesn't count, but its requests still get their 500.
     let none_left = !translated.is_empty() && problems.dropped.len() == translated.len();
     let attached = parents.attached.clone();
     let mut above = Above::of(lookup, K::KIND, name, &attached);
     for (n, rule) in translated.iter_mut().enumerate() {
-        rule.policies = above.scoped(n, rule.name.as_deref());
+        rule.policies = above.scoped(lookup, &mut backends, n, rule.name.as_deref());
     }
     let model = Route {
         id: RouteId { kind, name: name.clone() },

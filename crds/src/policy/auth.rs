@@ -78,13 +78,14 @@ pub enum Requirement {
     All,
 }
 
-/// One way to know a client: exactly one of `jwt`, `apiKey`, `basic` and `clientCertificate`.
+/// One way to know a client: exactly one of `jwt`, `apiKey`, `basic`, `clientCertificate` and `external`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "(has(self.disabled) && self.disabled) || [has(self.jwt), has(self.apiKey), has(self.basic), \
-        has(self.clientCertificate)].exists_one(kind, kind)",
-    "message": "an authenticator has exactly one of jwt, apiKey, basic, clientCertificate; write one for each",
+        has(self.clientCertificate), has(self.external)].exists_one(kind, kind)",
+    "message": "an authenticator has exactly one of jwt, apiKey, basic, clientCertificate, external; write one for \
+        each",
 }]))]
 pub struct Authenticator {
     /// Leaves out an authenticator that a policy on a less specific target has, unless that says `Override`.
@@ -102,6 +103,9 @@ pub struct Authenticator {
     /// By the certificate of the connection, on listeners that validate their clients' certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<ClientCertificate>,
+    /// By asking an authorizer, after all others: nginx's `auth_request`, Traefik's ForwardAuth, Envoy's `ext_authz`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
 }
 
 /// Where a credential is: exactly one of `header`, `cookie` and `query`.
@@ -339,6 +343,121 @@ pub struct ClientCertificate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 64, max = 95)))]
     pub fingerprints: Option<Vec<String>>,
+}
+
+/// Somebody who is asked. The fields up to `forwardBody` are those of the filter `ExternalAuth` of HTTPRoutes.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.http) || self.protocol == 'HTTP'",
+        "message": "external.http goes with protocol: HTTP",
+    },
+    {
+        "rule": "!has(self.grpc) || self.protocol == 'GRPC'",
+        "message": "external.grpc goes with protocol: GRPC",
+    },
+]))]
+pub struct External {
+    /// How it is asked: `HTTP`, where 200 lets a request pass, or `GRPC`, Envoy's `ext_authz`, version 3.
+    pub protocol: ExternalProtocol,
+    /// Who is asked: a Service of the policy's namespace.
+    pub backend_ref: AuthorizerRef,
+    /// What goes with `protocol: HTTP`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<ExternalHttp>,
+    /// What goes with `protocol: GRPC`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<ExternalGrpc>,
+    /// Whether it is told the request's body. Absent: no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward_body: Option<ForwardBody>,
+    /// How long it may take, `10ms` to `60s`. Absent: `1s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 28), regex(pattern = DURATION), extend("x-kubernetes-validations" = [{
+        "rule": "duration(self) >= duration('10ms') && duration(self) <= duration('60s')",
+        "message": "timeout is from 10ms to 60s",
+    }]))]
+    pub timeout: Option<String>,
+    /// What holds while it has no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_mode: Option<FailureMode>,
+    /// Where a browser is sent instead of a 401 to a GET: an address or a path, to which `rd=` with the address that was
+    /// asked for is added. Absent: it gets the authorizer's answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^(https?://|/)[^ #]*$"))]
+    pub sign_in_redirect: Option<String>,
+}
+
+/// How an authorizer is asked.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum ExternalProtocol {
+    /// By a request like the one that is asked about.
+    #[default]
+    #[serde(rename = "HTTP")]
+    Http,
+    /// By Envoy's `ext_authz`.
+    #[serde(rename = "GRPC")]
+    Grpc,
+}
+
+/// A Service of the policy's namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthorizerRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+}
+
+/// How an authorizer is asked over HTTP.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExternalHttp {
+    /// What its path begins with; the request's path follows. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub path: Option<String>,
+    /// Headers that it is told, besides Host and Authorization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub allowed_headers: Option<Vec<String>>,
+    /// Headers of its answer that the backend gets, which clients then can't set. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub allowed_response_headers: Option<Vec<String>>,
+}
+
+/// How an authorizer is asked over gRPC.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExternalGrpc {
+    /// Headers that it is told. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub allowed_headers: Option<Vec<String>>,
+}
+
+/// How much of a body an authorizer is told.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ForwardBody {
+    /// So many bytes, up to 8 MiB; a request with more is answered 413.
+    #[schemars(range(min = 1, max = 8388608))]
+    pub max_size: i32,
+}
+
+/// What holds while an authorizer has no answer. `Deny` (the default): requests are answered 503. `Allow`: they pass.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum FailureMode {
+    /// Nobody passes.
+    #[default]
+    Deny,
+    /// Everybody does.
+    Allow,
 }
 
 /// What clients may do.

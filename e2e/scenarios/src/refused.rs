@@ -71,6 +71,10 @@ const REFUSED_AUTH: &[(&str, &str)] = &[
     ),
     ("{target}, authenticators: {a: {apiKey: {}}}", "apiKey has exactly one of secretRef and secretSelector"),
     (
+        "{target}, authenticators: {a: {external: {protocol: HTTP, backendRef: {name: a, port: 80}, grpc: {}}}}",
+        "external.grpc goes with protocol: GRPC",
+    ),
+    (
         "{target}, authenticators: {a: {jwt: {jwks: {uri: 'https://a.example', inline: '{\"keys\": []}'}}}}",
         "jwks has exactly one of uri, discovery, inline, configMapRef, secretRef",
     ),

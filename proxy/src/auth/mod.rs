@@ -11,6 +11,7 @@ mod api_key;
 mod basic;
 mod certificate;
 mod credential;
+mod external;
 pub(crate) mod fetch;
 mod json;
 mod jwt;
@@ -21,11 +22,13 @@ mod rules;
 mod token;
 
 pub(crate) use certificate::ClientCertificate;
+pub(crate) use external::External;
 
 use crate::expression::View;
-use crate::metrics::{AuthMetrics, AuthOutcome, Metrics};
+use crate::metrics::{AuthMetrics, AuthOutcome};
 use crate::model::{self, AuthMethod, Requirement, Text};
 use crate::rejection::Rejection;
+use crate::router::Context;
 use api_key::ApiKeys;
 use basic::Basic;
 use certificate::Certificates;
@@ -71,8 +74,9 @@ pub(crate) enum Guard {
 pub(crate) struct Auth {
     requirement: Requirement,
     allow_missing: bool,
-    /// Those that ask another come last: they cost the most.
     authenticators: Box<[Arc<Authenticator>]>,
+    /// Those that ask another come after the others: they cost the most.
+    externals: Box<[External]>,
     rules: Rules,
     unauthenticated: StatusCode,
     unauthorized: StatusCode,
@@ -201,7 +205,13 @@ impl Registry {
 
 /// Whether an authenticator can be compiled. The error is for its author, and begins with the field.
 pub fn check(from: &model::Authenticator) -> Result<(), String> {
-    Authenticator::compile(from, None).map(drop)
+    match &from.method {
+        AuthMethod::External(external) => external::check(external).map(drop),
+        AuthMethod::Jwt(_)
+        | AuthMethod::ApiKey(_)
+        | AuthMethod::Basic(_)
+        | AuthMethod::ClientCertificate(_) => Authenticator::compile(from, None).map(drop),
+    }
 }
 
 /// Whether rules can be compiled.
@@ -227,7 +237,8 @@ impl Authenticator {
             AuthMethod::ClientCertificate(certificates) => {
                 (Method::Certificate(Certificates::compile(certificates)?), None)
             }
-            AuthMethod::External(_) => return Err("external: it is not supported".to_owned()),
+            // They need a backend, and are compiled by whoever knows it.
+            AuthMethod::External(_) => return Err("external: it isn't asked here".to_owned()),
         };
         let challenge = challenge.map(|text| {
             HeaderValue::try_from(text)
@@ -269,27 +280,35 @@ impl Authenticator {
 }
 
 impl Guard {
-    pub(crate) fn compile(from: &model::Guard, registry: &mut Registry, metrics: &Metrics) -> Self {
+    pub(crate) fn compile(from: &model::Guard, context: &mut Context<'_>) -> Self {
         match from {
             model::Guard::Closed { .. } => Self::Closed,
-            model::Guard::Auth(auth) => {
-                Auth::compile(auth, registry, metrics).map_or(Self::Closed, Self::Auth)
-            }
+            model::Guard::Auth(auth) => Auth::compile(auth, context).map_or(Self::Closed, Self::Auth),
         }
     }
 }
 
 impl Auth {
     /// None: it can't be compiled, which its author was told, and which is logged.
-    pub(crate) fn compile(from: &model::Auth, registry: &mut Registry, metrics: &Metrics) -> Option<Self> {
-        let compiled = Self::try_compile(from, registry, metrics);
+    pub(crate) fn compile(from: &model::Auth, context: &mut Context<'_>) -> Option<Self> {
+        let compiled = Self::try_compile(from, context);
         let policy = &from.policy;
         compiled.inspect_err(|error| tracing::error!(%policy, %error, "an AuthPolicy can't be compiled")).ok()
     }
 
-    fn try_compile(from: &model::Auth, registry: &mut Registry, metrics: &Metrics) -> Result<Self, String> {
-        let authenticators: Box<[_]> =
-            from.authenticators.iter().map(|one| registry.get(one)).collect::<Result<_, _>>()?;
+    fn try_compile(from: &model::Auth, context: &mut Context<'_>) -> Result<Self, String> {
+        let (mut authenticators, mut externals) = (Vec::new(), Vec::new());
+        for one in &from.authenticators {
+            match &one.method {
+                AuthMethod::External(external) => {
+                    externals.push(External::compile(external, context.backend(external.backend()))?);
+                }
+                AuthMethod::Jwt(_)
+                | AuthMethod::ApiKey(_)
+                | AuthMethod::Basic(_)
+                | AuthMethod::ClientCertificate(_) => authenticators.push(context.auth.get(one)?),
+            }
+        }
         let mut ours: Vec<_> = authenticators.iter().flat_map(|one| one.sets()).collect();
         ours.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         ours.dedup();
@@ -297,12 +316,13 @@ impl Auth {
         Ok(Self {
             requirement: from.requirement,
             allow_missing: from.allow_missing,
-            authenticators,
+            authenticators: authenticators.into(),
+            externals: externals.into(),
             rules: Rules::compile(&from.authorization)?,
             unauthenticated: status(from.unauthenticated_status, StatusCode::UNAUTHORIZED),
             unauthorized: status(from.unauthorized_status, StatusCode::FORBIDDEN),
             ours: ours.into(),
-            metrics: metrics.auth(&from.policy),
+            metrics: context.metrics.auth(&from.policy),
         })
     }
 
@@ -339,20 +359,29 @@ impl Auth {
         let mut tally = Tally::default();
         for authenticator in &self.authenticators {
             tally.add(authenticator.ask(view, certificate, memory).await);
-            let decided = match self.requirement {
-                Requirement::Any => !tally.known.is_empty(),
-                Requirement::All => tally.wrong || tally.unable.is_some(),
-            };
-            if decided {
+            if self.is_decided(&tally) {
                 break;
             }
         }
         tally
     }
 
+    /// Those who have to be asked besides, one by one, until it is clear.
+    pub(crate) fn externals(&self) -> &[External] {
+        &self.externals
+    }
+
+    /// Whether nobody needs to be asked any more.
+    pub(crate) fn is_decided(&self, tally: &Tally<'_>) -> bool {
+        match self.requirement {
+            Requirement::Any => !tally.known.is_empty(),
+            Requirement::All => tally.wrong || tally.unable.is_some(),
+        }
+    }
+
     /// What comes of what they said.
     pub(crate) fn conclude<'a>(&'a self, view: &View<'_>, tally: Tally<'a>) -> Result<Admitted<'a>, Refusal> {
-        let all = self.authenticators.len();
+        let all = self.authenticators.len() + self.externals.len();
         let enough = match self.requirement {
             Requirement::Any => !tally.known.is_empty() || all == 0,
             Requirement::All => tally.known.len() == all,

@@ -5,9 +5,13 @@ use super::compile_path;
 use super::header_edits::field_name;
 use crate::model::{self, AuthProtocol, Text};
 use http::HeaderName;
+use std::time::Duration;
 
 /// Bytes of a body that are kept for an authorizer at most (security.md §8: what a policy buffers).
 const MOST_BODY: u32 = 8 * 1024 * 1024;
+
+/// How long an authorizer may take, unless a policy says otherwise: users wait for it before anything happens.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What an authorizer is told and may do.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub struct Terms {
     pub request_headers: Box<[HeaderName]>,
     /// Bytes of the body that it is told at most; 0: none of it.
     pub max_body: usize,
+    /// How long it may take, connecting to it included.
+    pub timeout: Duration,
 }
 
 /// How an authorizer is asked.
@@ -55,7 +61,8 @@ impl Terms {
             AuthProtocol::Grpc => Protocol::Grpc,
         };
         let max_body = usize::try_from(from.max_body.min(MOST_BODY)).unwrap_or_default();
-        Ok(Self { protocol, request_headers: sent(&from.request_headers)?, max_body })
+        let request_headers = sent(&from.request_headers)?;
+        Ok(Self { protocol, request_headers, max_body, timeout: ANSWER_WITHIN })
     }
 }
 

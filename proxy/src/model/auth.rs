@@ -203,9 +203,6 @@ pub struct ExternalAuthenticator {
     /// Where a browser is sent whom it doesn't know: `rd=` with the address that was asked for is added.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in: Option<Text>,
-    /// How long its consent is good for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache: Option<ConsentCache>,
 }
 
 impl ExternalAuthenticator {
@@ -213,17 +210,6 @@ impl ExternalAuthenticator {
     pub fn backend(&self) -> &BackendId {
         &self.ask.backend
     }
-}
-
-/// Consents that are remembered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ConsentCache {
-    /// What of a request a consent is for, besides its method, host and path; never empty.
-    pub key: Vec<CredentialSource>,
-    /// For how long.
-    pub ttl: Duration,
-    /// How many of each thread.
-    pub max_entries: usize,
 }
 
 /// What clients may do.

@@ -22,8 +22,8 @@ mod stream;
 
 pub use auth::{
     ApiKeyAuth, Auth, AuthAction, AuthMethod, Authenticator, Authorization, AuthorizationRule, BasicAuth,
-    ClaimToHeader, ClientCertificateAuth, ConsentCache, CredentialSource, ExternalAuthenticator, Guard,
-    JwtAuth, JwtKeys, RemoteKeys, Requirement,
+    ClaimToHeader, ClientCertificateAuth, CredentialSource, ExternalAuthenticator, Guard, JwtAuth, JwtKeys,
+    RemoteKeys, Requirement,
 };
 pub use backend::{Authorities, Backend, BackendProtocol, BackendTls, Endpoint, EndpointSet, SubjectAltName};
 pub use backend_policy::{

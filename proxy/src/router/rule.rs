@@ -252,7 +252,8 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn backend(&mut self, id: &BackendId) -> Arc<BackendState> {
+    /// The backend of that id.
+    pub(crate) fn backend(&mut self, id: &BackendId) -> Arc<BackendState> {
         match self.backends.get(id) {
             Some(backend) => self.registry.backend(backend),
             // Against the model's contract: without endpoints it answers 503, and works once the backend appears.
@@ -325,7 +326,7 @@ fn compile_rule(
     let retry = from.retry.clone().filter(|retry| retry.attempts > 0);
     let timeouts = from.timeouts;
     let compile = |from: &model::ScopedPolicies| {
-        let policies = Policies::compile(&from.policies, context.auth, context.metrics);
+        let policies = Policies::compile(&from.policies, context);
         (from.listeners.clone().into(), Arc::new(policies))
     };
     let policies = from.policies.iter().map(compile).collect();

@@ -5,11 +5,13 @@ use super::merge::{Field, Merged, Path, Shape, Source, assemble};
 use super::rate_limit::{entry_name, texts};
 use super::resolve::Resolver;
 use super::{At, Came, Common, OfRequests, Policy};
+use crate::api::http_route::ExternalAuth;
 use crate::status::ConditionType;
+use crate::translate::filters;
 use headgate_crds::AuthPolicy;
 use headgate_crds::policy::auth::{
     Action, Algorithm, ApiKey, Authenticator, Authorization, Basic, ClientCertificate, CredentialSource,
-    Denied, Jwks, Jwt, Requirement, Rule,
+    Denied, External, FailureMode, Jwks, Jwt, Requirement, Rule,
 };
 use headgate_proxy::auth;
 use headgate_proxy::model::{self, AuthMethod, Guard, JwtKeys, ObjectName, Redacted, RemoteKeys, Text};
@@ -23,6 +25,8 @@ use std::time::Duration;
 const LEEWAY: Duration = Duration::from_secs(60);
 /// How long fetched keys are good for.
 const CACHE: Duration = Duration::from_secs(300);
+/// How long an authorizer may take.
+const EXTERNAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Statuses of clients that nobody knows, and that may not.
 const STATUSES: (u16, u16) = (401, 403);
 /// The entry of a Secret or ConfigMap that holds a JSON Web Key Set.
@@ -204,18 +208,23 @@ fn authenticator(
     from: &Authenticator,
     resolver: &mut Resolver<'_>,
 ) -> Result<model::Authenticator, Problem> {
-    let Authenticator { disabled: _, jwt, api_key, basic, client_certificate } = from;
-    let (kind, method) = match (jwt, api_key, basic, client_certificate) {
-        (Some(from), None, None, None) => ("jwt", AuthMethod::Jwt(of_jwt(policy, from, resolver)?)),
-        (None, Some(from), None, None) => ("apiKey", AuthMethod::ApiKey(of_keys(policy, from, resolver)?)),
-        (None, None, Some(from), None) => {
+    let Authenticator { disabled: _, jwt, api_key, basic, client_certificate, external } = from;
+    let (kind, method) = match (jwt, api_key, basic, client_certificate, external) {
+        (Some(from), None, None, None, None) => ("jwt", AuthMethod::Jwt(of_jwt(policy, from, resolver)?)),
+        (None, Some(from), None, None, None) => {
+            ("apiKey", AuthMethod::ApiKey(of_keys(policy, from, resolver)?))
+        }
+        (None, None, Some(from), None, None) => {
             ("basic", AuthMethod::Basic(of_users(name, policy, from, resolver)?))
         }
-        (None, None, None, Some(from)) => {
+        (None, None, None, None, Some(from)) => {
+            ("external", AuthMethod::External(of_external(policy, from)?))
+        }
+        (None, None, None, Some(from), None) => {
             ("clientCertificate", AuthMethod::ClientCertificate(of_certificates(from)))
         }
         _ => {
-            let why = "has to have exactly one of jwt, apiKey, basic, clientCertificate".to_owned();
+            let why = "has to have exactly one of jwt, apiKey, basic, clientCertificate, external".to_owned();
             return Err(Problem::Invalid(why));
         }
     };
@@ -228,6 +237,7 @@ fn authenticator(
             "consumerHeader",
             "usernameHeader",
             "fingerprints",
+            "signInRedirect",
             "realm",
         ];
         if own.iter().any(|field| why.starts_with(field)) {
@@ -365,6 +375,30 @@ fn of_users(
         realm: from.realm.as_deref().unwrap_or(name).into(),
         username_header: from.username_header.as_deref().map(|name| name.to_ascii_lowercase().into()),
         forward: from.forward.unwrap_or_default(),
+    })
+}
+
+/// The backend isn't looked for here: [`super::scope`] does, for each rule that asks it.
+fn of_external(policy: &ObjectName, from: &External) -> Result<model::ExternalAuthenticator, Problem> {
+    let invalid = |why: String| Problem::Invalid(format!("external.{why}"));
+    let backend = model::BackendId {
+        kind: model::BackendKind::Service,
+        name: local(policy, &from.backend_ref.name),
+        port: u16::try_from(from.backend_ref.port)
+            .map_err(|_| invalid("backendRef.port: it isn't a port".to_owned()))?,
+        transport: model::Transport::Tcp,
+    };
+    // In the form of a route's filter, alike in every field.
+    let same = serde_json::to_value(from).and_then(serde_json::from_value::<ExternalAuth>);
+    let same = same.map_err(|error| invalid(error.to_string()))?;
+    Ok(model::ExternalAuthenticator {
+        ask: filters::authorizer(&same, backend).map_err(invalid)?,
+        timeout: duration("external.timeout", from.timeout.as_ref(), EXTERNAL_TIMEOUT)?,
+        fail_open: match from.failure_mode.unwrap_or_default() {
+            FailureMode::Deny => false,
+            FailureMode::Allow => true,
+        },
+        sign_in: from.sign_in_redirect.as_deref().map(Into::into),
     })
 }
 

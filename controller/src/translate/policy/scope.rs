@@ -2,9 +2,13 @@
 
 use super::merge::{Level, Path, Refused};
 use super::{Attached, Came, KINDS};
+use crate::api::http_route::BackendRef;
 use crate::cluster::Kind;
+use crate::translate::backend_ref::resolve;
 use crate::translate::lookup::Lookup;
-use headgate_proxy::model::{self, ListenerId, ObjectName, ScopedPolicies};
+use headgate_proxy::model::{
+    self, AuthMethod, Backend, BackendId, Guard, ListenerId, ObjectName, ScopedPolicies,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -91,13 +95,25 @@ impl Above {
     }
 
     /// What holds for the `n`th rule, by listener.
-    pub(in crate::translate) fn scoped(&mut self, n: usize, rule: Option<&str>) -> Vec<ScopedPolicies> {
+    pub(in crate::translate) fn scoped(
+        &mut self,
+        lookup: &mut Lookup<'_>,
+        backends: &mut Vec<Arc<Backend>>,
+        n: usize,
+        rule: Option<&str>,
+    ) -> Vec<ScopedPolicies> {
         let mut scoped = Vec::<ScopedPolicies>::new();
         if self.is_empty() {
             return scoped;
         }
         for m in 0..self.listeners.len() {
-            let policies = self.of_listener(m, n, rule);
+            let (mut policies, mut notes) = self.of_listener(m, n, rule);
+            if let Err((policy, why)) = find_authorizers(lookup, backends, &mut policies) {
+                let gateway = self.listeners[m].0.gateway.clone();
+                let what = Became::Incomplete(why);
+                notes.push(Note { policy: (Kind::AuthPolicy, policy), gateway, what });
+            }
+            self.notes.extend(notes);
             if policies == model::Policies::default() {
                 continue;
             }
@@ -112,7 +128,7 @@ impl Above {
         scoped
     }
 
-    fn of_listener(&mut self, listener: usize, n: usize, rule: Option<&str>) -> model::Policies {
+    fn of_listener(&self, listener: usize, n: usize, rule: Option<&str>) -> (model::Policies, Vec<Note>) {
         let (mut policies, mut notes) = (model::Policies::default(), Vec::new());
         let position = n.to_string();
         let at = At { kind: self.kind, route: &self.name, rule: rule.unwrap_or(&position) };
@@ -137,7 +153,42 @@ impl Above {
         }
         let gateway = &self.listeners[listener].0.gateway;
         let note = |(policy, what)| Note { policy, gateway: gateway.clone(), what };
-        self.notes.extend(notes.into_iter().map(note));
-        policies
+        let notes = notes.into_iter().map(note).collect();
+        (policies, notes)
     }
+}
+
+/// Finds those whom authenticators ask. Where one isn't there, nobody passes: whose policy it is, and why.
+fn find_authorizers(
+    lookup: &mut Lookup<'_>,
+    backends: &mut Vec<Arc<Backend>>,
+    policies: &mut model::Policies,
+) -> Result<(), (ObjectName, String)> {
+    let Some(Guard::Auth(auth)) = &policies.guard else { return Ok(()) };
+    let mut missing = None;
+    for authenticator in &auth.authenticators {
+        let external = match &authenticator.method {
+            AuthMethod::External(external) => external,
+            AuthMethod::Jwt(_)
+            | AuthMethod::ApiKey(_)
+            | AuthMethod::Basic(_)
+            | AuthMethod::ClientCertificate(_) => continue,
+        };
+        let BackendId { name, port, .. } = external.backend();
+        let reference =
+            BackendRef { name: name.name.to_string(), port: Some((*port).into()), ..BackendRef::default() };
+        match resolve(lookup, Kind::AuthPolicy.name(), &name.namespace, &reference) {
+            Ok(backend) if backends.iter().any(|known| known.id == backend.id) => {}
+            Ok(backend) => backends.push(Arc::new(backend)),
+            Err(refused) => {
+                let field = format!("spec.authenticators.{}.external.backendRef", authenticator.name);
+                let why =
+                    format!("{field}: {}; what it is for is closed: requests are answered 500", refused.why);
+                missing.get_or_insert((auth.policy.clone(), why));
+            }
+        }
+    }
+    let Some(missing) = missing else { return Ok(()) };
+    policies.guard = Some(Guard::Closed { policy: missing.0.clone() });
+    Err(missing)
 }
