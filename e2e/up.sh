@@ -52,6 +52,9 @@ start_loadbalancer() {
   node=$(k get node "$CLUSTER-worker" -o jsonpath='{.status.addresses[?(@.type=="InternalIP")].address}')
   [ "$(id -u)" = 0 ] || root=(sudo)
   inside "${root[@]}" ip route replace "$LOADBALANCER_RANGE" via "$node"
+  # Until kube-proxy has the rules of an address, connections to it are refused rather than lost: a SYN that is lost once
+  # is lost again with every repetition, for the kernel remembers that it wasn't translated.
+  inside docker exec "$CLUSTER-worker" ip route replace unreachable "$LOADBALANCER_RANGE"
   if alive loadbalancer && [ "$(cat "$RUN/loadbalancer.version")" = "$TOOLS" ]; then return; fi
   stop loadbalancer
   : > "$RUN/loadbalancer.log"
