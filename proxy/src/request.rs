@@ -169,16 +169,7 @@ async fn serve(
             Authorized::No(reply) => return Ok(*reply),
         }
     }
-    let view = View {
-        method: &parts.method,
-        scheme: client.scheme.name(),
-        host: host.name(),
-        path: &path,
-        query,
-        headers: &parts.headers,
-        peer: client.peer,
-        auth: None,
-    };
+    let view = view(client, parts, &host, &path, query);
     let Taken { rule, policies, prefix_len } = find(client, &view, finish)?;
     if let Some(answer) = preflight(&rule, parts, finish) {
         return Ok(answered(&rule, StatusCode::NO_CONTENT, answer, client, body.take(), waits).await);
@@ -223,6 +214,26 @@ async fn serve(
     let mut reply = act(client, &rule, asked, body, waits, finish).await?;
     reply.headers.extend(granted);
     Ok(reply)
+}
+
+/// What expressions and matches may ask about.
+fn view<'a>(
+    client: &Client,
+    parts: &'a request::Parts,
+    host: &'a Host<'a>,
+    path: &'a str,
+    query: Option<&'a str>,
+) -> View<'a> {
+    View {
+        method: &parts.method,
+        scheme: client.scheme.name(),
+        host: host.name(),
+        path,
+        query,
+        headers: &parts.headers,
+        peer: client.peer,
+        auth: None,
+    }
 }
 
 /// A request that may go on.
