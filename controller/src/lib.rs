@@ -3,9 +3,11 @@
 //! A [`source`] reports changes; [`reconcile`] applies them to a [`cluster::Cluster`]; [`translate`] makes a routing model and
 //! statuses of it, without I/O; the model goes to the proxy, and [`writer`] takes statuses, Services and EndpointSlices
 //! ([`infra`]) back to the cluster, as far as this replica leads ([`lease`]).
+//! What happens to backends by itself becomes [`events`].
 
 pub mod api;
 pub mod cluster;
+pub mod events;
 pub mod infra;
 pub mod lease;
 pub mod metrics;

@@ -2,6 +2,7 @@
 //!
 //! Runs on one current-thread runtime; the proxy's threads have their own.
 
+use crate::events::Events;
 use crate::infra::Infrastructure;
 use crate::lease::{Candidate, elect};
 use crate::metrics::Metrics;
@@ -38,6 +39,8 @@ pub async fn in_cluster(
     let InCluster { client, scope, candidate, infrastructure } = options;
     let (sender, changes) = mpsc::channel(CHANGES);
     let (leads, leading) = signal::channel(false);
+    let events = Events::new(client.clone(), &settings.controller_name, &candidate.identity);
+    let telling = publisher.notices().map(|notices| tokio::spawn(events.run(notices)));
     let election = tokio::spawn(elect(client.clone(), candidate, leads, stop.clone()));
     let watches = watch(&client, &scope, &sender);
     let writer = Writer::new(client);
@@ -45,6 +48,9 @@ pub async fn in_cluster(
         .run(changes, stop)
         .await;
     drop(watches);
+    if let Some(telling) = telling {
+        telling.abort();
+    }
     // Gives the lease up, so that the next leader needn't wait for it to run out. Its end is bounded.
     let _ = election.await;
 }

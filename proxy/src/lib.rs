@@ -25,6 +25,7 @@ mod listener;
 pub mod metrics;
 mod mirror;
 pub mod model;
+pub mod notice;
 pub mod path;
 mod policy;
 pub mod rate_limit;

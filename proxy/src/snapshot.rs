@@ -8,6 +8,7 @@ mod compile;
 
 use crate::metrics::Metrics;
 use crate::model::{BackendId, EndpointSet, Model, PortId, PortProtocol};
+use crate::notice::Notice;
 use crate::router::PortTable;
 use crate::upstream::health::BackendHealth;
 use arc_swap::ArcSwap;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
     reason = "taken by the control thread and the admin port, never by a request"
 )]
 use std::sync::{Mutex, MutexGuard};
+use tokio::sync::mpsc;
 
 /// A shared value that one side replaces and others read.
 #[derive(Debug)]
@@ -196,6 +198,11 @@ impl Publisher {
     /// How backends with policies fare.
     pub(crate) fn health(&self) -> Vec<BackendHealth> {
         self.control().compiler.health()
+    }
+
+    /// Changes at backends with policies, from now on; `None` when somebody hears them already.
+    pub fn notices(&self) -> Option<mpsc::Receiver<Notice>> {
+        self.0.metrics.notices().listen()
     }
 
     /// Whether some port of the model in force couldn't be opened.

@@ -7,6 +7,7 @@
 mod export;
 
 use crate::model::{BackendId, ObjectName, PortProtocol, RouteId, Text};
+use crate::notice::Notices;
 use crate::rate_limit::counters::Counters;
 use crate::rejection::Rejection;
 use crate::snapshot::Swap;
@@ -253,6 +254,8 @@ pub struct Metrics {
     auths: Mutex<Ids<ObjectName, AuthMetrics>>,
     /// What limits count by; here because it lives as long.
     rate_limit_counters: Arc<Counters>,
+    /// Who hears of changes that gauges show; here because it lives as long.
+    notices: Arc<Notices>,
     generation: AtomicU64,
     /// Lines that the access log had no room for; any thread adds.
     dropped_lines: AtomicU64,
@@ -269,6 +272,7 @@ impl Metrics {
             limits: Mutex::new(Ids::new()),
             auths: Mutex::new(Ids::new()),
             rate_limit_counters: Arc::default(),
+            notices: Arc::default(),
             generation: AtomicU64::new(0),
             dropped_lines: AtomicU64::new(0),
         })
@@ -313,6 +317,11 @@ impl Metrics {
     /// What rate limits count by.
     pub(crate) fn rate_limit_counters(&self) -> &Arc<Counters> {
         &self.rate_limit_counters
+    }
+
+    /// Who hears of changes at backends.
+    pub(crate) fn notices(&self) -> &Arc<Notices> {
+        &self.notices
     }
 
     /// Tells which generation of the model is in force.

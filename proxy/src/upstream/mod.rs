@@ -21,6 +21,7 @@ use crate::metrics::{BackendMetrics, Metrics};
 use crate::model::{
     Authorities, Backend, BackendId, BackendProtocol, BackendTls, EndpointSet, Failure, RouteId,
 };
+use crate::notice::Notices;
 use crate::rejection::Rejection;
 use crate::snapshot::Swap;
 use endpoint::{Addresses, Member};
@@ -63,7 +64,7 @@ enum Security {
 
 impl Manner {
     /// `before`: what was in force until now.
-    fn compile(backend: &Backend, before: Option<&Self>) -> Self {
+    fn compile(backend: &Backend, before: Option<&Self>, notices: &Arc<Notices>) -> Self {
         let security = match backend.tls.as_deref().map(Identities::compile) {
             None => Security::Clear,
             Some(Ok(identities)) => Security::Tls(identities),
@@ -79,8 +80,10 @@ impl Manner {
             }
         };
         let before = before.and_then(|before| before.health.as_deref());
-        let health =
-            backend.policy.as_ref().map(|policy| Arc::new(Health::new(&backend.id, policy.clone(), before)));
+        let health = backend
+            .policy
+            .as_ref()
+            .map(|policy| Arc::new(Health::new(&backend.id, policy.clone(), before, notices)));
         Self { protocol: backend.protocol, tls: backend.tls.clone(), security, health }
     }
 
@@ -197,13 +200,14 @@ impl Registry {
     pub fn backend(&mut self, backend: &Backend) -> Arc<BackendState> {
         if let Some(state) = self.backends.get(&backend.id) {
             if !state.manner.load().is_of(backend) {
-                let manner = Manner::compile(backend, Some(&*state.manner.load()));
+                let manner = Manner::compile(backend, Some(&*state.manner.load()), self.metrics.notices());
                 state.metrics.watch(manner.health.as_ref());
                 state.manner.store(Arc::new(manner));
             }
             return state.clone();
         }
-        let (manner, metrics) = (Manner::compile(backend, None), self.metrics.backend(&backend.id));
+        let (manner, metrics) =
+            (Manner::compile(backend, None, self.metrics.notices()), self.metrics.backend(&backend.id));
         metrics.watch(manner.health.as_ref());
         let state = Arc::new(BackendState {
             id: backend.id.clone(),

@@ -7,6 +7,7 @@ use headgate_proxy::model::{
     BackendLimits, BackendPolicy, BackendProtocol, Breaker, BreakerScope, Ejection, FailureWhen, OnOpen,
     Retry, Rule, Timeouts, Trip,
 };
+use headgate_proxy::notice::{Change, Notice, Subject};
 use hyper::body::{Frame, Incoming};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::Receiver;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(1);
@@ -198,6 +200,58 @@ async fn one_probe_passes_and_closes_it_again() {
     assert_eq!(probe.response().await.status(), 200);
     assert_eq!(statuses(&gateway, 3).await, [200; 3]);
     assert_eq!(gateway.metric("headgate_backend_breaker_state").await, 0.0);
+}
+
+/// What was told so far.
+fn told(notices: &mut Receiver<Notice>) -> Vec<(Subject, Change)> {
+    let mut told = Vec::new();
+    while let Ok(notice) = notices.try_recv() {
+        assert_eq!((notice.backend, notice.shadow), (backend_id("only"), false));
+        told.push((notice.subject, notice.change));
+    }
+    told
+}
+
+#[tokio::test]
+async fn who_listens_hears_of_every_change() {
+    let (backend, _) = recovering(2).await;
+    let gateway = only(&[backend.address], breaking(breaker(1, SHORT))).start();
+    let mut notices = gateway.proxy.publisher().notices().unwrap();
+    assert_eq!(gateway.get("/").await.status(), 500);
+    until(|| async { gateway.get("/").await.status() == 500 }).await;
+    until(|| async { gateway.get("/").await.status() == 200 }).await;
+    let around = [Change::Opened, Change::HalfOpened, Change::Opened, Change::HalfOpened, Change::Closed];
+    assert_eq!(told(&mut notices), around.map(|change| (Subject::Backend, change)));
+    // A route's, and an endpoint's.
+    let (backend, _) = recovering(1).await;
+    let scoped = Breaker { scope: BreakerScope::RouteBackend, ..breaker(1, HOUR) };
+    let gateway = only(&[backend.address], breaking(scoped)).start();
+    let mut notices = gateway.proxy.publisher().notices().unwrap();
+    assert_eq!(gateway.get("/").await.status(), 500);
+    assert!(matches!(told(&mut notices)[..], [(Subject::Route(_), Change::Opened)]));
+    let (backend, _) = recovering(1).await;
+    let scoped = Breaker { scope: BreakerScope::Endpoint, ..breaker(1, HOUR) };
+    let gateway = only(&[backend.address], breaking(scoped)).start();
+    let mut notices = gateway.proxy.publisher().notices().unwrap();
+    assert_eq!(gateway.get("/").await.status(), 500);
+    assert_eq!(told(&mut notices), [(Subject::Endpoint(backend.address), Change::Opened)]);
+}
+
+#[tokio::test]
+async fn who_listens_hears_of_endpoints_that_come_and_go() {
+    let (bad, seen) = recovering(2).await;
+    let good = Backend::named("good").await;
+    let ejection = Ejection { base_time: SHORT, max_time: SHORT, ..ejecting(1) };
+    let policy = BackendPolicy { ejection: Some(ejection), ..BackendPolicy::default() };
+    let gateway = only(&[bad.address, good.address], policy).start();
+    let mut notices = gateway.proxy.publisher().notices().unwrap();
+    until(|| async {
+        gateway.get("/").await;
+        seen.load(Ordering::Relaxed) > 2
+    })
+    .await;
+    let changes = [Change::Ejected, Change::Ejected, Change::Restored];
+    assert_eq!(told(&mut notices), changes.map(|change| (Subject::Endpoint(bad.address), change)));
 }
 
 #[tokio::test]

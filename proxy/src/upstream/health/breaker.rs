@@ -48,6 +48,15 @@ pub(crate) enum Verdict {
 pub(crate) struct Permit {
     epoch: u8,
     probe: bool,
+    /// Of the probes since the breaker was open.
+    first: bool,
+}
+
+impl Permit {
+    /// Whether the breaker was open before it.
+    pub(super) fn is_first(self) -> bool {
+        self.first
+    }
 }
 
 /// What became of a request.
@@ -69,15 +78,16 @@ impl State {
 
     /// Lets a request in, or not.
     fn admit(self, now: Millis, policy: &Policy) -> (Self, Verdict) {
-        let pass = |state: Self, probe| (state, Verdict::Pass(Permit { epoch: state.epoch, probe }));
+        let pass =
+            |state: Self, probe, first| (state, Verdict::Pass(Permit { epoch: state.epoch, probe, first }));
         match self.phase {
-            Phase::Closed => pass(self, false),
+            Phase::Closed => pass(self, false, false),
             Phase::Open { until } if now < until => (self, Verdict::Refused { until }),
-            Phase::Open { .. } => pass(self.next(Phase::HalfOpen { probes: 1, successes: 0 }), true),
+            Phase::Open { .. } => pass(self.next(Phase::HalfOpen { probes: 1, successes: 0 }), true, true),
             Phase::HalfOpen { probes, successes }
                 if u32::from(probes) < policy.max_probes.min(MOST_PROBES) =>
             {
-                pass(Self { phase: Phase::HalfOpen { probes: probes + 1, successes }, ..self }, true)
+                pass(Self { phase: Phase::HalfOpen { probes: probes + 1, successes }, ..self }, true, false)
             }
             // Nobody knows when the probes come back: soon.
             Phase::HalfOpen { .. } => (self, Verdict::Refused { until: now + 1_000 }),
@@ -148,6 +158,7 @@ fn open_for(policy: &Policy, before: u8, random: u32) -> Duration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Opened { until: Millis },
+    HalfOpened,
     Closed,
 }
 

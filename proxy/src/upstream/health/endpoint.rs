@@ -9,7 +9,7 @@ use super::window::Window;
 use crate::model::{Ejection, Ratio};
 use crate::rejection::Rejection;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How far back requests count for `failurePercent`.
@@ -21,6 +21,8 @@ pub(crate) struct Endpoint {
     pub(super) breaker: Arc<Breaker>,
     pub(super) room: Arc<Room>,
     ejected_until: AtomicU64,
+    /// Whether it hasn't answered well since it was ejected.
+    doubtful: AtomicBool,
     /// Times it was ejected, each soon after the other.
     times: AtomicU32,
     server_errors: AtomicU32,
@@ -130,6 +132,19 @@ impl Endpoint {
         }
     }
 
+    /// Whether this is its first good answer since an ejection that is over.
+    pub(super) fn is_restored_by(&self, sent: &Sent, now: Millis) -> bool {
+        let answered = match sent {
+            Sent::Answered { .. } => sent.is_success(),
+            Sent::Failed(_) | Sent::Unknown => false,
+        };
+        answered
+            && self.doubtful.load(Ordering::Relaxed)
+            && !self.is_ejected(now)
+            // One of the threads tells.
+            && self.doubtful.swap(false, Ordering::Relaxed)
+    }
+
     /// Ejects it, unless it is; says for how long.
     pub(super) fn eject(&self, now: Millis, asked: Option<Duration>, policy: &Ejection) -> Option<Duration> {
         let before = self.ejected_until();
@@ -145,6 +160,7 @@ impl Endpoint {
         // One of the threads that saw it fail does this.
         self.ejected_until.compare_exchange(before, until, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         self.times.store(times.saturating_add(1), Ordering::Relaxed);
+        self.doubtful.store(true, Ordering::Relaxed);
         for count in [&self.server_errors, &self.gateway_errors, &self.connect_failures] {
             count.store(0, Ordering::Relaxed);
         }
@@ -230,6 +246,20 @@ mod tests {
             assert!(!endpoint.is_ejected(now));
         }
         assert_eq!(endpoint.eject(now + 101_000, None, &policy()), Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn the_first_good_answer_after_an_ejection_restores_it() {
+        let endpoint = Endpoint::default();
+        assert!(!endpoint.is_restored_by(&answered(200), MINUTE));
+        endpoint.eject(MINUTE, None, &policy()).unwrap();
+        // What was under way.
+        assert!(!endpoint.is_restored_by(&answered(200), MINUTE));
+        let after = endpoint.ejected_until();
+        assert!(!endpoint.is_restored_by(&answered(500), after));
+        assert!(!endpoint.is_restored_by(&Sent::Unknown, after));
+        assert!(endpoint.is_restored_by(&answered(404), after));
+        assert!(!endpoint.is_restored_by(&answered(200), after));
     }
 
     #[test]

@@ -11,12 +11,14 @@ mod breaker;
 mod endpoint;
 mod limits;
 mod report;
+mod tell;
 mod watch;
 mod window;
 
 use super::endpoint::Member;
 use crate::expression::Answer;
 use crate::model::{BackendId, BackendPolicy, Breaker as BreakerPolicy, BreakerScope, OnOpen, RouteId, Text};
+use crate::notice::Notices;
 use crate::rejection::Rejection;
 use crate::snapshot::Swap;
 use breaker::{Millis, Phase, Verdict};
@@ -26,7 +28,7 @@ use limits::Room;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -96,6 +98,7 @@ pub(crate) struct State {
     room: Arc<Room>,
     openings: AtomicU64,
     ejections: AtomicU64,
+    notices: Arc<Notices>,
 }
 
 /// A policy in force, and what it is judged by.
@@ -117,7 +120,12 @@ pub(crate) struct Shut {
 
 impl Health {
     /// Puts a policy in force, with what was known under the one before.
-    pub(super) fn new(id: &BackendId, policy: Arc<BackendPolicy>, before: Option<&Self>) -> Self {
+    pub(super) fn new(
+        id: &BackendId,
+        policy: Arc<BackendPolicy>,
+        before: Option<&Self>,
+        notices: &Arc<Notices>,
+    ) -> Self {
         let state = before.map(|before| before.state.clone()).unwrap_or_else(|| {
             Arc::new(State {
                 id: id.clone(),
@@ -127,6 +135,7 @@ impl Health {
                 room: Arc::default(),
                 openings: AtomicU64::new(0),
                 ejections: AtomicU64::new(0),
+                notices: notices.clone(),
             })
         });
         let expressions = policy.breaker.iter().flat_map(|breaker| &breaker.failure_when.expressions);
@@ -202,9 +211,7 @@ impl Health {
     ) -> Result<Option<Watch>, Rejection> {
         let (Some(policy), Some(breaker)) = (&self.policy.breaker, breaker) else { return Ok(None) };
         match breaker.admit(now(), policy) {
-            Verdict::Pass(permit) => {
-                Ok(Some(Watch::new(self.clone(), breaker.clone(), permit, None, random)))
-            }
+            Verdict::Pass(permit) => Ok(Some(Watch::new(self.clone(), breaker.clone(), permit, random))),
             Verdict::Refused { .. } if self.policy.shadow => Ok(None),
             Verdict::Refused { .. } => Err(Rejection::BreakerOpen),
         }
@@ -292,9 +299,7 @@ impl Health {
             Some(policy) => {
                 let breaker = self.state.endpoints.get_or_make(&socket).breaker.clone();
                 match breaker.admit(now, policy) {
-                    Verdict::Pass(permit) => {
-                        Some(Watch::new(self.clone(), breaker, permit, Some(socket), random))
-                    }
+                    Verdict::Pass(permit) => Some(Watch::new(self.clone(), breaker, permit, random)),
                     Verdict::Refused { .. } if self.policy.shadow => None,
                     Verdict::Refused { .. } => return Err(Rejection::BreakerOpen),
                 }
@@ -316,6 +321,9 @@ impl Health {
             true | false => Some(self.state.endpoints.get_or_make(&socket)),
         };
         let (Some(endpoint), now) = (endpoint, now()) else { return };
+        if endpoint.is_restored_by(sent, now) {
+            self.restored(socket);
+        }
         let Some(wanted) = endpoint.note(sent, now, policy) else { return };
         let most = (members * usize::from(policy.max_percent) / 100).max(usize::from(policy.max_percent > 0));
         let ejected = self.state.ejected(now);
@@ -323,9 +331,7 @@ impl Health {
             return;
         }
         if let Some(time) = endpoint.eject(now, wanted, policy) {
-            self.state.ejections.fetch_add(1, Ordering::Relaxed);
-            let (backend, seconds, shadow) = (&self.state.id, time.as_secs_f64(), self.policy.shadow);
-            tracing::warn!(%backend, endpoint = %socket, seconds, shadow, "an endpoint fails: it gets no requests for a while");
+            self.ejected(socket, time);
         }
     }
 

@@ -4,14 +4,12 @@
 //! gRPC, with the trailers. One that is dropped before says nothing about the backend: the client left.
 
 use super::breaker::{Breaker, Change, Fate, Permit};
-use super::{Health, now, until};
+use super::{Health, now};
 use crate::model::FailureWhen;
 use crate::rejection::Rejection;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// What came of sending a request.
@@ -114,8 +112,6 @@ pub(crate) struct Watch {
     breaker: Arc<Breaker>,
     /// Absent once the fate was told.
     permit: Option<Permit>,
-    /// Whose breaker it is, when it is an endpoint's.
-    endpoint: Option<SocketAddr>,
     began: Instant,
     /// How long the head took, once it is there.
     took: Option<(Duration, StatusCode)>,
@@ -125,18 +121,14 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(
-        health: Arc<Health>,
-        breaker: Arc<Breaker>,
-        permit: Permit,
-        endpoint: Option<SocketAddr>,
-        random: u32,
-    ) -> Self {
+    pub(super) fn new(health: Arc<Health>, breaker: Arc<Breaker>, permit: Permit, random: u32) -> Self {
+        if permit.is_first() {
+            health.breaker_changed(&breaker, Change::HalfOpened);
+        }
         Self {
             health,
             breaker,
             permit: Some(permit),
-            endpoint,
             began: Instant::now(),
             took: None,
             random,
@@ -171,25 +163,12 @@ impl Watch {
     fn settle(&mut self, sent: &Sent) {
         let (Some(permit), Some(policy)) = (self.permit.take(), &self.health.policy.breaker) else { return };
         let took = self.took.map_or_else(|| self.began.elapsed(), |(took, _)| took);
-        let now = now();
         let fate = match sent.fate(&policy.failure_when) {
             Fate::Success if self.failed => Fate::Failure,
             fate @ (Fate::Success | Fate::Failure | Fate::Unknown) => fate,
         };
-        let change = self.breaker.note(permit, fate, took, (now, self.random), policy);
-        let state = &self.health.state;
-        let (backend, endpoint) = (&state.id, self.endpoint.map(tracing::field::display));
-        let shadow = self.health.policy.shadow;
-        match change {
-            None => {}
-            Some(Change::Opened { until: time }) => {
-                state.openings.fetch_add(1, Ordering::Relaxed);
-                let seconds = until(time, now).unwrap_or_default().as_secs_f64();
-                tracing::warn!(%backend, endpoint, seconds, shadow, "a circuit breaker opens");
-            }
-            Some(Change::Closed) => {
-                tracing::info!(%backend, endpoint, shadow, "a circuit breaker closes: its backend answers again");
-            }
+        if let Some(change) = self.breaker.note(permit, fate, took, (now(), self.random), policy) {
+            self.health.breaker_changed(&self.breaker, change);
         }
     }
 }

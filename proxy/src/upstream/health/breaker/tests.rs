@@ -219,6 +219,7 @@ proptest! {
                             let Phase::HalfOpen { successes, .. } = before else { panic!("it was half open") };
                             prop_assert_eq!((fate, successes), (Fate::Success, 2));
                         }
+                        Some(Change::HalfOpened) => panic!("only who enters does that"),
                         None => {}
                     }
                 }
