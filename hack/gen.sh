@@ -7,9 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Kinds whose types the gateway-api crate doesn't have in full at this version; `make gen` writes them.
-TYPES=(gateways grpcroutes httproutes listenersets tcproutes udproutes)
+TYPES=(gateways grpcroutes httproutes listenersets tcproutes udproutes xbackends xbackendtrafficpolicies)
 # Kinds that files may hold.
-SCHEMAS=(backendtlspolicies gatewayclasses gateways grpcroutes httproutes listenersets referencegrants tcproutes tlsroutes udproutes)
+SCHEMAS=(backendtlspolicies gatewayclasses gateways grpcroutes httproutes listenersets referencegrants tcproutes tlsroutes udproutes xbackends xbackendtrafficpolicies)
 
 out=.
 if [ "${1:-}" = --check ]; then
@@ -21,7 +21,12 @@ schemas=controller/src/source/schema
 mkdir -p "$out/$types" "$out/$schemas"
 
 module=$(cd e2e/conformance && GOTOOLCHAIN=auto go mod download -json sigs.k8s.io/gateway-api | jq -r .Dir)
-crd() { echo "$module/config/crd/experimental/gateway.networking.k8s.io_$1.yaml"; }
+crd() {
+    case $1 in
+        x*) echo "$module/config/crd/experimental/gateway.networking.x-k8s.io_$1.yaml" ;;
+        *) echo "$module/config/crd/experimental/gateway.networking.k8s.io_$1.yaml" ;;
+    esac
+}
 kopium=$(hack/tool.sh kopium)
 for plural in "${TYPES[@]}"; do
     "$kopium" --schema=derived --derive=Default --derive=PartialEq --smart-derive-elision -f - \

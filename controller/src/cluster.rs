@@ -14,14 +14,15 @@ use crate::api::policy::{Policy, PolicyStatus};
 use crate::api::route::{Route, RouteStatus};
 use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
-    TlsRoute, UdpRoute,
+    TlsRoute, UdpRoute, XBackend, XBackendTrafficPolicy,
 };
 use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
-use headgate_proxy::model::ObjectName;
+use headgate_proxy::model::{ObjectName, Text};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The label by which an EndpointSlice names its Service.
@@ -49,6 +50,8 @@ pub enum Change {
     },
     /// An object is new or different, and can't be read: the last version that could stays.
     Undecodable(Kind, ObjectName, String),
+    /// The addresses of a host that an XBackend names are known, or others; none: nobody names it any more.
+    Host(Text, Option<Arc<[IpAddr]>>),
 }
 
 /// What has to be done about changes.
@@ -58,6 +61,8 @@ pub struct Effect {
     pub routing: bool,
     /// Services whose endpoints may be different.
     pub endpoints: BTreeSet<ObjectName>,
+    /// External hosts whose addresses may be different.
+    pub hosts: BTreeSet<Text>,
     /// Only the status of these is different: see that it still is what we say.
     pub status: BTreeSet<(Kind, ObjectName)>,
     /// Our own pods, or where they run, are different.
@@ -70,6 +75,7 @@ impl Effect {
         self.routing |= other.routing;
         self.infrastructure |= other.infrastructure;
         self.endpoints.extend(other.endpoints);
+        self.hosts.extend(other.hosts);
         self.status.extend(other.status);
     }
 
@@ -92,6 +98,8 @@ pub struct Cluster {
     pub tcp_routes: Store<TcpRoute>,
     pub udp_routes: Store<UdpRoute>,
     pub backend_tls_policies: Store<BackendTlsPolicy>,
+    pub x_backends: Store<XBackend>,
+    pub x_backend_traffic_policies: Store<XBackendTrafficPolicy>,
     pub rate_limit_policies: Store<RateLimitPolicy>,
     pub circuit_breaker_policies: Store<CircuitBreakerPolicy>,
     pub auth_policies: Store<AuthPolicy>,
@@ -108,6 +116,8 @@ pub struct Cluster {
     pub nodes: Store<Node>,
     /// Objects whose newest version can't be read, and why.
     pub undecodable: BTreeMap<(Kind, ObjectName), String>,
+    /// Addresses of the hosts that XBackends name, as far as they are known.
+    pub hosts: BTreeMap<Text, Arc<[IpAddr]>>,
     slices_by_service: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     complete: HashSet<Kind>,
 }
@@ -119,6 +129,13 @@ impl Cluster {
             Change::Upsert(object) => self.upsert(object),
             Change::Delete(kind, name) => self.delete(kind, &name),
             Change::Undecodable(kind, name, why) => self.note_undecodable(kind, name, why),
+            Change::Host(host, addresses) => {
+                match addresses {
+                    Some(addresses) => self.hosts.insert(host.clone(), addresses),
+                    None => self.hosts.remove(&host),
+                };
+                Effect { hosts: [host].into(), ..Effect::default() }
+            }
             Change::Replace { kind, objects, undecodable } => {
                 let mut gone: BTreeSet<ObjectName> = self.names(kind).collect();
                 gone.extend(
@@ -170,6 +187,8 @@ impl Cluster {
             | Kind::RateLimitPolicy
             | Kind::CircuitBreakerPolicy
             | Kind::AuthPolicy
+            | Kind::XBackend
+            | Kind::XBackendTrafficPolicy
             | Kind::ReferenceGrant
             | Kind::Namespace
             | Kind::Service
@@ -183,7 +202,7 @@ impl Cluster {
         }
     }
 
-    /// The status that a policy has; `None` for kinds that aren't policies, too.
+    /// The status that a policy or an XBackend has; `None` for other kinds, too.
     pub fn policy_status(&self, kind: Kind, name: &ObjectName) -> Option<PolicyStatus> {
         fn of<K: Policy>(store: &Store<K>, name: &ObjectName) -> Option<PolicyStatus> {
             store.get(name)?.policy_status()
@@ -193,6 +212,8 @@ impl Cluster {
             Kind::RateLimitPolicy => of(&self.rate_limit_policies, name),
             Kind::CircuitBreakerPolicy => of(&self.circuit_breaker_policies, name),
             Kind::AuthPolicy => of(&self.auth_policies, name),
+            Kind::XBackend => of(&self.x_backends, name),
+            Kind::XBackendTrafficPolicy => of(&self.x_backend_traffic_policies, name),
             Kind::GatewayClass
             | Kind::Gateway
             | Kind::ListenerSet

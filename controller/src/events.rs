@@ -1,18 +1,19 @@
-//! Changes that backends go through by themselves, as Events of their Services: breakers that open and close, endpoints that are
+//! Changes that backends go through by themselves, as Events of their objects: breakers that open and close, endpoints that are
 //! ejected and restored.
 //!
 //! Each replica has breakers of its own, and writes Events of its own. The proxy tells ([`headgate_proxy::notice`]); here
 //! the same change of the same thing is one Event, counted as a series, and written once in a while. Events are a help to people: one
 //! that can't be written is given up, and the log has all of them.
 
-use headgate_proxy::model::{BackendId, BackendKind};
+use crate::writer;
+use headgate_proxy::model::BackendId;
 use headgate_proxy::notice::{Change, Notice, Subject};
-use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -170,10 +171,10 @@ impl Events {
             events.patch(name, &PatchParams::default(), &Patch::Merge(series)).await?;
             return Ok(());
         }
-        let BackendKind::Service = key.0.kind;
-        let services: Api<Service> = Api::namespaced(self.client.clone(), namespace);
+        let resource = writer::resource(key.0.kind.into());
+        let backends: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
         // `kubectl describe` finds Events by this.
-        let uid = services.get_metadata(&key.0.name.name).await?.metadata.uid;
+        let uid = backends.get_metadata(&key.0.name.name).await?.metadata.uid;
         let event = self.event(key, entry, uid);
         let name = event.metadata.name.clone();
         match events.create(&PostParams::default(), &event).await {
@@ -187,7 +188,8 @@ impl Events {
     }
 
     fn event(&self, key: &Key, entry: &Entry, uid: Option<String>) -> Event {
-        let (BackendId { name, .. }, _, change, _) = key;
+        let (BackendId { name, kind, .. }, _, change, _) = key;
+        let ApiResource { api_version, kind, .. } = writer::resource((*kind).into());
         let mut hasher = DefaultHasher::new();
         (&self.instance, key, entry.first.as_nanosecond()).hash(&mut hasher);
         let (reason, action, sort) = match change {
@@ -211,8 +213,8 @@ impl Events {
             type_: Some(sort.to_owned()),
             note: Some(note(key)),
             regarding: Some(ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Service".to_owned()),
+                api_version: Some(api_version),
+                kind: Some(kind),
                 namespace: Some(name.namespace.to_string()),
                 name: Some(name.name.to_string()),
                 uid,

@@ -13,6 +13,7 @@ pub mod lease;
 pub mod metrics;
 pub mod naming;
 pub mod reconcile;
+pub mod resolver;
 pub mod run;
 pub mod settings;
 pub mod source;

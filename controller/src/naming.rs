@@ -1,6 +1,7 @@
-//! Names of what a Gateway owns.
+//! Names of what Gateways and XBackends own.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use headgate_proxy::model::ObjectName;
 
 /// The longest name of a Service, and the longest value of a label.
 const LONGEST: usize = 63;
@@ -14,6 +15,20 @@ pub fn service(gateway: &str) -> String {
         true => plain,
         false => shorten(&plain, gateway),
     }
+}
+
+/// The label by which the Service of an XBackend names it.
+pub const BACKEND_NAME: &str = "headgate.dev/backend-name";
+/// The name of the port of a [`selector`].
+pub const SELECTOR_PORT: &str = "backend";
+
+/// The Service that finds the endpoints which an XBackend selects. Nobody can know its name before the object is there, so
+/// that nobody comes to rely on it (GEP-4894); all replicas read the same from the object, so that two of them that
+/// make it make one.
+pub fn selector(namespace: &str, uid: &str) -> ObjectName {
+    let hash = digest(&SHA256, uid.as_bytes());
+    let hash: String = hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    ObjectName::new(namespace, format!("headgate-backend-{hash}"))
 }
 
 /// A Gateway's name as the value of a label.

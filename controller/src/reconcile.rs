@@ -9,10 +9,10 @@ use crate::infra::{self, Infrastructure, Ports};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::status::{Draft, Statuses, merge};
-use crate::translate::Translator;
+use crate::translate::{Needs, Translator};
 use crate::writer::{Write, Writer};
 use headgate_proxy::Publisher;
-use headgate_proxy::model::{ObjectName, PortId};
+use headgate_proxy::model::{ObjectName, PortId, Text};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -43,6 +43,8 @@ pub struct Reconciler {
     published: bool,
     failed_ports: BTreeMap<PortId, String>,
     statuses: Statuses,
+    needs: Needs,
+    hosts: watch::Sender<BTreeSet<Text>>,
     outside: Outside,
 }
 
@@ -108,8 +110,15 @@ impl Reconciler {
             published: false,
             failed_ports: BTreeMap::new(),
             statuses: Statuses::default(),
+            needs: Needs::default(),
+            hosts: watch::Sender::default(),
             outside,
         }
+    }
+
+    /// Hosts whose addresses the loop wants to hear of, as [`Change::Host`].
+    pub fn hosts(&self) -> watch::Receiver<BTreeSet<Text>> {
+        self.hosts.subscribe()
     }
 
     /// Runs until the source ends or `stop` says so.
@@ -158,7 +167,8 @@ impl Reconciler {
         if effect.routing {
             self.route();
         } else {
-            for (id, endpoints) in self.translator.endpoints(&self.cluster, &effect.endpoints) {
+            let changed = self.translator.endpoints(&self.cluster, &effect.endpoints, &effect.hosts);
+            for (id, endpoints) in changed {
                 self.publisher.publish_endpoints(&id, endpoints);
             }
         }
@@ -169,6 +179,7 @@ impl Reconciler {
                     &self.cluster,
                     self.translator.settings(),
                     &self.statuses,
+                    &self.needs.selectors,
                     &effect,
                     &self.metrics,
                 );
@@ -203,6 +214,12 @@ impl Reconciler {
         match catch_unwind(AssertUnwindSafe(|| translator.translate(cluster, failed))) {
             Ok(translation) => {
                 self.statuses = translation.statuses;
+                self.needs = translation.needs;
+                self.hosts.send_if_modified(|hosts| {
+                    let differ = *hosts != self.needs.hosts;
+                    hosts.clone_from(&self.needs.hosts);
+                    differ
+                });
                 Some(translation.model)
             }
             Err(_) => {
@@ -241,6 +258,7 @@ impl Telling {
         cluster: &Cluster,
         settings: &Settings,
         statuses: &Statuses,
+        selectors: &BTreeSet<ObjectName>,
         effect: &Effect,
         metrics: &Metrics,
     ) {
@@ -256,7 +274,7 @@ impl Telling {
         self.led = leads;
         let around = effect.routing || effect.infrastructure || newly;
         if leads && around {
-            self.services(cluster, settings);
+            self.services(cluster, settings, selectors);
         }
         if around || !effect.endpoints.is_empty() {
             self.endpoint_slices(cluster, settings);
@@ -268,8 +286,8 @@ impl Telling {
         }
     }
 
-    fn services(&mut self, cluster: &Cluster, settings: &Settings) {
-        let plan = infra::services(cluster, settings, &self.infrastructure, &mut self.ports);
+    fn services(&mut self, cluster: &Cluster, settings: &Settings, selectors: &BTreeSet<ObjectName>) {
+        let plan = infra::services(cluster, settings, &self.infrastructure, selectors, &mut self.ports);
         for (name, body) in &plan.wanted {
             let present = cluster.services.get(name);
             // Applied once by us even when it looks right: only that drops what an earlier version of us wanted.

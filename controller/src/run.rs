@@ -7,6 +7,7 @@ use crate::infra::Infrastructure;
 use crate::lease::{Candidate, elect};
 use crate::metrics::Metrics;
 use crate::reconcile::{CHANGES, Reconciler};
+use crate::resolver;
 use crate::settings::Settings;
 use crate::source::files;
 use crate::source::kubernetes::{Scope, watch};
@@ -42,11 +43,11 @@ pub async fn in_cluster(
     let events = Events::new(client.clone(), &settings.controller_name, &candidate.identity);
     let telling = publisher.notices().map(|notices| tokio::spawn(events.run(notices)));
     let election = tokio::spawn(elect(client.clone(), candidate, leads, stop.clone()));
-    let watches = watch(&client, &scope, &sender);
+    let mut watches = watch(&client, &scope, &sender);
     let writer = Writer::new(client);
-    Reconciler::for_cluster(settings, publisher, metrics, writer, infrastructure, leading)
-        .run(changes, stop)
-        .await;
+    let reconciler = Reconciler::for_cluster(settings, publisher, metrics, writer, infrastructure, leading);
+    watches.spawn(resolver::follow(reconciler.hosts(), sender));
+    reconciler.run(changes, stop).await;
     drop(watches);
     if let Some(telling) = telling {
         telling.abort();
@@ -69,8 +70,11 @@ pub async fn from_files(
     let (sender, changes) = mpsc::channel(CHANGES);
     let controller_name = settings.controller_name.to_string();
     let reconciler = Reconciler::for_files(settings, publisher, metrics);
+    let resolving = resolver::follow(reconciler.hosts(), sender.clone());
     tokio::select! {
         () = reconciler.run(changes, stop) => Ok(()),
+        // Only after that.
+        () = resolving => Ok(()),
         ended = files::watch(paths, controller_name, sender) => ended,
     }
 }

@@ -245,6 +245,8 @@ pub(crate) fn resource(kind: Kind) -> ApiResource {
         Kind::UdpRoute => (crate::api::GROUP, "v1", "udproutes"),
         Kind::BackendTlsPolicy => (crate::api::GROUP, "v1", "backendtlspolicies"),
         Kind::ReferenceGrant => (crate::api::GROUP, "v1", "referencegrants"),
+        Kind::XBackend => (crate::api::X_GROUP, "v1alpha1", "xbackends"),
+        Kind::XBackendTrafficPolicy => (crate::api::X_GROUP, "v1alpha1", "xbackendtrafficpolicies"),
         Kind::AuthPolicy => (headgate_crds::GROUP, "v1alpha1", "authpolicies"),
         Kind::CircuitBreakerPolicy => (headgate_crds::GROUP, "v1alpha1", "circuitbreakerpolicies"),
         Kind::RateLimitPolicy => (headgate_crds::GROUP, "v1alpha1", "ratelimitpolicies"),

@@ -137,7 +137,7 @@ fn endpoints_come_and_go_alone() {
     for slice in all.iter().filter(|object| object.kind() == Kind::EndpointSlice) {
         let effect = cluster.apply(Change::Delete(Kind::EndpointSlice, slice.name()));
         assert!(!effect.routing && !effect.endpoints.is_empty());
-        let swapped = translator.endpoints(&cluster, &effect.endpoints);
+        let swapped = translator.endpoints(&cluster, &effect.endpoints, &effect.hosts);
         let after = translator.translate(&cluster, &BTreeMap::new()).model;
         for (id, set) in swapped {
             assert!(Arc::ptr_eq(&set, &after.endpoints[&id]), "{id}");

@@ -65,6 +65,8 @@ pub enum Rejection {
     BreakerOpen,
     /// The backend, or all of its endpoints, have as many requests under way as a policy allows.
     BackendLimit,
+    /// So many of a backend's requests were retries that this one isn't tried again.
+    RetryBudget,
     /// The backend has no endpoints.
     NoEndpoints,
     /// No endpoint accepted a connection.
@@ -128,7 +130,7 @@ pub enum Repeat {
 
 impl Rejection {
     /// Every rejection once; the order gives [`Rejection::index`].
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 49] = [
         Self::Malformed(Malformed::Head),
         Self::Malformed(Malformed::Target),
         Self::Malformed(Malformed::Path),
@@ -169,6 +171,7 @@ impl Rejection {
         Self::Internal,
         Self::BreakerOpen,
         Self::BackendLimit,
+        Self::RetryBudget,
         Self::NoEndpoints,
         Self::ConnectFailed,
         Self::ConnectTimeout,
@@ -207,6 +210,7 @@ impl Rejection {
             | Self::Overloaded
             | Self::BreakerOpen
             | Self::BackendLimit
+            | Self::RetryBudget
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout => StatusCode::SERVICE_UNAVAILABLE,
@@ -247,6 +251,7 @@ impl Rejection {
             | Self::Overloaded
             | Self::BreakerOpen
             | Self::BackendLimit
+            | Self::RetryBudget
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout
@@ -299,6 +304,7 @@ impl Rejection {
             Self::Internal => "internal",
             Self::BreakerOpen => "breaker_open",
             Self::BackendLimit => "backend_limit",
+            Self::RetryBudget => "retry_budget",
             Self::NoEndpoints => "no_endpoints",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
@@ -340,6 +346,7 @@ impl Rejection {
             | Self::Internal
             | Self::BreakerOpen
             | Self::BackendLimit
+            | Self::RetryBudget
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout
@@ -380,6 +387,7 @@ impl Rejection {
             | Self::KeysUnavailable
             | Self::BreakerOpen
             | Self::BackendLimit
+            | Self::RetryBudget
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::ConnectTimeout
@@ -424,6 +432,7 @@ impl Rejection {
             | Self::Internal
             | Self::BreakerOpen
             | Self::BackendLimit
+            | Self::RetryBudget
             | Self::UpstreamProtocol
             | Self::RequestTimeout => Repeat::Never,
         }
@@ -456,7 +465,7 @@ impl Rejection {
             Self::BreakerOpen | Self::NoEndpoints | Self::ConnectFailed | Self::ConnectTimeout => {
                 "The service is unavailable."
             }
-            Self::BackendLimit => "The service is overloaded.",
+            Self::BackendLimit | Self::RetryBudget => "The service is overloaded.",
             Self::UpstreamTls | Self::UpstreamProtocol | Self::UpstreamClosed => {
                 "The service gave no valid response."
             }
@@ -503,7 +512,7 @@ impl Rejection {
                 headers
                     .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
             }
-            Self::Overloaded | Self::BreakerOpen | Self::BackendLimit => {
+            Self::Overloaded | Self::BreakerOpen | Self::BackendLimit | Self::RetryBudget => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::Malformed(_)
@@ -589,7 +598,8 @@ mod tests {
             R::Overloaded => R::Internal,
             R::Internal => R::BreakerOpen,
             R::BreakerOpen => R::BackendLimit,
-            R::BackendLimit => R::NoEndpoints,
+            R::BackendLimit => R::RetryBudget,
+            R::RetryBudget => R::NoEndpoints,
             R::NoEndpoints => R::ConnectFailed,
             R::ConnectFailed => R::ConnectTimeout,
             R::ConnectTimeout => R::UpstreamTls,

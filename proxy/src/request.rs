@@ -30,7 +30,7 @@ use crate::path::{check_query, normalise};
 use crate::policy::Policies;
 use crate::rejection::{Malformed, Rejection};
 use crate::router::{Action, Authorizer, Head, Listener, Rule, SplitBackend};
-use crate::session::Held;
+use crate::session::{self, Held};
 use crate::timer::{Deadline, Timer};
 use crate::upstream::forward::{self, Answer, Times, forward};
 use crate::upstream::h1::{Framing, RequestHead};
@@ -270,7 +270,7 @@ async fn act(
             return Ok(answered(rule, redirect.status(), headers, client, body.take(), waits).await);
         }
     };
-    let held = rule.session.as_ref().and_then(|session| session.held(outgoing.headers, split));
+    let held = session::held(rule.session.as_deref(), outgoing.headers, split);
     let share = match &held {
         None => split.pick(client.thread.random()),
         Some(held) => split.share(held.share),
@@ -495,7 +495,7 @@ async fn forward_to(
         Err(Rejection::BreakerOpen) => {
             (Box::pin(shut_out(client, rule, backend, head, body, times, finish)).await?, None)
         }
-        outcome => (outcome?, rule.session.as_ref()),
+        outcome => (outcome?, rule.session.as_deref().or(share.session.as_deref())),
     };
     finish.note_endpoint(answer.endpoint);
     let endpoint = answer.endpoint;
@@ -517,6 +517,9 @@ async fn send(
     choice: &Choice,
 ) -> Result<Answer, Rejection> {
     let (thread, way) = (&client.thread, way(client, &rule.id.route, backend)?);
+    if let Some(budget) = &way.budget {
+        budget.note_request();
+    }
     match &rule.retry {
         None => forward(thread, backend, way, head, body, times, choice).await,
         // In a box: few rules have it, and idle connections keep the room of the largest request.

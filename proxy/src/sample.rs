@@ -70,7 +70,7 @@ pub(crate) fn route(name: &str, rules: Vec<Rule>) -> Route {
 /// A rule that forwards to the backend of [`backend_id`].
 pub(crate) fn rule(matches: Vec<Match>, backend: &str) -> Rule {
     let target = Target::Backend(backend_id(backend));
-    let action = Action::Forward(vec![WeightedBackend { target, weight: 1, filters: vec![] }]);
+    let action = Action::Forward(vec![WeightedBackend::new(target, 1)]);
     Rule {
         name: None,
         matches,
@@ -127,8 +127,7 @@ pub(crate) fn model(ports: Vec<Port>, routes: Vec<Route>) -> Model {
     for route in routes {
         for backend in route.rules.iter().flat_map(backends) {
             let id = backend.clone();
-            let backend =
-                Backend { id: id.clone(), protocol: BackendProtocol::Http1, tls: None, policy: None };
+            let backend = Backend::new(id.clone(), BackendProtocol::Http1);
             model.backends.insert(id, Arc::new(backend));
         }
         model.routes.insert(route.id.clone(), Arc::new(route));

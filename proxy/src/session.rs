@@ -3,10 +3,10 @@
 //! A token names an endpoint by a hash, and when it was given: all replicas read the same from it, and none keeps anything.
 //! It isn't secret and isn't signed: a forged one chooses among the endpoints that the client could have been sent to
 //! anyway. One whose endpoint is gone, or whose time is over, is as good as none: the request is balanced, and the answer
-//! brings a new one.
+//! brings a new one. Of a rule that splits, a session is the rule's, or else that of each backend.
 
 use crate::model::{self, Carrier, Scheme};
-use crate::router::Split;
+use crate::router::{Split, SplitBackend};
 use crate::upstream::BackendState;
 use crate::upstream::pick::Choice;
 use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
@@ -71,23 +71,15 @@ impl Session {
         Ok(Self { carrier, lifetime: from.lifetime })
     }
 
-    /// Where the token among a request's fields sends it, if it is good.
-    pub(crate) fn held(&self, headers: &HeaderMap, split: &Split) -> Option<Box<Held>> {
+    /// The endpoint that a good token among a request's fields names, as a hash.
+    fn named(&self, headers: &HeaderMap) -> Option<u64> {
         let token = match &self.carrier {
             Compiled::Cookie { name, .. } => cookie(headers, name)?,
             Compiled::Header(name) => headers.get(name)?.to_str().ok()?,
         };
         let (given, hash) = read(token)?;
         let age = u64::from(now().saturating_sub(given));
-        if self.lifetime.is_some_and(|lifetime| Duration::from_secs(age) >= lifetime) {
-            return None;
-        }
-        split.backends().enumerate().find_map(|(share, backend)| {
-            let seed = seed(backend.target.as_ref().ok()?);
-            let backend = backend.target.as_ref().ok()?;
-            let endpoint = backend.find_endpoint(|socket| endpoint_hash(seed, socket) == hash)?;
-            Some(Box::new(Held { share, choice: Choice::Same(endpoint), endpoint }))
-        })
+        self.lifetime.is_none_or(|lifetime| Duration::from_secs(age) < lifetime).then_some(hash)
     }
 
     /// Gives a token for an endpoint to a client that came without, or with another.
@@ -117,6 +109,28 @@ impl Session {
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.append(field, value);
         }
+    }
+}
+
+/// Where the tokens among a request's fields send it, if one is good: that of the rule, or else those of the backends.
+pub(crate) fn held(rule: Option<&Session>, headers: &HeaderMap, split: &Split) -> Option<Box<Held>> {
+    let mut shares = split.backends().enumerate();
+    match rule {
+        Some(session) => {
+            let hash = session.named(headers)?;
+            shares.find_map(|(position, share)| Held::by(hash, position, share))
+        }
+        None => shares
+            .find_map(|(position, share)| Held::by(share.session.as_ref()?.named(headers)?, position, share)),
+    }
+}
+
+impl Held {
+    fn by(hash: u64, position: usize, share: &SplitBackend) -> Option<Box<Self>> {
+        let backend = share.target.as_ref().ok()?;
+        let seed = seed(backend);
+        let endpoint = backend.find_endpoint(|socket| endpoint_hash(seed, socket) == hash)?;
+        Some(Box::new(Self { share: position, choice: Choice::Same(endpoint), endpoint }))
     }
 }
 

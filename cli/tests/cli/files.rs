@@ -9,7 +9,7 @@ struct Serving {
     headgate: Process,
     folder: Folder,
     port: Port,
-    _backends: [Echo; 2],
+    backends: [Echo; 2],
 }
 
 const TO_A: &str = "backendRefs: [{name: a, port: 80}]";
@@ -29,7 +29,7 @@ impl Serving {
         let path = folder.path().display().to_string();
         let mut headgate = Process::start(["run", "--admin-address=127.0.0.1:0", "-f", &path]);
         headgate.line_with("serving");
-        Self { headgate, folder, port, _backends: backends }
+        Self { headgate, folder, port, backends }
     }
 
     /// Which backend answers.
@@ -72,6 +72,23 @@ fn a_listener_that_is_added_is_served_and_one_that_is_moved_too() {
     with(third.number);
     until(third.number, HOST, "/", |answer| answer.status == 200);
     assert_eq!(serving.backend(), "a");
+}
+
+#[test]
+fn a_host_that_an_xbackend_names_is_looked_up() {
+    let to_host = "backendRefs: [{group: gateway.networking.x-k8s.io, kind: XBackend, name: outside}]";
+    let serving = Serving::start(&route("r", HOST, to_host));
+    assert_eq!(get(serving.port.number, HOST, "/").status, 500, "there is no such XBackend");
+    let backend = |port: u16| {
+        format!(
+            "apiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackend\nmetadata: {{name: outside}}\nspec: \
+             {{type: ExternalHostname, externalHostname: {{hostname: localhost}}, port: {{number: {port}}}}}\n"
+        )
+    };
+    serving.folder.write("outside.yaml", &backend(serving.backends[1].port));
+    serving.until_backend("b");
+    serving.folder.write("outside.yaml", &backend(serving.backends[0].port));
+    serving.until_backend("a");
 }
 
 #[test]

@@ -120,6 +120,23 @@ pub mod reference_grant {
     };
 }
 
+/// `XBackend`.
+pub mod x_backend {
+    pub use super::generated::xbackends::{
+        XBackend, XBackendProtocol as Protocol, XBackendSpec, XBackendStatus,
+        XBackendStatusAncestors as AncestorStatus, XBackendTls as Tls, XBackendTlsMode as TlsMode,
+        XBackendType as Type,
+    };
+}
+
+/// `XBackendTrafficPolicy`.
+pub mod x_backend_traffic_policy {
+    pub use super::generated::xbackendtrafficpolicies::{
+        XBackendTrafficPolicy, XBackendTrafficPolicyRetryConstraint as RetryConstraint,
+        XBackendTrafficPolicySpec, XBackendTrafficPolicyStatus,
+    };
+}
+
 pub use backend_tls_policy::BackendTlsPolicy;
 pub use gateway::Gateway;
 pub use gateway_class::GatewayClass;
@@ -130,6 +147,10 @@ pub use reference_grant::ReferenceGrant;
 pub use tcp_route::TcpRoute;
 pub use tls_route::TlsRoute;
 pub use udp_route::UdpRoute;
+pub use x_backend::XBackend;
+pub use x_backend_traffic_policy::XBackendTrafficPolicy;
 
-/// The group of all Gateway API kinds.
+/// The group of all Gateway API kinds but the newest.
 pub const GROUP: &str = "gateway.networking.k8s.io";
+/// The group of kinds that may still change much.
+pub const X_GROUP: &str = "gateway.networking.x-k8s.io";

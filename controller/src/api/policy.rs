@@ -1,11 +1,13 @@
-//! What all kinds of policy have in common: the form of their status.
+//! What all kinds of policy, and XBackend, have in common: the form of their status.
 //!
 //! Each kind has types of its own for it, alike in every field. Everything behind this module sees one.
 
-use super::BackendTlsPolicy;
 pub use super::backend_tls_policy::{AncestorRef, AncestorStatus, BackendTlsPolicyStatus as PolicyStatus};
+use super::{BackendTlsPolicy, XBackend, XBackendTrafficPolicy};
 use crate::cluster::Watched;
 use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, RateLimitPolicy, policy};
+use serde::Serialize;
+use serde_json::json;
 
 /// A kind of policy.
 pub trait Policy: Watched {
@@ -35,6 +37,28 @@ impl Policy for RateLimitPolicy {
     fn policy_status(&self) -> Option<PolicyStatus> {
         self.status.as_ref().map(same)
     }
+}
+
+impl Policy for XBackend {
+    fn policy_status(&self) -> Option<PolicyStatus> {
+        self.status.as_ref().and_then(alike)
+    }
+}
+
+impl Policy for XBackendTrafficPolicy {
+    fn policy_status(&self) -> Option<PolicyStatus> {
+        self.status.as_ref().and_then(alike)
+    }
+}
+
+/// A status of the same fields, of which some may be missing: what isn't there says as little as what can't be read.
+fn alike(status: &impl Serialize) -> Option<PolicyStatus> {
+    let mut status = serde_json::to_value(status).ok()?;
+    let ancestors = status.as_object_mut()?.entry("ancestors").or_insert_with(|| json!([]));
+    for ancestor in ancestors.as_array_mut()? {
+        ancestor.as_object_mut()?.entry("conditions").or_insert_with(|| json!([]));
+    }
+    serde_json::from_value(status).ok()
 }
 
 /// The status of a kind of Headgate's own.

@@ -6,10 +6,10 @@
 use super::{Cluster, Effect, service_of, trim};
 use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
-    TlsRoute, UdpRoute,
+    TlsRoute, UdpRoute, XBackend, XBackendTrafficPolicy,
 };
 use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
-use headgate_proxy::model::ObjectName;
+use headgate_proxy::model::{BackendKind, ObjectName};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -188,6 +188,8 @@ kinds! {
     RateLimitPolicy "RateLimitPolicy" in rate_limit_policies: by_generation;
     CircuitBreakerPolicy "CircuitBreakerPolicy" in circuit_breaker_policies: by_generation;
     AuthPolicy "AuthPolicy" in auth_policies: by_generation;
+    XBackend "XBackend" in x_backends: by_generation;
+    XBackendTrafficPolicy "XBackendTrafficPolicy" in x_backend_traffic_policies: by_generation;
     ReferenceGrant "ReferenceGrant" in reference_grants: routing;
     Namespace "Namespace" in namespaces: routing;
     Service "Service" in services: routing;
@@ -205,6 +207,15 @@ impl Kind {
     pub fn api_version(self) -> String {
         let ApiResource { api_version, .. } = crate::writer::resource(self);
         api_version
+    }
+}
+
+impl From<BackendKind> for Kind {
+    fn from(kind: BackendKind) -> Self {
+        match kind {
+            BackendKind::Service => Self::Service,
+            BackendKind::XBackend => Self::XBackend,
+        }
     }
 }
 
@@ -278,5 +289,5 @@ macro_rules! found_by_name {
 found_by_name! {
     GatewayClass Gateway ListenerSet HttpRoute GrpcRoute TlsRoute TcpRoute UdpRoute BackendTlsPolicy ReferenceGrant
     Namespace Service Secret ConfigMap ClusterTrustBundle GatewayParameters Pod Node
-    RateLimitPolicy CircuitBreakerPolicy AuthPolicy
+    RateLimitPolicy CircuitBreakerPolicy AuthPolicy XBackend XBackendTrafficPolicy
 }

@@ -2,7 +2,7 @@
 
 use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
-    TlsRoute, UdpRoute,
+    TlsRoute, UdpRoute, XBackend, XBackendTrafficPolicy,
 };
 use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
@@ -50,6 +50,8 @@ impl Trim for BackendTlsPolicy {}
 impl Trim for RateLimitPolicy {}
 impl Trim for CircuitBreakerPolicy {}
 impl Trim for AuthPolicy {}
+impl Trim for XBackend {}
+impl Trim for XBackendTrafficPolicy {}
 impl Trim for ReferenceGrant {}
 impl Trim for GatewayParameters {}
 impl Trim for ClusterTrustBundle {}

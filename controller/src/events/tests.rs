@@ -1,7 +1,7 @@
 //! Against an API server whose answers are written down here, by a clock that stands still but for waiting.
 
 use super::*;
-use headgate_proxy::model::{ObjectName, RouteId, RouteKind, Transport};
+use headgate_proxy::model::{BackendKind, ObjectName, RouteId, RouteKind, Transport};
 use kube::client::Body;
 use serde_json::Value;
 use tokio::task::JoinHandle;

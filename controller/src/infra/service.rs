@@ -1,9 +1,10 @@
-//! The Service of each Gateway: its address, and the record of its ports on our pods.
+//! The Service of each Gateway: its address, and the record of its ports on our pods; and the Service of each XBackend that
+//! selects its endpoints.
 
 use super::{CONTROLLER, Infrastructure, Ports, controller_label, owner};
-use crate::api::{GROUP, Gateway};
+use crate::api::{GROUP, Gateway, X_GROUP};
 use crate::cluster::Cluster;
-use crate::naming::{self, GATEWAY_NAME};
+use crate::naming::{self, BACKEND_NAME, GATEWAY_NAME};
 use crate::settings::Settings;
 use crate::translate::{self, Reach};
 use headgate_crds::{ServiceParameters, ServiceType};
@@ -23,11 +24,12 @@ pub struct Services {
     pub without_port: Vec<PortId>,
 }
 
-/// Plans Services.
+/// Plans Services: of Gateways, and of the XBackends in use that select their endpoints.
 pub fn services(
     cluster: &Cluster,
     settings: &Settings,
     infrastructure: &Infrastructure,
+    selectors: &BTreeSet<ObjectName>,
     ports: &mut Ports,
 ) -> Services {
     let gateways = translate::gateways(cluster, settings);
@@ -68,6 +70,9 @@ pub fn services(
         let body = service_body(settings, &parameters, name, gateway, &service, &ports);
         plan.wanted.insert(service, body);
     }
+    for name in selectors {
+        plan.wanted.extend(selector(cluster, settings, name));
+    }
     let label = controller_label(settings);
     let ours = cluster.services.iter().filter(|(_, service)| {
         service.metadata.deletion_timestamp.is_none()
@@ -76,6 +81,31 @@ pub fn services(
     plan.unwanted =
         ours.map(|(name, _)| name.clone()).filter(|name| !plan.wanted.contains_key(name)).collect();
     plan
+}
+
+/// The Service that finds the endpoints which an XBackend selects: headless, for nobody is to connect to it (GEP-4894).
+fn selector(cluster: &Cluster, settings: &Settings, name: &ObjectName) -> Option<(ObjectName, Value)> {
+    let backend = cluster.x_backends.get(name)?;
+    let (uid, port) = (backend.metadata.uid.as_deref()?, backend.spec.port.number?);
+    let labels = &backend.spec.endpoint_selector.as_ref()?.match_labels;
+    let service = naming::selector(&name.namespace, uid);
+    let api_version = format!("{X_GROUP}/v1alpha1");
+    let body = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": &*service.name,
+            "namespace": &*service.namespace,
+            "labels": {CONTROLLER: controller_label(settings), BACKEND_NAME: naming::label_value(&name.name)},
+            "ownerReferences": [owner(&api_version, "XBackend", name, uid)],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "selector": labels,
+            "ports": [{"name": naming::SELECTOR_PORT, "port": port, "targetPort": port, "protocol": "TCP"}],
+        },
+    });
+    Some((service, body))
 }
 
 /// Ports of listeners whose protocol we serve, the Gateway's own and those of its sets.

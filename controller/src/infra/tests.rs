@@ -2,7 +2,7 @@ use super::*;
 use crate::cluster::{Change, Cluster, Object};
 use crate::settings::Mode;
 use serde_json::from_value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 fn infrastructure() -> Infrastructure {
@@ -78,7 +78,7 @@ fn put(cluster: &mut Cluster, body: &Value) {
 fn a_gateway_gets_a_service_that_records_its_ports() {
     let mut cluster = cluster();
     let mut ports = Ports::new(infrastructure().ports);
-    let plan = services(&cluster, &settings(), &infrastructure(), &mut ports);
+    let plan = services(&cluster, &settings(), &infrastructure(), &BTreeSet::new(), &mut ports);
     let name = ObjectName::new("apps", "headgate-one");
     let service = &plan.wanted[&name];
     assert_eq!(service["spec"]["ports"][0]["targetPort"], 20000);
@@ -95,7 +95,7 @@ fn a_gateway_gets_a_service_that_records_its_ports() {
     // Another leader, who remembers nothing, plans the same from the record; a new Gateway gets what is free.
     cluster.apply(Change::Upsert(gateway("another", &[80])));
     let mut ports = Ports::new(infrastructure().ports);
-    let again = services(&cluster, &settings(), &infrastructure(), &mut ports);
+    let again = services(&cluster, &settings(), &infrastructure(), &BTreeSet::new(), &mut ports);
     assert_eq!(&again.wanted[&name], service);
     let another = ObjectName::new("apps", "headgate-another");
     assert_eq!(again.wanted[&another]["spec"]["ports"][0]["targetPort"], 20002);
@@ -108,11 +108,11 @@ fn a_gateway_gets_a_service_that_records_its_ports() {
 fn a_service_without_its_gateway_is_unwanted() {
     let mut cluster = cluster();
     let mut ports = Ports::new(infrastructure().ports);
-    let plan = services(&cluster, &settings(), &infrastructure(), &mut ports);
+    let plan = services(&cluster, &settings(), &infrastructure(), &BTreeSet::new(), &mut ports);
     let (name, body) = plan.wanted.first_key_value().unwrap();
     put(&mut cluster, body);
     cluster.apply(Change::Delete(crate::cluster::Kind::Gateway, ObjectName::new("apps", "one")));
-    let plan = services(&cluster, &settings(), &infrastructure(), &mut ports);
+    let plan = services(&cluster, &settings(), &infrastructure(), &BTreeSet::new(), &mut ports);
     assert_eq!((plan.wanted.len(), plan.unwanted), (0, vec![name.clone()]));
 }
 
@@ -121,7 +121,7 @@ fn slices_name_our_pods_and_what_becomes_of_them() {
     let mut cluster = cluster();
     assert!(endpoint_slices(&cluster, &settings()).is_empty(), "nothing before the Service is there");
     let mut ports = Ports::new(infrastructure().ports);
-    let plan = services(&cluster, &settings(), &infrastructure(), &mut ports);
+    let plan = services(&cluster, &settings(), &infrastructure(), &BTreeSet::new(), &mut ports);
     put(&mut cluster, plan.wanted.values().next().unwrap());
     let slices = endpoint_slices(&cluster, &settings());
     let slice = &slices[&ObjectName::new("apps", "headgate-one-ipv4")];
@@ -160,7 +160,7 @@ fn a_gateway_for_the_cluster_gets_an_address_of_it() {
         let mut cluster = cluster();
         cluster.apply(Change::Upsert(Object::Gateway(Arc::new(gateway))));
         let mut ports = Ports::new(infrastructure().ports);
-        let plan = services(&cluster, &settings(), &infrastructure(), &mut ports);
+        let plan = services(&cluster, &settings(), &infrastructure(), &BTreeSet::new(), &mut ports);
         let mut service = plan.wanted[&ObjectName::new("apps", "headgate-one")].clone();
         assert_eq!(service["spec"]["type"], kind, "{addresses}");
         assert_eq!(

@@ -82,6 +82,8 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         from_json::<api::TcpRoute>(include_str!("schema/tcproutes.json")),
         from_json::<api::UdpRoute>(include_str!("schema/udproutes.json")),
         from_json::<api::BackendTlsPolicy>(include_str!("schema/backendtlspolicies.json")),
+        from_json::<api::XBackend>(include_str!("schema/xbackends.json")),
+        from_json::<api::XBackendTrafficPolicy>(include_str!("schema/xbackendtrafficpolicies.json")),
         from_json::<api::ReferenceGrant>(include_str!("schema/referencegrants.json")),
         from_own::<GatewayParameters>(),
         from_own::<RateLimitPolicy>(),

@@ -59,6 +59,10 @@ pub fn watch(client: &Client, scope: &Scope, changes: &mpsc::Sender<Vec<Change>>
             Kind::TcpRoute => tasks.spawn(all::<crate::api::TcpRoute>(client, changes)),
             Kind::UdpRoute => tasks.spawn(all::<crate::api::UdpRoute>(client, changes)),
             Kind::BackendTlsPolicy => tasks.spawn(all::<crate::api::BackendTlsPolicy>(client, changes)),
+            Kind::XBackend => tasks.spawn(all::<crate::api::XBackend>(client, changes)),
+            Kind::XBackendTrafficPolicy => {
+                tasks.spawn(all::<crate::api::XBackendTrafficPolicy>(client, changes))
+            }
             Kind::AuthPolicy => tasks.spawn(all::<headgate_crds::AuthPolicy>(client, changes)),
             Kind::CircuitBreakerPolicy => {
                 tasks.spawn(all::<headgate_crds::CircuitBreakerPolicy>(client, changes))

@@ -1,12 +1,15 @@
-//! References to backends: to a Service's port, or to the reason why not.
+//! References to backends: to a Service's port or an XBackend, or to the reason why not.
 
+use super::destination::{Destination, Target};
 use super::grants::Reference;
 use super::lookup::Lookup;
+use crate::api::X_GROUP;
 use crate::api::http_route::BackendRef;
 use crate::status::Reason;
 use headgate_proxy::model::{
-    Backend, BackendId, BackendKind, BackendProtocol, Failure, ObjectName, Transport,
+    Backend, BackendId, BackendKind, BackendProtocol, Failure, ObjectName, Session, Transport,
 };
+use std::sync::Arc;
 
 /// A reference that can't be followed.
 pub(super) struct Refused {
@@ -23,19 +26,28 @@ pub(super) fn resolve(
     namespace: &str,
     reference: &BackendRef,
 ) -> Result<Backend, Refused> {
-    let port = find(lookup, from_kind, namespace, reference, Transport::Tcp)?;
-    let tls = lookup.backend_tls(&port.id.name, port.name.as_deref());
-    match protocol(&port.app, tls.is_some()) {
-        Some(protocol) => Ok(Backend { id: port.id, protocol, tls, policy: None }),
-        None => {
-            let why = format!(
+    let unsupported =
+        |why| Refused { failure: Failure::UnsupportedBackend, reason: Reason::UnsupportedProtocol, why };
+    let backend = match kind(reference)? {
+        BackendKind::Service => {
+            let port = find(lookup, from_kind, namespace, reference, Transport::Tcp)?;
+            let tls = lookup.backend_tls(&port.id.name, port.name.as_deref());
+            let protocol = protocol(&port.app, tls.is_some()).ok_or_else(|| unsupported(format!(
                 "port {} of Service {} has appProtocol {}; a BackendTLSPolicy for it has to say how it is verified",
                 port.id.port, port.id.name, port.app
-            );
-            let (failure, reason) = (Failure::UnsupportedBackend, Reason::UnsupportedProtocol);
-            Err(Refused { failure, reason, why })
+            )))?;
+            Backend { tls, ..Backend::new(port.id, protocol) }
         }
-    }
+        BackendKind::XBackend => {
+            let (id, found) = x_backend(lookup, namespace, reference)?;
+            let protocol = found.protocol.ok_or_else(|| {
+                unsupported(format!("XBackend {} has protocol TCP, which isn't for requests", id.name))
+            })?;
+            Backend { tls: found.tls.clone(), ..Backend::new(id, protocol) }
+        }
+    };
+    let traffic = lookup.traffic(target(&backend.id));
+    Ok(Backend { retry_budget: traffic.and_then(|traffic| traffic.retry_budget), ..backend })
 }
 
 /// The backend that a reference of a route in `namespace` names, for what isn't HTTP: `appProtocol` doesn't matter.
@@ -46,14 +58,88 @@ pub(super) fn resolve_stream(
     reference: &BackendRef,
     transport: Transport,
 ) -> Result<Backend, Refused> {
-    let port = find(lookup, from_kind, namespace, reference, transport)?;
-    let tls = match transport {
-        Transport::Tcp => lookup.backend_tls(&port.id.name, port.name.as_deref()),
-        Transport::Udp => None,
+    let (id, tls, protocol) = match kind(reference)? {
+        BackendKind::Service => {
+            let port = find(lookup, from_kind, namespace, reference, transport)?;
+            let tls = match transport {
+                Transport::Tcp => lookup.backend_tls(&port.id.name, port.name.as_deref()),
+                Transport::Udp => None,
+            };
+            let protocol = protocol(&port.app, tls.is_some());
+            (port.id, tls, protocol)
+        }
+        BackendKind::XBackend => {
+            let (id, found) = x_backend(lookup, namespace, reference)?;
+            if transport != Transport::Tcp {
+                let why = format!("XBackend {} is not reached by UDP; name a Service", id.name);
+                let (failure, reason) = (Failure::UnsupportedBackend, Reason::UnsupportedProtocol);
+                return Err(Refused { failure, reason, why });
+            }
+            (id, found.tls.clone(), found.protocol)
+        }
     };
     // Routes of HTTP may name the same backend, and must find it as they would alone.
-    let protocol = protocol(&port.app, tls.is_some()).unwrap_or(BackendProtocol::Http1);
-    Ok(Backend { id: port.id, protocol, tls, policy: None })
+    let traffic = lookup.traffic(target(&id));
+    let retry_budget = traffic.and_then(|traffic| traffic.retry_budget);
+    Ok(Backend { tls, retry_budget, ..Backend::new(id, protocol.unwrap_or(BackendProtocol::Http1)) })
+}
+
+/// What sends a client to the same endpoint of a backend again, where a rule doesn't say.
+pub(super) fn session(lookup: &mut Lookup<'_>, backend: &BackendId) -> Option<Session> {
+    let own = match backend.kind {
+        BackendKind::Service => None,
+        BackendKind::XBackend => lookup.destination(&backend.name)?.session.clone(),
+    };
+    own.or_else(|| lookup.traffic(target(backend))?.session.clone())
+}
+
+/// The object that a backend is.
+fn target(id: &BackendId) -> Target {
+    (id.kind.into(), id.name.clone())
+}
+
+/// What kind of object a reference names.
+fn kind(reference: &BackendRef) -> Result<BackendKind, Refused> {
+    let group = reference.group.as_deref().unwrap_or_default();
+    match (group, reference.kind.as_deref().unwrap_or("Service")) {
+        ("", "Service") => Ok(BackendKind::Service),
+        (X_GROUP, "XBackend") => Ok(BackendKind::XBackend),
+        (group, kind) => {
+            let why = format!(
+                "{group}/{kind} is not a kind of backend; name a Service, or an XBackend of {X_GROUP}"
+            );
+            Err(Refused { failure: Failure::BackendKind, reason: Reason::InvalidKind, why })
+        }
+    }
+}
+
+/// The XBackend that a reference names.
+fn x_backend(
+    lookup: &mut Lookup<'_>,
+    namespace: &str,
+    reference: &BackendRef,
+) -> Result<(BackendId, Arc<Destination>), Refused> {
+    let refuse = |failure, reason, why: String| Err(Refused { failure, reason, why });
+    let name = ObjectName::new(reference.namespace.as_deref().unwrap_or(namespace), reference.name.as_str());
+    if *name.namespace != *namespace {
+        // GEP-4894, "Route Attachment and Consumer Overrides".
+        let why = format!("XBackend {name} is in another namespace; only those of {namespace} can be named");
+        return refuse(Failure::RefNotPermitted, Reason::RefNotPermitted, why);
+    }
+    let Some(found) = lookup.destination(&name) else {
+        let why = format!("XBackend {name} doesn't exist");
+        return refuse(Failure::BackendNotFound, Reason::BackendNotFound, why);
+    };
+    if let Some(why) = &found.refused {
+        let why = format!("XBackend {name} can't be used: {why}");
+        return refuse(Failure::UnsupportedBackend, Reason::UnsupportedValue, why);
+    }
+    if reference.port.is_some_and(|port| port != i32::from(found.port)) {
+        let why = format!("XBackend {name} has port {}; leave port out", found.port);
+        return refuse(Failure::BackendNotFound, Reason::BackendNotFound, why);
+    }
+    let id = BackendId { kind: BackendKind::XBackend, name, port: found.port, transport: Transport::Tcp };
+    Ok((id, found))
 }
 
 /// A port of a Service.
@@ -73,12 +159,6 @@ fn find(
     transport: Transport,
 ) -> Result<Port, Refused> {
     let refuse = |failure, reason, why: String| Err(Refused { failure, reason, why });
-    let group = reference.group.as_deref().unwrap_or_default();
-    let kind = reference.kind.as_deref().unwrap_or("Service");
-    if !group.is_empty() || kind != "Service" {
-        let why = format!("{group}/{kind} is not a kind of backend; name a Service");
-        return refuse(Failure::BackendKind, Reason::InvalidKind, why);
-    }
     let name = ObjectName::new(reference.namespace.as_deref().unwrap_or(namespace), reference.name.as_str());
     let to = Reference { from_kind, from_namespace: namespace, to_group: "", to_kind: "Service", to: &name };
     if !lookup.permit(&to) {

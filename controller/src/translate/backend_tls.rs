@@ -5,6 +5,7 @@
 //! which Gateways forward to the targets: each is an ancestor.
 
 use super::bundle::{BundleRef, Bundles};
+use super::destination::Users;
 use crate::api::BackendTlsPolicy;
 use crate::api::backend_tls_policy::{SubjectAltName as ApiName, SubjectAltNameType, Validation};
 use crate::cluster::{Cluster, Kind};
@@ -81,11 +82,12 @@ impl Policies {
     /// What each policy is told, given by which Gateways its Services are used.
     pub(super) fn drafts(
         &self,
-        users: &BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+        users: &Users,
     ) -> impl Iterator<Item = ((Kind, ObjectName), Arc<PolicyDraft>)> {
         let draft = move |judged: &Judged| {
+            let services = judged.services.iter().map(|service| (Kind::Service, service.clone()));
             let gateways: BTreeSet<_> =
-                judged.services.iter().filter_map(|service| users.get(service)).flatten().collect();
+                services.filter_map(|service| users.get(&service)).flatten().collect();
             let ancestors = gateways
                 .into_iter()
                 .map(|gateway| AncestorDraft::of_gateway(gateway, judged.conditions.clone()));
@@ -103,7 +105,8 @@ fn judge(
     policy: &BackendTlsPolicy,
     services: &mut BTreeMap<ObjectName, ServicePolicies>,
 ) -> Judged {
-    let verified = verify(cluster, bundles, &name.namespace, &policy.spec.validation);
+    let at = "spec.validation";
+    let verified = verify(cluster, bundles, &name.namespace, at, &policy.spec.validation);
     let in_force = Arc::new(verified.tls);
     let (mut targets, mut problem) = (BTreeSet::new(), None);
     for (n, target) in policy.spec.target_refs.iter().enumerate() {
@@ -144,15 +147,22 @@ fn judge(
 }
 
 /// What `validation` comes to.
-struct Verified {
-    tls: BackendTls,
+pub(super) struct Verified {
+    pub(super) tls: BackendTls,
     /// Why nothing can be verified by it.
-    invalid: Option<(Reason, String)>,
+    pub(super) invalid: Option<(Reason, String)>,
     /// The first kind of trouble with references, and all of it as text.
-    unresolved: Option<(Reason, String)>,
+    pub(super) unresolved: Option<(Reason, String)>,
 }
 
-fn verify(cluster: &Cluster, bundles: &mut Bundles, namespace: &str, from: &Validation) -> Verified {
+/// Translates the `validation` at a field of an object.
+pub(super) fn verify(
+    cluster: &Cluster,
+    bundles: &mut Bundles,
+    namespace: &str,
+    at: &str,
+    from: &Validation,
+) -> Verified {
     let references = from.ca_certificate_refs.as_deref().unwrap_or_default();
     let (mut found, mut unresolved) = (Vec::with_capacity(references.len()), Vec::new());
     for (n, reference) in references.iter().enumerate() {
@@ -161,14 +171,14 @@ fn verify(cluster: &Cluster, bundles: &mut Bundles, namespace: &str, from: &Vali
         match bundles.resolve(cluster, &reference) {
             Ok(pem) => found.push(pem),
             Err((reason, why)) => {
-                unresolved.push((reason, format!("spec.validation.caCertificateRefs[{n}]: {why}")));
+                unresolved.push((reason, format!("{at}.caCertificateRefs[{n}]: {why}")));
             }
         }
     }
     let all = |unresolved: &[(Reason, String)]| {
         unresolved.iter().map(|(_, why)| why.as_str()).collect::<Vec<_>>().join("; ")
     };
-    let invalid = |why: String| Err((Reason::Invalid, format!("spec.validation.{why}")));
+    let invalid = |why: String| Err((Reason::Invalid, format!("{at}.{why}")));
     let authorities = match from.well_known_ca_certificates.as_deref().unwrap_or_default() {
         _ if !found.is_empty() => Ok(Authorities::Bundles(found)),
         _ if !references.is_empty() => {
@@ -187,7 +197,7 @@ fn verify(cluster: &Cluster, bundles: &mut Bundles, namespace: &str, from: &Vali
         Err(invalid) => (Authorities::Nobody, Some(invalid)),
     };
     let server_name = from.hostname.to_ascii_lowercase().into();
-    let tls = BackendTls { server_name, authorities, subject_alt_names: names };
+    let tls = BackendTls { server_name, authorities, subject_alt_names: names, client_certificate: None };
     let reason = unresolved.first().map(|(reason, _)| *reason);
     Verified { tls, invalid, unresolved: reason.map(|reason| (reason, all(&unresolved))) }
 }
@@ -210,4 +220,4 @@ fn has_port(cluster: &Cluster, service: &ObjectName, name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,6 +7,7 @@
 use super::gateway::Context;
 use super::grants::Reference;
 use crate::api::gateway::CertificateRef;
+use crate::cluster::Cluster;
 use crate::status::Reason;
 use headgate_proxy::model::{Certificate, ObjectName, Redacted};
 use headgate_proxy::tls::check_certificate;
@@ -39,7 +40,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    fn new(reason: Reason, why: String) -> Self {
+    pub(super) fn new(reason: Reason, why: String) -> Self {
         Self { reason, why, before: None }
     }
 }
@@ -83,11 +84,20 @@ pub(super) fn resolve(
         );
         return Err(Refused::new(Reason::RefNotPermitted, what));
     }
-    let Some(secret) = context.cluster.secrets.get(&name) else {
+    of_secret(context.cluster, context.certificates, &name)
+}
+
+/// The certificate that a Secret holds. Whether it may be used is the caller's to say.
+pub(super) fn of_secret(
+    cluster: &Cluster,
+    certificates: &mut Certificates,
+    name: &ObjectName,
+) -> Result<Arc<Certificate>, Refused> {
+    let Some(secret) = cluster.secrets.get(name) else {
         let what = format!("Secret {name} doesn't exist");
         return Err(Refused::new(Reason::InvalidCertificateRef, what));
     };
-    context.certificates.get(&name, secret).map_err(|Broken { why, before }| {
+    certificates.get(name, secret).map_err(|Broken { why, before }| {
         let stays = if before.is_some() { "; the certificate before stays in force" } else { "" };
         let why = format!("Secret {name}: {why}{stays}");
         Refused { reason: Reason::InvalidCertificateRef, why, before }

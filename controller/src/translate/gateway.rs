@@ -9,6 +9,7 @@ use super::bundle::Bundles;
 use super::certificate::{self, Certificates};
 use super::class;
 use super::client_validation;
+use super::destination::Destinations;
 use super::grants::Grants;
 use super::listener::{self, Evaluated as Listener};
 use super::listener_set::{self, Judged, listener_drafts};
@@ -37,6 +38,7 @@ pub(super) struct Context<'a> {
     pub(super) grants: &'a Arc<Grants>,
     /// How backends are verified.
     pub(super) policies: &'a Policies,
+    pub(super) destinations: &'a Destinations,
     pub(super) certificates: &'a mut Certificates,
     pub(super) bundles: &'a mut Bundles,
     /// Ports that could not be bound, and why.

@@ -37,6 +37,7 @@ pub(super) fn translate(context: &Context<'_>, owner: &Owner<'_>, listener: &Lis
         views: &views,
         grants: context.grants,
         policies: context.policies,
+        destinations: context.destinations,
         governing: &governing,
     };
     for (n, filter) in requests.unwrap_or_default().iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use super::attach::ParentName;
 use super::backend_tls::{Policies, ServicePolicies};
+use super::destination::{Destination, Destinations, Target, Traffic};
 use super::gateway::View;
 use super::grants::{Grants, Reference};
 use super::policy::{self, Attached};
@@ -22,6 +23,8 @@ enum Seen {
     Namespace(Text, Option<Arc<Namespace>>),
     Grants(Arc<Grants>),
     Policies(ObjectName, Option<Arc<ServicePolicies>>),
+    Destination(ObjectName, Option<Arc<Destination>>),
+    Traffic(Target, Option<Arc<Traffic>>),
     Attached((Kind, (Kind, ObjectName)), Option<Arc<Attached>>),
 }
 
@@ -30,11 +33,15 @@ enum Seen {
 pub(super) struct Inputs(Vec<Seen>);
 
 impl Inputs {
-    /// Services with policies that were looked at.
-    pub(super) fn secured_services(&self) -> impl Iterator<Item = &ObjectName> {
+    /// Backends that were looked at and are, or have, something that wants to be told who uses it.
+    pub(super) fn told_backends(&self) -> impl Iterator<Item = Target> {
         self.0.iter().filter_map(|seen| match seen {
-            Seen::Policies(name, Some(_)) => Some(name),
+            Seen::Policies(name, Some(_)) => Some((Kind::Service, name.clone())),
+            Seen::Destination(name, Some(_)) => Some((Kind::XBackend, name.clone())),
+            Seen::Traffic(target, Some(_)) => Some(target.clone()),
             Seen::Policies(_, None)
+            | Seen::Destination(_, None)
+            | Seen::Traffic(_, None)
             | Seen::Parent(..)
             | Seen::Service(..)
             | Seen::Namespace(..)
@@ -45,7 +52,7 @@ impl Inputs {
 
     /// Whether all of it is still the same.
     pub(super) fn are_current(&self, around: &Around<'_>) -> bool {
-        let Around { cluster, views, grants, policies, governing } = *around;
+        let Around { cluster, views, grants, policies, destinations, governing } = *around;
         fn same<T>(before: Option<&Arc<T>>, now: Option<&Arc<T>>) -> bool {
             match (before, now) {
                 (Some(before), Some(now)) => Arc::ptr_eq(before, now),
@@ -59,6 +66,8 @@ impl Inputs {
             Seen::Namespace(name, before) => same(before.as_ref(), namespace(cluster, name)),
             Seen::Grants(before) => Arc::ptr_eq(before, grants),
             Seen::Policies(name, before) => same(before.as_ref(), policies.services.get(name)),
+            Seen::Destination(name, before) => same(before.as_ref(), destinations.backends.get(name)),
+            Seen::Traffic(target, before) => same(before.as_ref(), destinations.traffic(target)),
             Seen::Attached(id, before) => same(before.as_ref(), governing.attached.get(id)),
         })
     }
@@ -71,6 +80,7 @@ pub(super) struct Around<'a> {
     pub(super) views: &'a Views,
     pub(super) grants: &'a Arc<Grants>,
     pub(super) policies: &'a Policies,
+    pub(super) destinations: &'a Destinations,
     /// Policies of requests.
     pub(super) governing: &'a policy::Policies,
 }
@@ -81,14 +91,15 @@ pub(super) struct Lookup<'a> {
     views: &'a Views,
     grants: &'a Arc<Grants>,
     policies: &'a Policies,
+    destinations: &'a Destinations,
     governing: &'a policy::Policies,
     inputs: Inputs,
 }
 
 impl<'a> Lookup<'a> {
     pub(super) fn new(around: &Around<'a>) -> Self {
-        let Around { cluster, views, grants, policies, governing } = *around;
-        Self { cluster, views, grants, policies, governing, inputs: Inputs::default() }
+        let Around { cluster, views, grants, policies, destinations, governing } = *around;
+        Self { cluster, views, grants, policies, destinations, governing, inputs: Inputs::default() }
     }
 
     pub(super) fn into_inputs(self) -> Inputs {
@@ -123,6 +134,20 @@ impl<'a> Lookup<'a> {
         let found = self.policies.services.get(service);
         self.inputs.0.push(Seen::Policies(service.clone(), found.cloned()));
         found?.of_port(port_name).cloned()
+    }
+
+    /// An XBackend.
+    pub(super) fn destination(&mut self, name: &ObjectName) -> Option<Arc<Destination>> {
+        let found = self.destinations.backends.get(name).cloned();
+        self.inputs.0.push(Seen::Destination(name.clone(), found.clone()));
+        found
+    }
+
+    /// What XBackendTrafficPolicies say of a backend.
+    pub(super) fn traffic(&mut self, backend: Target) -> Option<Arc<Traffic>> {
+        let found = self.destinations.traffic(&backend).cloned();
+        self.inputs.0.push(Seen::Traffic(backend, found.clone()));
+        found
     }
 
     /// The policies of a kind that are attached to an object.

@@ -11,6 +11,7 @@ mod bundle;
 mod certificate;
 mod class;
 mod client_validation;
+mod destination;
 mod endpoints;
 mod filters;
 mod gateway;
@@ -41,11 +42,13 @@ use backend_tls::Policies;
 use bundle::Bundles;
 use certificate::Certificates;
 use class::Classes;
+use destination::{Destinations, Users};
 use endpoints::Endpoints;
 use gateway::{Context, Evaluated};
 use grants::Grants;
 use headgate_proxy::model::{
-    Backend, BackendId, EndpointSet, ListenerId, Model, ObjectName, Port, PortId, RouteKind,
+    Backend, BackendId, BackendKind, EndpointSet, ListenerId, Model, ObjectName, Port, PortId, RouteKind,
+    Text,
 };
 use lookup::{Around, Inputs, Lookup, Views};
 use route::{Routed, Translated};
@@ -59,6 +62,31 @@ pub struct Translation {
     pub model: Model,
     /// What objects are to be told.
     pub statuses: Statuses,
+    /// What it needs from outside.
+    pub needs: Needs,
+}
+
+/// What the model needs from outside to be whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Names of hosts whose addresses are to be looked up.
+    pub hosts: BTreeSet<Text>,
+    /// XBackends that need a Service to find the endpoints that they select.
+    pub selectors: BTreeSet<ObjectName>,
+}
+
+impl Needs {
+    fn of(cluster: &Cluster, model: &Model) -> Self {
+        let mut needs = Self::default();
+        for id in model.backends.keys().filter(|id| id.kind == BackendKind::XBackend) {
+            let Some(backend) = cluster.x_backends.get(&id.name) else { continue };
+            match destination::hostname(backend) {
+                Some(host) => drop(needs.hosts.insert(host)),
+                None => drop(needs.selectors.insert(id.name.clone())),
+            }
+        }
+        needs
+    }
 }
 
 /// Translates, and remembers.
@@ -69,6 +97,7 @@ pub struct Translator {
     certificates: Certificates,
     bundles: Bundles,
     policies: Policies,
+    destinations: Destinations,
     governing: policy::Policies,
     views: Views,
     routes: BTreeMap<(Kind, ObjectName), Remembered>,
@@ -93,6 +122,7 @@ impl Translator {
             certificates: Certificates::default(),
             bundles: Bundles::default(),
             policies: Policies::default(),
+            destinations: Destinations::default(),
             governing: policy::Policies::default(),
             views: Views::new(),
             routes: BTreeMap::new(),
@@ -112,6 +142,13 @@ impl Translator {
         self.grants = Grants::of(cluster, &self.grants);
         let classes = Classes::of(cluster, &self.settings);
         self.policies = Policies::of(cluster, &mut self.bundles, &self.policies);
+        self.destinations = Destinations::of(
+            cluster,
+            self.settings.mode,
+            &mut self.bundles,
+            &mut self.certificates,
+            &self.destinations,
+        );
         let gateways = self.gateways(cluster, &classes, failed_ports);
         self.governing = policy::Policies::of(cluster, self.settings.mode, &self.governing);
         let routes = self.routes(cluster);
@@ -138,14 +175,12 @@ impl Translator {
                 model.backends.entry(backend.id.clone()).or_insert_with(|| backend.clone());
             }
         }
-        let around = Around {
-            cluster,
-            views: &self.views,
-            grants: &self.grants,
-            policies: &self.policies,
-            governing: &self.governing,
-        };
-        policy::govern(&around, routes.iter().map(|(id, route)| (id, route)), &mut model, &mut told);
+        policy::govern(
+            &self.around(cluster),
+            routes.iter().map(|(id, route)| (id, route)),
+            &mut model,
+            &mut told,
+        );
         for backend in gateways.iter().flat_map(|(_, gateway)| &gateway.backends) {
             model.backends.entry(backend.id.clone()).or_insert_with(|| backend.clone());
         }
@@ -168,25 +203,45 @@ impl Translator {
         }
         statuses.gateway_classes = classes.drafts;
         statuses.policies = self.governing.drafts(&self.views, &told);
-        statuses.policies.extend(self.policies.drafts(&self.users()));
+        self.tell_users(&mut statuses);
         for id in model.backends.keys() {
             model.endpoints.insert(id.clone(), self.endpoints.get(cluster, self.settings.mode, id));
         }
+        self.remember(cluster, &model);
+        let needs = Needs::of(cluster, &model);
+        Translation { model, statuses, needs }
+    }
+
+    fn around<'a>(&'a self, cluster: &'a Cluster) -> Around<'a> {
+        Around {
+            cluster,
+            views: &self.views,
+            grants: &self.grants,
+            policies: &self.policies,
+            destinations: &self.destinations,
+            governing: &self.governing,
+        }
+    }
+
+    /// Keeps what the next translation may use again.
+    fn remember(&mut self, cluster: &Cluster, model: &Model) {
         self.endpoints.retain(|id| model.backends.contains_key(id));
         self.certificates.retain(|name| cluster.secrets.contains_key(name));
         self.bundles.retain(cluster);
         self.ports.clone_from(&model.ports);
         self.backends.clone_from(&model.backends);
-        Translation { model, statuses }
     }
 
-    /// The endpoints of Services, when only their EndpointSlices changed: the same as a whole translation would have them.
+    /// The endpoints of Services and external hosts, when only their EndpointSlices and addresses changed: the same as a whole
+    /// translation would have them.
     pub fn endpoints(
         &mut self,
         cluster: &Cluster,
         services: &BTreeSet<ObjectName>,
+        hosts: &BTreeSet<Text>,
     ) -> Vec<(BackendId, Arc<EndpointSet>)> {
-        let ids: Vec<_> = services.iter().flat_map(|service| self.endpoints.of_service(service)).collect();
+        let of_services = services.iter().flat_map(|service| self.endpoints.of_service(service));
+        let ids: Vec<_> = of_services.chain(self.endpoints.of_hosts(hosts)).collect();
         let mode = self.settings.mode;
         ids.into_iter().map(|id| (id.clone(), self.endpoints.get(cluster, mode, &id))).collect()
     }
@@ -202,6 +257,7 @@ impl Translator {
             settings: &self.settings,
             grants: &self.grants,
             policies: &self.policies,
+            destinations: &self.destinations,
             certificates: &mut self.certificates,
             bundles: &mut self.bundles,
             failed_ports,
@@ -222,13 +278,20 @@ impl Translator {
         evaluated
     }
 
-    /// Which Gateways forward to Services that have policies.
-    fn users(&self) -> BTreeMap<ObjectName, BTreeSet<ObjectName>> {
-        let mut users = BTreeMap::<_, BTreeSet<_>>::new();
+    /// Tells BackendTLSPolicies, XBackends and XBackendTrafficPolicies who uses them.
+    fn tell_users(&self, statuses: &mut Statuses) {
+        let users = self.users();
+        statuses.policies.extend(self.policies.drafts(&users));
+        statuses.policies.extend(self.destinations.drafts(&users));
+    }
+
+    /// Which Gateways forward to backends that are told so, or whose policies are.
+    fn users(&self) -> Users {
+        let mut users = Users::new();
         for route in self.routes.values() {
-            for service in route.inputs.secured_services() {
+            for backend in route.inputs.told_backends() {
                 let gateways = route.translated.attached.iter().map(|listener| listener.gateway.clone());
-                users.entry(service.clone()).or_default().extend(gateways);
+                users.entry(backend).or_default().extend(gateways);
             }
         }
         users
@@ -257,13 +320,8 @@ impl Translator {
         store: &Store<K>,
         translate: impl Fn(&mut Lookup<'_>, &ObjectName, &K) -> Translated,
     ) {
-        let around = Around {
-            cluster,
-            views: &self.views,
-            grants: &self.grants,
-            policies: &self.policies,
-            governing: &self.governing,
-        };
+        let mut routes = std::mem::take(&mut self.routes);
+        let around = self.around(cluster);
         for (name, route) in store {
             let id = (K::KIND, name.clone());
             let object = route.clone().wrap();
@@ -275,8 +333,9 @@ impl Translator {
                 let translated = Arc::new(translate(&mut lookup, name, route));
                 Remembered { route: object, inputs: lookup.into_inputs(), translated }
             });
-            self.routes.insert(id, remembered);
+            routes.insert(id, remembered);
         }
+        self.routes = routes;
     }
 }
 

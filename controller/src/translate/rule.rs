@@ -101,7 +101,7 @@ impl<'a, 'c> Rules<'a, 'c> {
             }
         });
         rule.session = from.session_persistence.as_ref().and_then(|from| {
-            match session::translate(from, self.route, n) {
+            match session::translate(from, &format!("{}/{n}", self.route)) {
                 Ok(session) => Some(session),
                 Err(why) => {
                     self.problems
@@ -173,7 +173,13 @@ impl<'a, 'c> Rules<'a, 'c> {
             self.mirrors(&mut steps, &mirrors, &format!("{field}."))?;
             let target = self.target(reference, &field);
             let weight = u32::try_from(reference.weight.unwrap_or(1)).unwrap_or_default();
-            split.push(WeightedBackend { target, weight, filters: steps });
+            let session = match &target {
+                Target::Backend(backend) if from.session_persistence.is_none() => {
+                    backend_ref::session(self.lookup, backend)
+                }
+                Target::Backend(_) | Target::Fail(_) => None,
+            };
+            split.push(WeightedBackend { target, weight, filters: steps, session });
         }
         Ok(Action::Forward(split))
     }

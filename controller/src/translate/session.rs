@@ -2,13 +2,13 @@
 
 use crate::api::http_route::{CookieLifetimeType, SessionPersistence, SessionPersistenceType};
 use aws_lc_rs::digest::{SHA256, digest};
-use headgate_proxy::model::{Carrier, ObjectName, Session, Text};
+use headgate_proxy::model::{Carrier, Session, Text};
 use headgate_proxy::session::check;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Translates what the `n`th rule of a route says. The error has the field relative to it.
-pub(super) fn translate(from: &SessionPersistence, route: &ObjectName, n: usize) -> Result<Session, String> {
+/// Translates what is said of whatever `of` names, which no other thing is named. The error has the field relative to it.
+pub(super) fn translate(from: &SessionPersistence, of: &str) -> Result<Session, String> {
     let lifetime = from.absolute_timeout.as_deref().map(gateway_api::Duration::from_str).transpose();
     let lifetime = lifetime
         .map_err(|error| format!("absoluteTimeout: {error}"))?
@@ -16,7 +16,7 @@ pub(super) fn translate(from: &SessionPersistence, route: &ObjectName, n: usize)
     let carrier = match from.r#type {
         None | Some(SessionPersistenceType::Cookie) => {
             let cookie = from.cookie.clone().unwrap_or_default();
-            let name = cookie.name.map_or_else(|| own_name(route, n), Into::into);
+            let name = cookie.name.map_or_else(|| own_name(of), Into::into);
             let path = cookie.path.as_deref().unwrap_or("/").into();
             let permanent = match cookie.lifetime_type {
                 None | Some(CookieLifetimeType::Session) => false,
@@ -34,10 +34,10 @@ pub(super) fn translate(from: &SessionPersistence, route: &ObjectName, n: usize)
     Ok(session)
 }
 
-/// The name of a cookie that has none: the same in all replicas, and another for every rule, for browsers send all cookies
-/// of a host.
-fn own_name(route: &ObjectName, n: usize) -> Text {
-    let hash = digest(&SHA256, format!("{route}/{n}").as_bytes());
+/// The name of a cookie that has none: the same in all replicas, and another for everything that has sessions, for browsers
+/// send all cookies of a host.
+fn own_name(of: &str) -> Text {
+    let hash = digest(&SHA256, of.as_bytes());
     let hash: String = hash.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("headgate-{hash}").into()
 }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     fn session(from: serde_json::Value) -> Result<Session, String> {
-        translate(&serde_json::from_value(from).unwrap(), &ObjectName::new("ns", "route"), 0)
+        translate(&serde_json::from_value(from).unwrap(), "ns/route/0")
     }
 
     #[test]
@@ -58,7 +58,7 @@ mod tests {
         };
         assert!(name.starts_with("headgate-"), "{name}");
         assert_eq!((&*path, permanent), ("/", false));
-        assert_ne!(own_name(&ObjectName::new("ns", "route"), 1), name);
+        assert_ne!(own_name("ns/route/1"), name);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn translate<K: ApiRoute>(
             }
         };
         let weight = u32::try_from(reference.weight.unwrap_or(1)).unwrap_or_default();
-        split.push(WeightedBackend { target, weight, filters: Vec::new() });
+        split.push(WeightedBackend::new(target, weight));
     }
     let attached = parents.attached.clone();
     let model = StreamRoute {

@@ -1,11 +1,12 @@
 //! Backends, how they are verified, and their endpoints.
 
-use super::{BackendId, BackendPolicy, Text};
+use super::{BackendId, BackendPolicy, Certificate, Text};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// A port of a Service, without its endpoints.
+/// A port of a Service, or an XBackend, without its endpoints.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Backend {
     /// Who it is.
@@ -18,10 +19,33 @@ pub struct Backend {
     /// When it, or one of its endpoints, is left alone; absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Arc<BackendPolicy>>,
+    /// How many of its requests may be retries; absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_budget: Option<RetryBudget>,
+}
+
+impl Backend {
+    /// One in clear text that nothing bounds.
+    pub fn new(id: BackendId, protocol: BackendProtocol) -> Self {
+        Self { id, protocol, tls: None, policy: None, retry_budget: None }
+    }
+}
+
+/// A retry budget (GEP-3388): a retry is made when either part lets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RetryBudget {
+    /// Which share of the requests of the last `interval` may be retries, 0 to 100.
+    pub percent: u8,
+    /// How far back requests count.
+    pub interval: Duration,
+    /// So many retries are let pass in each `min_interval`, whatever their share is.
+    pub min_count: u32,
+    /// The time that `min_count` is for.
+    pub min_interval: Duration,
 }
 
 /// How endpoints are spoken to in TLS, and what their certificates must say. They are always verified.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BackendTls {
     /// Sent as SNI (RFC 6066 §3). The certificate must be for it, unless `subject_alt_names` says otherwise.
     pub server_name: Text,
@@ -30,6 +54,9 @@ pub struct BackendTls {
     /// When there are any, the certificate must have one of these, and needn't be for `server_name`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subject_alt_names: Vec<SubjectAltName>,
+    /// What endpoints are shown that ask who we are; absent: what the Gateway has for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<Arc<Certificate>>,
 }
 
 /// Certificate authorities.

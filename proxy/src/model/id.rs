@@ -163,6 +163,8 @@ impl fmt::Display for RouteId {
 pub enum BackendKind {
     /// A core `Service`.
     Service,
+    /// An `XBackend` of the Gateway API (GEP-4894).
+    XBackend,
 }
 
 /// One port of a backend object: what has endpoints, connection pools and health of its own.
@@ -173,7 +175,7 @@ pub struct BackendId {
     /// Its name.
     #[serde(flatten)]
     pub name: ObjectName,
-    /// Its port (a Service's port, not the pods').
+    /// Its port (a Service's port, not the pods'; an XBackend's is the pods').
     pub port: u16,
     /// By what its endpoints are reached.
     #[serde(skip_serializing_if = "Transport::is_tcp")]
@@ -182,6 +184,11 @@ pub struct BackendId {
 
 impl fmt::Display for BackendId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A Service goes without saying.
+        match self.kind {
+            BackendKind::Service => {}
+            BackendKind::XBackend => f.write_str("XBackend/")?,
+        }
         write!(f, "{}:{}{}", self.name, self.port, self.transport.suffix())
     }
 }

@@ -25,7 +25,9 @@ pub use auth::{
     ClaimToHeader, ClientCertificateAuth, CredentialSource, ExternalAuthenticator, Guard, JwtAuth, JwtKeys,
     RemoteKeys, Requirement,
 };
-pub use backend::{Authorities, Backend, BackendProtocol, BackendTls, Endpoint, EndpointSet, SubjectAltName};
+pub use backend::{
+    Authorities, Backend, BackendProtocol, BackendTls, Endpoint, EndpointSet, RetryBudget, SubjectAltName,
+};
 pub use backend_policy::{
     BackendLimits, BackendPolicy, Breaker, BreakerScope, Ejection, FailurePercent, FailureWhen, OnOpen,
     Ratio, SlowRatio, Trip,

@@ -42,7 +42,7 @@ pub struct Rule {
     /// Policies in force, by listener.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<ScopedPolicies>,
-    /// What sends a client to the same endpoint again.
+    /// What sends a client to the same endpoint again, whichever backend it is of. Absent: what each backend has for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
 }
@@ -110,6 +110,16 @@ pub struct WeightedBackend {
     /// Steps for requests that go there, after the rule's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<Filter>,
+    /// What sends a client to the same endpoint of this backend again, where the rule doesn't say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
+}
+
+impl WeightedBackend {
+    /// A share of which nothing else is said.
+    pub fn new(target: Target, weight: u32) -> Self {
+        Self { target, weight, filters: Vec::new(), session: None }
+    }
 }
 
 /// The end of a `backendRef`.

@@ -104,6 +104,8 @@ pub struct SplitBackend {
     pub filters: Filters,
     /// Who gets copies of them, besides the rule's.
     pub mirrors: Box<[Mirror]>,
+    /// What sends a client to the same endpoint again, where the rule doesn't say.
+    pub session: Option<Box<Session>>,
 }
 
 /// Who gets copies of requests.
@@ -220,7 +222,7 @@ impl Split {
         if backends.is_empty() {
             // Gateway API, HTTPBackendRef.weight: nothing to forward to is a 500.
             let target = Err(Rejection::Config(Failure::NoBackends));
-            backends.push((1, SplitBackend { target, filters: Filters::default(), mirrors: Box::default() }));
+            backends.push((1, SplitBackend::bare(target)));
         }
         Self { backends: backends.into() }
     }
@@ -233,13 +235,19 @@ impl SplitBackend {
             model::Target::Fail(failure) => Err(Rejection::Config(*failure)),
         };
         match Filters::compile(&from.filters) {
-            Ok(filters) => Self { target, filters, mirrors: Mirror::compile(&from.filters, context) },
+            Ok(filters) => {
+                let (mirrors, session) = (Mirror::compile(&from.filters, context), from.session.as_ref());
+                Self { target, filters, mirrors, session: compile_session(session, &"a backend") }
+            }
             Err(error) => {
                 tracing::error!(%error, "a backend's filter can't be compiled: its share answers 500");
-                let target = Err(Rejection::Config(Failure::InvalidFilter));
-                Self { target, filters: Filters::default(), mirrors: Box::default() }
+                Self::bare(Err(Rejection::Config(Failure::InvalidFilter)))
             }
         }
+    }
+
+    fn bare(target: Result<Arc<BackendState>, Rejection>) -> Self {
+        Self { target, filters: Filters::default(), mirrors: Box::default(), session: None }
     }
 }
 
@@ -257,12 +265,7 @@ impl Context<'_> {
         match self.backends.get(id) {
             Some(backend) => self.registry.backend(backend),
             // Against the model's contract: without endpoints it answers 503, and works once the backend appears.
-            None => self.registry.backend(&Backend {
-                id: id.clone(),
-                protocol: BackendProtocol::Http1,
-                tls: None,
-                policy: None,
-            }),
+            None => self.registry.backend(&Backend::new(id.clone(), BackendProtocol::Http1)),
         }
     }
 }
@@ -330,11 +333,7 @@ fn compile_rule(
         (from.listeners.clone().into(), Arc::new(policies))
     };
     let policies = from.policies.iter().map(compile).collect();
-    let session = from.session.as_ref().and_then(|session| {
-        let refuse =
-            |error| tracing::error!(rule = %id, %error, "sessions can't be compiled: there are none");
-        Session::compile(session).map(Box::new).map_err(refuse).ok()
-    });
+    let session = compile_session(from.session.as_ref(), &id);
     let rule = Arc::new(Rule {
         id,
         filters,
@@ -352,6 +351,11 @@ fn compile_rule(
             Arc::new(Candidate { rank, path, conditions, rule: rule.clone() })
         }),
     );
+}
+
+fn compile_session(from: Option<&model::Session>, of: &dyn fmt::Display) -> Option<Box<Session>> {
+    let refuse = |error| tracing::error!(%of, %error, "sessions can't be compiled: there are none");
+    Session::compile(from?).map(Box::new).map_err(refuse).ok()
 }
 
 fn compile_steps(

@@ -329,10 +329,9 @@ fn regexes_are_checked_as_they_are_compiled() {
 
 /// Shares of a rule's backends, by what they answer with.
 fn shares(weights: &[(Option<&str>, u32)]) -> Vec<(String, u32)> {
-    let backends = weights.iter().map(|(name, weight)| WeightedBackend {
-        target: name.map_or(Target::Fail(Failure::BackendNotFound), |name| Target::Backend(backend_id(name))),
-        weight: *weight,
-        filters: vec![],
+    let backends = weights.iter().map(|(name, weight)| {
+        let failed = Target::Fail(Failure::BackendNotFound);
+        WeightedBackend::new(name.map_or(failed, |name| Target::Backend(backend_id(name))), *weight)
     });
     let mut one = rule(vec![prefix("/")], "x");
     one.action = A::Forward(backends.collect());

@@ -145,7 +145,7 @@ fn a_backends_protocol_changes_without_its_routes() {
     let mut one = model(one_port(), vec![host_route("a")]);
     publisher.publish(one.clone());
     let before = rule_of(&publisher, "a.example").unwrap();
-    let h2c = Backend { id: backend_id("a"), protocol: BackendProtocol::H2c, tls: None, policy: None };
+    let h2c = Backend::new(backend_id("a"), BackendProtocol::H2c);
     one.backends.insert(backend_id("a"), Arc::new(h2c));
     publisher.publish(one);
     let after = rule_of(&publisher, "a.example").unwrap();

@@ -1,5 +1,5 @@
-//! Who we are and whom we trust when we speak TLS to backends: compiled from [`BackendTls`] and, where a Gateway has one,
-//! its client certificate.
+//! Who we are and whom we trust when we speak TLS to backends: compiled from [`BackendTls`] and, where a Gateway has one
+//! and the backend has none of its own, its client certificate.
 //!
 //! A connection belongs to the [`Identity`] under which it was made and serves no request of another one, so that other
 //! authorities, names or certificates count from the next request on. Nothing is resumed: every connection's certificate
@@ -8,7 +8,7 @@
 use crate::authorities::{AuthorityError, roots};
 use crate::model::{BackendTls, SubjectAltName};
 use crate::snapshot::Swap;
-use crate::tls::provider;
+use crate::tls::{CertificateError, parse_certificate, provider};
 use crate::transport::Transport;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -17,8 +17,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    SupportedProtocolVersion,
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, SupportedProtocolVersion,
 };
 use std::io;
 use std::sync::Arc;
@@ -51,6 +50,9 @@ pub(crate) enum IdentityError {
     /// A name that the certificate may have is no DNS name.
     #[error("{0} is no DNS name")]
     SubjectAltName(String),
+    /// The client certificate can't be shown.
+    #[error("the client certificate: {0}")]
+    Certificate(#[from] CertificateError),
     /// rustls doesn't want it.
     #[error(transparent)]
     Tls(#[from] Error),
@@ -61,8 +63,10 @@ pub(crate) enum IdentityError {
 pub(super) struct Identities {
     server_name: ServerName<'static>,
     verifier: Arc<Verifier>,
-    /// Without a client certificate.
-    anonymous: Arc<Identity>,
+    /// With the backend's own client certificate; else with none.
+    plain: Arc<Identity>,
+    /// Whether a Gateway's client certificate doesn't count, because the backend has its own.
+    own: bool,
     /// By client certificate: one entry per Gateway that has one and uses the backend, made when it first does.
     certified: Swap<Vec<(Arc<CertifiedKey>, Arc<Identity>)>>,
 }
@@ -75,13 +79,15 @@ impl Identities {
         let names = from.subject_alt_names.iter().map(Wanted::compile).collect::<Result<Vec<_>, _>>()?;
         let algorithms = provider().signature_verification_algorithms;
         let verifier = Arc::new(Verifier { roots: roots(&from.authorities)?, names, algorithms });
-        let anonymous = Arc::new(Identity::new(&server_name, &verifier, None)?);
-        Ok(Self { server_name, verifier, anonymous, certified: Swap::new(Arc::default()) })
+        let certificate = from.client_certificate.as_deref().map(parse_certificate).transpose()?;
+        let plain = Arc::new(Identity::new(&server_name, &verifier, certificate.as_ref())?);
+        let own = certificate.is_some();
+        Ok(Self { server_name, verifier, plain, own, certified: Swap::new(Arc::default()) })
     }
 
     /// The identity of a Gateway with this client certificate, or with none.
     pub(super) fn of(&self, certificate: Option<&Arc<CertifiedKey>>) -> Result<Arc<Identity>, IdentityError> {
-        let Some(certificate) = certificate else { return Ok(self.anonymous.clone()) };
+        let Some(certificate) = certificate.filter(|_| !self.own) else { return Ok(self.plain.clone()) };
         let known = self.certified.load();
         if let Some((_, identity)) = known.iter().find(|(key, _)| Arc::ptr_eq(key, certificate)) {
             return Ok(identity.clone());
@@ -238,7 +244,7 @@ impl ServerCertVerifier for Verifier {
         if self.names.is_empty() {
             verify_server_name(&parsed, server_name)?;
         } else if !self.names.iter().any(|name| name.is_name_of(end_entity, &parsed)) {
-            return Err(CertificateError::NotValidForName.into());
+            return Err(rustls::CertificateError::NotValidForName.into());
         }
         Ok(ServerCertVerified::assertion())
     }

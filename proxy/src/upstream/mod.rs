@@ -4,6 +4,7 @@
 //! and endpoints that come and go are swapped inside it without touching a route. [`forward`] sends a request to one
 //! of the endpoints; connections and requests in flight are each thread's own ([`pool`]).
 
+mod budget;
 mod connect;
 mod endpoint;
 pub(crate) mod forward;
@@ -24,6 +25,7 @@ use crate::model::{
 use crate::notice::Notices;
 use crate::rejection::Rejection;
 use crate::snapshot::Swap;
+use budget::Budget;
 use endpoint::{Addresses, Member};
 use health::{BackendHealth, Breaker, Health};
 use identity::{Identities, Identity};
@@ -52,6 +54,8 @@ struct Manner {
     security: Security,
     /// When it is left alone; most backends never are.
     health: Option<Arc<Health>>,
+    /// How many of its requests may be retries, where something bounds them.
+    budget: Option<Arc<Budget>>,
 }
 
 #[derive(Debug)]
@@ -79,18 +83,24 @@ impl Manner {
                 Security::Broken
             }
         };
-        let before = before.and_then(|before| before.health.as_deref());
+        let known = before.and_then(|before| before.health.as_deref());
         let health = backend
             .policy
             .as_ref()
-            .map(|policy| Arc::new(Health::new(&backend.id, policy.clone(), before, notices)));
-        Self { protocol: backend.protocol, tls: backend.tls.clone(), security, health }
+            .map(|policy| Arc::new(Health::new(&backend.id, policy.clone(), known, notices)));
+        let known = before.and_then(|before| before.budget.clone());
+        let budget = backend.retry_budget.map(|budget| match known {
+            Some(known) if *known.policy() == budget => known,
+            Some(_) | None => Arc::new(Budget::new(budget)),
+        });
+        Self { protocol: backend.protocol, tls: backend.tls.clone(), security, health, budget }
     }
 
     fn is_of(&self, backend: &Backend) -> bool {
         self.protocol == backend.protocol
             && self.tls == backend.tls
             && self.health.as_ref().map(|health| health.policy()) == backend.policy.as_ref()
+            && self.budget.as_ref().map(|budget| budget.policy()) == backend.retry_budget.as_ref()
     }
 }
 
@@ -102,6 +112,8 @@ pub(crate) struct Way {
     pub(crate) identity: Option<Arc<Identity>>,
     /// Who says whether it may go; none: nobody.
     pub(crate) guard: Option<Guard>,
+    /// How many requests may be retries; none: all.
+    pub(crate) budget: Option<Arc<Budget>>,
 }
 
 /// Who says whether a request may go to a backend.
@@ -152,7 +164,7 @@ impl BackendState {
             .health
             .as_ref()
             .map(|health| Guard { health: health.clone(), breaker: health.breaker_of(route) });
-        Ok(Way { protocol: manner.protocol, identity, guard })
+        Ok(Way { protocol: manner.protocol, identity, guard, budget: manner.budget.clone() })
     }
 
     /// How it fares, where a policy cares.

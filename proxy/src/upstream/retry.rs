@@ -2,7 +2,7 @@
 //!
 //! Each try is a [`forward`] with a `backendRequest` timeout of its own, on an endpoint that wasn't tried before if there is
 //! one; the `request` timeout goes over all. Between two tries is a pause that doubles, with jitter. When the tries are used
-//! up, the client gets the last answer. What a backend may have acted on is tried again only where that is safe: for
+//! up, the client gets the last answer; when the backend's retry budget is (GEP-3388), 503. What a backend may have acted on is tried again only where that is safe: for
 //! idempotent methods (RFC 9110 §9.2.2), with a body that could be kept ([`crate::body::replay`]).
 
 use super::forward::{Answer, Times, forward};
@@ -58,6 +58,9 @@ pub(crate) async fn retry(
                 // The client gets what there is.
                 Err(_) => return outcome,
             }
+        }
+        if way.budget.as_ref().is_some_and(|budget| !budget.takes_retry()) {
+            return Err(Rejection::RetryBudget);
         }
         let pause = pause(retry.backoff, tried, thread.random());
         let timer = Timer::new(&thread.wheel);

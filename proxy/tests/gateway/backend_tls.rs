@@ -142,6 +142,7 @@ fn verified(authority: &Authority, server_name: &str, names: &[SubjectAltName]) 
         server_name: server_name.into(),
         authorities: Authorities::Bundles(vec![authority.pem.as_str().into()]),
         subject_alt_names: names.to_vec(),
+        client_certificate: None,
     }
 }
 
@@ -154,7 +155,7 @@ fn setup(address: SocketAddr, protocol: BackendProtocol, tls: BackendTls) -> Set
 
 fn secure(setup: &mut Setup, name: &str, protocol: BackendProtocol, tls: BackendTls) {
     let id = backend_id(name);
-    let backend = ModelBackend { id: id.clone(), protocol, tls: Some(Arc::new(tls)), policy: None };
+    let backend = ModelBackend { tls: Some(Arc::new(tls)), ..ModelBackend::new(id.clone(), protocol) };
     setup.model.backends.insert(id, Arc::new(backend));
 }
 
@@ -305,6 +306,15 @@ async fn a_client_certificate_is_shown_to_who_asks() {
     show(&mut setup, None);
     gateway.publish(&setup);
     assert_eq!(gateway.get("/").await.status(), 502);
+    // The backend's own is before the Gateway's.
+    let own = Some(clients.issue(&["backend.example"]));
+    let tls = BackendTls { client_certificate: own, ..verified(&authority, "a.example", &[]) };
+    secure(&mut setup, "only", BackendProtocol::Http1, tls);
+    for certificate in [None, Some(&others.issue(&["gateway.example"]))] {
+        show(&mut setup, certificate);
+        gateway.publish(&setup);
+        assert_eq!(gateway.get("/").await.text(), "it");
+    }
 }
 
 #[tokio::test]
@@ -388,6 +398,7 @@ async fn what_cannot_be_compiled_fails_closed() {
         server_name: server_name.into(),
         authorities: Authorities::Bundles(vec![bundle.into()]),
         subject_alt_names: vec![],
+        client_certificate: None,
     };
     let gateway = Setup::http().start();
     for tls in [broken("a.example", "no PEM"), broken("not a name", &Authority::new().pem)] {

@@ -93,10 +93,8 @@ impl Setup {
     ) -> &mut Self {
         let id = RouteId { kind, name: ObjectName::new("test", name) };
         let transport = if kind == RouteKind::Udp { Transport::Udp } else { Transport::Tcp };
-        let backend = |(name, weight): &(&str, u32)| WeightedBackend {
-            target: Target::Backend(BackendId { transport, ..backend_id(name) }),
-            weight: *weight,
-            filters: vec![],
+        let backend = |(name, weight): &(&str, u32)| {
+            WeightedBackend::new(Target::Backend(BackendId { transport, ..backend_id(name) }), *weight)
         };
         let route = StreamRoute {
             id: id.clone(),
@@ -111,8 +109,7 @@ impl Setup {
 
     pub fn udp_backend(&mut self, name: &str, addresses: &[SocketAddr]) -> &mut Self {
         let id = BackendId { transport: Transport::Udp, ..backend_id(name) };
-        let backend =
-            ModelBackend { id: id.clone(), protocol: BackendProtocol::Http1, tls: None, policy: None };
+        let backend = ModelBackend::new(id.clone(), BackendProtocol::Http1);
         self.model.backends.insert(id.clone(), Arc::new(backend));
         self.model.endpoints.insert(id, endpoints(addresses));
         self
@@ -144,9 +141,7 @@ impl Setup {
     /// A backend with endpoints.
     pub fn backend(&mut self, name: &str, protocol: BackendProtocol, addresses: &[SocketAddr]) -> &mut Self {
         let id = backend_id(name);
-        self.model
-            .backends
-            .insert(id.clone(), Arc::new(ModelBackend { id: id.clone(), protocol, tls: None, policy: None }));
+        self.model.backends.insert(id.clone(), Arc::new(ModelBackend::new(id.clone(), protocol)));
         self.model.endpoints.insert(id, endpoints(addresses));
         self
     }
@@ -234,7 +229,7 @@ fn listener_id(name: &str) -> ListenerId {
 /// Forwards to one backend.
 pub fn to(backend: &str) -> Action {
     let target = Target::Backend(backend_id(backend));
-    Action::Forward(vec![WeightedBackend { target, weight: 1, filters: vec![] }])
+    Action::Forward(vec![WeightedBackend::new(target, 1)])
 }
 
 /// A running proxy.

@@ -1,7 +1,7 @@
 //! Retries: what is tried again, how often, where, and for how long.
 
 use crate::harness::{Backend, Gateway, Setup, backend_id, endpoints, nobody, ok, to};
-use headgate_proxy::model::{BackendProtocol, Retry, Rule, Timeouts};
+use headgate_proxy::model::{BackendProtocol, Retry, RetryBudget, Rule, Timeouts};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,6 +74,40 @@ async fn tries_are_counted_and_the_last_answer_goes_out() {
         assert_eq!((answer.status(), answer.text().as_str()), (503, "sorry"));
         assert_eq!(seen.load(Ordering::Relaxed), attempts as usize + 1);
     }
+}
+
+#[tokio::test]
+async fn a_budget_of_retries_is_the_backends() {
+    let (backend, seen) = recovering(1_000, 503).await;
+    let mut setup = Setup::http();
+    let budget = RetryBudget {
+        percent: 0,
+        interval: Duration::from_secs(3600),
+        min_count: 3,
+        min_interval: Duration::from_secs(3600),
+    };
+    setup.backend("b", BackendProtocol::Http1, &[backend.address]);
+    let known = setup.model.backends.get_mut(&backend_id("b")).unwrap();
+    Arc::make_mut(known).retry_budget = Some(budget);
+    setup.rule("retried", "any", "/", to("b"), vec![], Timeouts::default());
+    let route = Arc::make_mut(setup.model.routes.values_mut().next().unwrap());
+    let retry = Retry { codes: vec![503], attempts: 2, backoff: Duration::from_millis(1) };
+    route.rules = vec![Rule { retry: Some(retry), ..route.rules[0].clone() }];
+    let gateway = setup.start();
+    // Two retries, and the backend's own answer; then one, and ours instead of a second; then none.
+    assert_eq!(gateway.get("/").await.text(), "sorry");
+    for tries in [3 + 2, 3 + 2 + 1] {
+        let answer = gateway.get("/").await;
+        assert_eq!((answer.status(), answer.text() == "sorry"), (503, false));
+        assert_eq!(seen.load(Ordering::Relaxed), tries);
+    }
+    // Half of all requests may be retries; another budget begins anew.
+    Arc::make_mut(setup.model.backends.get_mut(&backend_id("b")).unwrap()).retry_budget =
+        Some(RetryBudget { percent: 50, min_count: 0, ..budget });
+    gateway.publish(&setup);
+    let answer = gateway.get("/").await;
+    assert_eq!((answer.status(), answer.text() == "sorry"), (503, false));
+    assert_eq!(seen.load(Ordering::Relaxed), 6 + 2);
 }
 
 #[tokio::test]

@@ -81,8 +81,7 @@ async fn a_session_keeps_to_one_backend_of_a_split() {
     let mut setup = Setup::http();
     setup.backend("one", BackendProtocol::Http1, &[one.address]);
     setup.backend("other", BackendProtocol::Http1, &[other.address]);
-    let share =
-        |name, weight| WeightedBackend { target: Target::Backend(backend_id(name)), weight, filters: vec![] };
+    let share = |name, weight| WeightedBackend::new(Target::Backend(backend_id(name)), weight);
     let action = Action::Forward(vec![share("one", 1), share("other", 1)]);
     let gateway = sticky(&mut setup, action, cookie(), None);
     for _ in 0..10 {
@@ -90,6 +89,31 @@ async fn a_session_keeps_to_one_backend_of_a_split() {
         for _ in 0..10 {
             assert_eq!(ask(&gateway, &given(&first)).await.text(), first.text());
         }
+    }
+}
+
+#[tokio::test]
+async fn backends_of_a_split_have_sessions_of_their_own() {
+    let backends = three().await;
+    let mut setup = Setup::http();
+    setup.backend("kept", BackendProtocol::Http1, &addresses(&backends[..2]));
+    setup.backend("other", BackendProtocol::Http1, &[backends[2].address]);
+    let session = Session { carrier: cookie(), lifetime: None };
+    let share = |name| WeightedBackend::new(Target::Backend(backend_id(name)), 1);
+    let action =
+        Action::Forward(vec![WeightedBackend { session: Some(session), ..share("kept") }, share("other")]);
+    setup.rule("split", "any", "/", action, vec![], Timeouts::default());
+    let gateway = setup.start();
+    let mut kept = None;
+    for _ in 0..40 {
+        let answer = ask(&gateway, "X: 1").await;
+        // Only the one that has sessions gives tokens.
+        assert_eq!(answer.header("set-cookie").is_some(), answer.text() != "c");
+        kept = kept.or_else(|| answer.header("set-cookie").is_some().then_some(answer));
+    }
+    let kept = kept.expect("half of them go there");
+    for _ in 0..20 {
+        assert_eq!(ask(&gateway, &given(&kept)).await.text(), kept.text());
     }
 }
 

@@ -15,3 +15,7 @@ pub mod listenersets;
 pub mod tcproutes;
 #[rustfmt::skip]
 pub mod udproutes;
+#[rustfmt::skip]
+pub mod xbackends;
+#[rustfmt::skip]
+pub mod xbackendtrafficpolicies;

@@ -85,7 +85,7 @@ pub async fn watch(
 fn complete(changes: Vec<Change>) -> Vec<Change> {
     let objects = changes.into_iter().filter_map(|change| match change {
         Change::Upsert(object) => Some(object),
-        Change::Delete(..) | Change::Replace { .. } | Change::Undecodable(..) => None,
+        Change::Delete(..) | Change::Replace { .. } | Change::Undecodable(..) | Change::Host(..) => None,
     });
     super::Loaded { objects: objects.collect(), errors: Vec::new() }.into_changes()
 }

@@ -70,6 +70,7 @@ fn short(change: Change) -> String {
         Change::Upsert(object) => format!("+{}", object.name()),
         Change::Delete(_, name) => format!("-{name}"),
         Change::Undecodable(_, name, why) => format!("?{name}: {why}"),
+        Change::Host(host, _) => format!("host {host}"),
         Change::Replace { objects, undecodable, .. } => {
             let names = objects.iter().map(|object| object.name().to_string());
             let broken = undecodable.iter().map(|(name, why)| format!("?{name}: {why}"));

@@ -42,14 +42,14 @@ spec:
   - {name: two, port: 8443}
 ";
 
-struct Case {
-    cluster: Cluster,
-    translator: Translator,
+pub(in crate::translate) struct Case {
+    pub(in crate::translate) cluster: Cluster,
+    pub(in crate::translate) translator: Translator,
 }
 
 impl Case {
     /// The base, a ConfigMap `ca` with an authority, and this.
-    fn new(yaml: &str) -> Self {
+    pub(in crate::translate) fn new(yaml: &str) -> Self {
         let translator = Translator::new(Settings::new(Mode::Files));
         let mut case = Self { cluster: Cluster::default(), translator };
         case.authority("ConfigMap", "ca");
@@ -58,7 +58,7 @@ impl Case {
         case
     }
 
-    fn apply(&mut self, yaml: &str) {
+    pub(in crate::translate) fn apply(&mut self, yaml: &str) {
         for document in serde_yaml_ng::Deserializer::from_str(yaml) {
             let value = Value::deserialize(document).unwrap();
             if !value.is_null() {
@@ -67,7 +67,7 @@ impl Case {
         }
     }
 
-    fn put(&mut self, value: Value) {
+    pub(in crate::translate) fn put(&mut self, value: Value) {
         let group = value["apiVersion"].as_str().unwrap().rsplit_once('/').map_or("", |(group, _)| group);
         let entry = catalog::find(group, value["kind"].as_str().unwrap()).unwrap();
         self.cluster.apply(Change::Upsert(entry.decode(value).unwrap()));
@@ -82,7 +82,7 @@ impl Case {
         }));
     }
 
-    fn translate(&mut self) -> Translation {
+    pub(in crate::translate) fn translate(&mut self) -> Translation {
         self.translator.translate(&self.cluster, &BTreeMap::new())
     }
 

@@ -17,7 +17,7 @@ use crate::translate::route::{Routed, Translated};
 use headgate_crds::CircuitBreakerPolicy;
 use headgate_crds::policy::circuit_breaker::FallbackRef;
 use headgate_proxy::model::{
-    Action, Backend, BackendId, ListenerId, Model, ObjectName, Route, Target, WeightedBackend,
+    Action, Backend, BackendId, BackendKind, ListenerId, Model, ObjectName, Route, Target, WeightedBackend,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -71,9 +71,15 @@ pub(in crate::translate) fn govern<'a>(
     // Whoever stands in for another is governed by its own Service's policies; each is looked at once.
     let mut seen: BTreeSet<BackendId> = left.iter().map(|(id, _)| id.clone()).collect();
     while let Some((id, mut governed)) = left.pop() {
-        let services = (Kind::Service, id.name.clone());
-        by_service(around, &id, attached(around.governing, services.clone()), &mut governed);
-        told.belongs(services, governed.gateways.iter());
+        match id.kind {
+            BackendKind::Service => {
+                let services = (Kind::Service, id.name.clone());
+                by_service(around, &id, attached(around.governing, services.clone()), &mut governed);
+                told.belongs(services, governed.gateways.iter());
+            }
+            // Policies reach it by what forwards to it.
+            BackendKind::XBackend => {}
+        }
         let mut found = Vec::new();
         let merged = one(around, &governed, &ages, &mut found, told);
         if let (Some(policy), Some(backend)) = (merged, model.backends.get_mut(&id)) {

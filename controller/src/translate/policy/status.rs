@@ -151,6 +151,8 @@ fn gateways(views: &Views, told: &Notes, target: &TargetId) -> BTreeSet<ObjectNa
         | Kind::RateLimitPolicy
         | Kind::CircuitBreakerPolicy
         | Kind::AuthPolicy
+        | Kind::XBackend
+        | Kind::XBackendTrafficPolicy
         | Kind::ReferenceGrant
         | Kind::Namespace
         | Kind::EndpointSlice

@@ -92,6 +92,7 @@ impl Signs {
                 | Rejection::NoEndpoints
                 | Rejection::BreakerOpen
                 | Rejection::BackendLimit
+                | Rejection::RetryBudget
                 | Rejection::RequestTimeout => return None,
             },
             Sent::Unknown => return None,

@@ -21,7 +21,7 @@ use crate::model::{BackendId, BackendPolicy, Breaker as BreakerPolicy, BreakerSc
 use crate::notice::Notices;
 use crate::rejection::Rejection;
 use crate::snapshot::Swap;
-use breaker::{Millis, Phase, Verdict};
+use breaker::{Phase, Verdict};
 use endpoint::Endpoint;
 use http::StatusCode;
 use limits::Room;
@@ -32,16 +32,17 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-pub(crate) use breaker::Breaker;
+pub(crate) use breaker::{Breaker, Millis};
 pub(crate) use limits::{Place, Places};
 pub(crate) use report::{BackendHealth, Reading};
 pub(crate) use watch::{Sent, Watch, ends_in_trailers};
+pub(crate) use window::Window;
 
 /// Breakers of routes that are kept although they have nothing to remember.
 const IDLE_ROUTES: usize = 1_024;
 
 /// The time on the clock that all threads share. It begins at one second, so that 0 is before everything.
-fn now() -> Millis {
+pub(crate) fn now() -> Millis {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX >> 1) + 1_000
 }

@@ -89,7 +89,8 @@ impl Sent {
                 | Rejection::Internal
                 | Rejection::NoEndpoints
                 | Rejection::BreakerOpen
-                | Rejection::BackendLimit => Fate::Unknown,
+                | Rejection::BackendLimit
+                | Rejection::RetryBudget => Fate::Unknown,
             },
         }
     }

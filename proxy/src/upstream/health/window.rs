@@ -6,6 +6,7 @@
 use super::breaker::Millis;
 use crate::model::Ratio;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const SLICES: u64 = 10;
 /// Bits of a count. A slice that has more requests halves both of its counts, which keeps their ratio.
@@ -43,22 +44,43 @@ impl Slice {
 /// Numbers of slices as they are kept: they go round in more than a day, at the same place among the slices.
 const NUMBERS: u64 = (1 << (64 - 2 * COUNT)) / SLICES * SLICES;
 
+/// The slice of a window of that length that a time is in.
+fn slice_number(now: Millis, window: Duration) -> u64 {
+    let length = u64::try_from(window.as_millis()).unwrap_or(u64::MAX).div_ceil(SLICES).max(1);
+    now / length % NUMBERS
+}
+
 impl Window {
     /// Counts a request, and says whether the marked ones are too many now.
     pub(crate) fn note(&self, now: Millis, marked: bool, ratio: &Ratio) -> bool {
-        let length = u64::try_from(ratio.window.as_millis()).unwrap_or(u64::MAX).div_ceil(SLICES).max(1);
-        let number = now / length % NUMBERS;
+        let number = self.count(now, marked, ratio.window);
+        // What succeeded can't make it too many.
+        marked && self.is_too_many(number, ratio)
+    }
+
+    /// Counts a request in a window of that length; says in which slice.
+    pub(crate) fn count(&self, now: Millis, marked: bool, window: Duration) -> u64 {
+        let number = slice_number(now, window);
         let slice = &self.0[(number % SLICES) as usize];
         let _ = slice.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
             let found = Slice::unpack(word);
             let current = if found.number == number { found } else { Slice { number, ..Slice::default() } };
             Some(current.add(marked).pack())
         });
-        // What succeeded can't make it too many.
-        marked && self.is_too_many(number, ratio)
+        number
     }
 
     fn is_too_many(&self, number: u64, ratio: &Ratio) -> bool {
+        let (total, marked) = self.sum(number);
+        total >= u64::from(ratio.min_requests).max(1) && marked * 100 >= total * u64::from(ratio.percent)
+    }
+
+    /// The requests of a window of that length, and how many of them are marked.
+    pub(crate) fn counts(&self, now: Millis, window: Duration) -> (u64, u64) {
+        self.sum(slice_number(now, window))
+    }
+
+    fn sum(&self, number: u64) -> (u64, u64) {
         let (mut total, mut marked) = (0, 0);
         for slice in &self.0 {
             let slice = Slice::unpack(slice.load(Ordering::Relaxed));
@@ -68,7 +90,7 @@ impl Window {
                 marked += slice.marked;
             }
         }
-        total >= u64::from(ratio.min_requests).max(1) && marked * 100 >= total * u64::from(ratio.percent)
+        (total, marked)
     }
 
     /// Forgets all.
@@ -83,7 +105,6 @@ impl Window {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     fn ratio(percent: u8, min_requests: u32) -> Ratio {
         Ratio { percent, window: Duration::from_secs(10), min_requests }
