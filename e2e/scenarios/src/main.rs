@@ -8,6 +8,7 @@ mod bad_input;
 mod client;
 mod clients;
 mod cluster;
+mod destinations;
 mod isolation;
 mod leader;
 mod load;
@@ -55,6 +56,8 @@ enum Scenario {
     Refused,
     /// DNS over UDP and TCP, and TLS that passes through.
     Streams,
+    /// XBackends: pods without a Service, and a host outside of the cluster.
+    Destinations,
     /// h2load, a WebSocket, grpcurl and Redis, with their own protocols.
     Clients,
     /// 100,000 requests while a Deployment rolls twice and 50 routes come and go.
@@ -79,6 +82,7 @@ impl Scenario {
             Self::BadInput => bad_input::run(cluster, &namespace).await,
             Self::Rotation => rotation::run(cluster, &namespace).await,
             Self::Refused => refused::run(cluster, &namespace).await,
+            Self::Destinations => destinations::run(cluster, &namespace).await,
             Self::Clients => clients::run(cluster, &namespace).await,
             Self::Streams => streams::run(cluster, &namespace).await,
             Self::Rolling => rolling::run(cluster, &namespace).await,
