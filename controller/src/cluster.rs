@@ -16,7 +16,7 @@ use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
     TlsRoute, UdpRoute, XBackend, XBackendTrafficPolicy,
 };
-use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
+use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, ClientPolicy, GatewayParameters, RateLimitPolicy};
 use headgate_proxy::model::{ObjectName, Text};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
@@ -103,6 +103,7 @@ pub struct Cluster {
     pub rate_limit_policies: Store<RateLimitPolicy>,
     pub circuit_breaker_policies: Store<CircuitBreakerPolicy>,
     pub auth_policies: Store<AuthPolicy>,
+    pub client_policies: Store<ClientPolicy>,
     pub reference_grants: Store<ReferenceGrant>,
     pub namespaces: Store<Namespace>,
     pub services: Store<Service>,
@@ -189,6 +190,7 @@ impl Cluster {
             | Kind::AuthPolicy
             | Kind::XBackend
             | Kind::XBackendTrafficPolicy
+            | Kind::ClientPolicy
             | Kind::ReferenceGrant
             | Kind::Namespace
             | Kind::Service
@@ -214,6 +216,7 @@ impl Cluster {
             Kind::AuthPolicy => of(&self.auth_policies, name),
             Kind::XBackend => of(&self.x_backends, name),
             Kind::XBackendTrafficPolicy => of(&self.x_backend_traffic_policies, name),
+            Kind::ClientPolicy => of(&self.client_policies, name),
             Kind::GatewayClass
             | Kind::Gateway
             | Kind::ListenerSet

@@ -432,7 +432,8 @@ pub fn problems(statuses: &Statuses) -> Vec<String> {
                 }
                 Type::RateLimitPolicyAffected
                 | Type::CircuitBreakerPolicyAffected
-                | Type::AuthPolicyAffected => false,
+                | Type::AuthPolicyAffected
+                | Type::ClientPolicyAffected => false,
             };
             if bad {
                 let status = if draft.status { "True" } else { "False" };

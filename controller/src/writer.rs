@@ -248,6 +248,7 @@ pub(crate) fn resource(kind: Kind) -> ApiResource {
         Kind::XBackend => (crate::api::X_GROUP, "v1alpha1", "xbackends"),
         Kind::XBackendTrafficPolicy => (crate::api::X_GROUP, "v1alpha1", "xbackendtrafficpolicies"),
         Kind::AuthPolicy => (headgate_crds::GROUP, "v1alpha1", "authpolicies"),
+        Kind::ClientPolicy => (headgate_crds::GROUP, "v1alpha1", "clientpolicies"),
         Kind::CircuitBreakerPolicy => (headgate_crds::GROUP, "v1alpha1", "circuitbreakerpolicies"),
         Kind::RateLimitPolicy => (headgate_crds::GROUP, "v1alpha1", "ratelimitpolicies"),
         Kind::GatewayParameters => (headgate_crds::GROUP, "v1alpha1", "gatewayparameters"),

@@ -6,6 +6,7 @@ pub mod policy;
 
 pub use policy::auth::AuthPolicy;
 pub use policy::circuit_breaker::CircuitBreakerPolicy;
+pub use policy::client::ClientPolicy;
 pub use policy::rate_limit::RateLimitPolicy;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -79,5 +80,11 @@ pub enum ExternalTrafficPolicy {
 
 /// All CRDs, in the order of their names.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![AuthPolicy::crd(), CircuitBreakerPolicy::crd(), GatewayParameters::crd(), RateLimitPolicy::crd()]
+    vec![
+        AuthPolicy::crd(),
+        CircuitBreakerPolicy::crd(),
+        ClientPolicy::crd(),
+        GatewayParameters::crd(),
+        RateLimitPolicy::crd(),
+    ]
 }

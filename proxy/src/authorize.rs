@@ -13,7 +13,7 @@ mod protobuf;
 use crate::body::{Inbound, Source};
 use crate::connection::Client;
 use crate::filter::{Protocol, Terms};
-use crate::rejection::{Malformed, Rejection};
+use crate::rejection::Rejection;
 use crate::router::Authorizer;
 use crate::timer::Timer;
 use crate::upstream::Way;
@@ -194,12 +194,7 @@ async fn read_request(client: &Rc<Client>, mut body: Inbound, most: usize) -> Re
         match timer.bound(until, frame).await {
             None => return Err(Rejection::BodyTimeout),
             Some(None) => return Ok(read.freeze()),
-            Some(Some(Err(broken))) => {
-                return Err(match broken.is_slow() {
-                    true => Rejection::BodyTimeout,
-                    false => Rejection::Malformed(Malformed::Body),
-                });
-            }
+            Some(Some(Err(broken))) => return Err(broken.rejection()),
             Some(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     if read.len() + data.len() > most {

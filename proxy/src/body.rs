@@ -8,6 +8,7 @@ pub(crate) mod replay;
 use crate::connection::Client;
 use crate::finish::Finish;
 use crate::limits;
+use crate::rejection::{Malformed, Rejection};
 use crate::upstream::h1::{CutShort, Download};
 use crate::upstream::h2;
 use crate::upstream::pool::Lease;
@@ -28,13 +29,38 @@ const COPIED: usize = 16;
 /// The body of a client's request, or a copy of it.
 pub(crate) struct Inbound {
     from: From,
-    received: Rc<Cell<u64>>,
+    received: Rc<Received>,
     /// Whether all of it was read: a chunked body doesn't know by itself.
     ended: bool,
     /// None: it may take its time.
     pace: Option<Pace>,
     /// Who gets a copy. Most bodies aren't copied.
     copies: Option<Box<Copies>>,
+}
+
+/// How much of a body has come, and may come. Behind a pointer that is there in any case: bodies are moved often.
+pub(crate) struct Received {
+    bytes: Cell<u64>,
+    most: Cell<u64>,
+}
+
+impl Received {
+    /// How many bytes have come.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Whether more has come than may.
+    fn add(&self, bytes: usize) -> bool {
+        self.bytes.set(self.bytes.get() + bytes as u64);
+        self.bytes.get() > self.most.get()
+    }
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Self { bytes: Cell::new(0), most: Cell::new(u64::MAX) }
+    }
 }
 
 /// Where a request body comes from.
@@ -108,17 +134,21 @@ pub(crate) enum Broken {
     /// It comes so slowly that it may be meant to hold us up.
     #[error("slower than {} bytes a second", limits::BODY_RATE)]
     TooSlow,
+    /// More comes than it may have.
+    #[error("more bytes than a policy allows")]
+    TooLarge,
     /// It is a copy, and the original broke off, or was too fast.
     #[error("the original broke off, or was too fast")]
     Copy,
 }
 
 impl Broken {
-    /// Whether it is the client's pace.
-    pub(crate) fn is_slow(&self) -> bool {
+    /// What the client is told.
+    pub(crate) fn rejection(&self) -> Rejection {
         match self {
-            Self::TooSlow => true,
-            Self::Http(_) | Self::Copy => false,
+            Self::Http(_) | Self::Copy => Rejection::Malformed(Malformed::Body),
+            Self::TooSlow => Rejection::BodyTimeout,
+            Self::TooLarge => Rejection::BodyTooLarge,
         }
     }
 }
@@ -149,6 +179,12 @@ impl Inbound {
         Self::of(From::Copy(Box::new(Copy { pieces, hint: self.size_hint() })), None)
     }
 
+    /// Breaks a body that has more than so many bytes, at once if it is known by now.
+    pub(crate) fn bound(&self, most: u64) -> Result<(), Broken> {
+        self.received.most.set(most);
+        if self.size_hint().lower() > most { Err(Broken::TooLarge) } else { Ok(()) }
+    }
+
     /// Whether it still comes from the client.
     pub(crate) fn is_clients(&self) -> bool {
         match &self.from {
@@ -163,7 +199,7 @@ impl Inbound {
     }
 
     /// How many bytes have come; goes on counting.
-    pub(crate) fn counter(&self) -> Rc<Cell<u64>> {
+    pub(crate) fn counter(&self) -> Rc<Received> {
         self.received.clone()
     }
 }
@@ -201,9 +237,11 @@ impl Body for Inbound {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            this.received.set(this.received.get() + data.len() as u64);
+            if this.received.add(data.len()) {
+                return Poll::Ready(Some(Err(Broken::TooLarge)));
+            }
             let free = client.thread.limits.slow_body;
-            if this.pace.as_mut().is_some_and(|pace| pace.is_too_slow(this.received.get(), free)) {
+            if this.pace.as_mut().is_some_and(|pace| pace.is_too_slow(this.received.bytes(), free)) {
                 return Poll::Ready(Some(Err(Broken::TooSlow)));
             }
         }

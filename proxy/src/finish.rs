@@ -5,21 +5,20 @@
 
 use crate::access_log::{Record, TlsInfo};
 use crate::auth::Refusal;
-use crate::body::Broken;
+use crate::body::Received;
 use crate::connection::Client;
 use crate::filter::Admission;
 use crate::headers::X_REQUEST_ID;
 use crate::host::Host;
 use crate::model::{BackendId, ListenerId, Text};
 use crate::rate_limit;
-use crate::rejection::{Malformed, Rejection};
+use crate::rejection::Rejection;
 use crate::router::Rule;
 use crate::upstream::h1::CutShort;
 use crate::upstream::health::Shut;
 use crate::upstream::upgrade::Carried;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode, request};
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,7 +43,7 @@ pub(crate) struct Finish {
     /// What it gets instead of a backend whose breaker is open.
     pub(crate) shut: Option<Box<Shut>>,
     rejection: Option<Rejection>,
-    pub(crate) received: Option<Rc<Cell<u64>>>,
+    pub(crate) received: Option<Rc<Received>>,
     sent: u64,
     carried: Carried,
     /// What only the log wants; absent while it is off.
@@ -212,8 +211,7 @@ impl Finish {
             CutShort::Closed | CutShort::Io(_) | CutShort::Http2(_) => Rejection::UpstreamClosed,
             CutShort::Malformed(_) => Rejection::UpstreamProtocol,
             CutShort::Timeout => Rejection::UpstreamTimeout,
-            CutShort::Client(Broken::Http(_) | Broken::Copy) => Rejection::Malformed(Malformed::Body),
-            CutShort::Client(Broken::TooSlow) => Rejection::BodyTimeout,
+            CutShort::Client(broken) => broken.rejection(),
         });
     }
 
@@ -261,7 +259,7 @@ impl Drop for Finish {
         let metrics = &self.client.thread.metrics;
         let left = || StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.unwrap_or_else(left);
-        let received = self.received.as_ref().map_or(0, |received| received.get()) + self.carried.up;
+        let received = self.received.as_ref().map_or(0, |received| received.bytes()) + self.carried.up;
         let sent = self.sent + self.carried.down;
         if received + sent > 0 {
             metrics.transferred(received, sent);

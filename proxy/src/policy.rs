@@ -15,6 +15,8 @@ pub(crate) struct Policies {
     pub(crate) tried_auth: Option<Auth>,
     /// Limits that count by who the client is.
     pub(crate) limits_of_known: Option<RateLimits>,
+    /// Bytes that a request's body may have.
+    pub(crate) request_body_bytes: Option<u64>,
 }
 
 impl Policies {
@@ -32,6 +34,7 @@ impl Policies {
             Some(_) => limits.map_or((None, None), RateLimits::split),
         };
         let tried_auth = from.tried_auth.as_ref().and_then(|tried| Auth::compile(tried, context));
-        Self { rate_limits, guard, tried_auth, limits_of_known }
+        let request_body_bytes = from.request_body_bytes;
+        Self { rate_limits, guard, tried_auth, limits_of_known, request_body_bytes }
     }
 }

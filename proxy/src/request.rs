@@ -5,7 +5,7 @@
 //! 3. [`crate::headers::prepare_request`]: hop-by-hop fields go, forwarding fields are written anew.
 //! 4. The listener's filters, where it has any: who they ask sees every request, and once. Then
 //!    [`crate::router::PortTable::find`]: the rule that takes it, from the one table that this request sees.
-//! 5. CORS; rate limits and who the client is ([`crate::admit`]); the rule's authorizer ([`crate::authorize`]); the rule's
+//! 5. The bound of its body; CORS; rate limits and who the client is ([`crate::admit`]); the rule's authorizer ([`crate::authorize`]); the rule's
 //!    filters, then those of the backend that the weights choose.
 //! 6. The action: redirect, failure, or [`crate::upstream::forward`].
 //! 7. [`crate::headers::prepare_response`] and the filters' response side.
@@ -171,6 +171,11 @@ async fn serve(
     }
     let view = view(client, parts, &host, &path, query);
     let Taken { rule, policies, prefix_len } = find(client, &view, finish)?;
+    if let (Some(policies), Some(body)) = (&policies, &*body)
+        && let Some(most) = policies.request_body_bytes
+    {
+        body.bound(most).map_err(|broken| broken.rejection())?;
+    }
     if let Some(answer) = preflight(&rule, parts, finish) {
         return Ok(answered(&rule, StatusCode::NO_CONTENT, answer, client, body.take(), waits).await);
     }

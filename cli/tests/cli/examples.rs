@@ -208,3 +208,21 @@ fn clients_are_known_by_keys_tokens_and_passwords() {
     let echo = ask("/users", "Authorization: Basic YWRhOnNlY3JldA==\r\n").echo();
     assert_eq!(echo["headers"]["x-user"][0], "ada", "{echo}");
 }
+
+#[test]
+fn bodies_are_bounded_by_listener() {
+    let backends = ["shop", "web-v1", "web-v2"].map(Echo::start);
+    let (port, uploads) = (Port::reserve(), Port::reserve());
+    let folder = on_port("client-policy", port.number, backends.each_ref().map(|backend| backend.port));
+    let text = fs::read_to_string(folder.path().join("example.yaml")).expect("text");
+    folder.write("example.yaml", &text.replace("8081", &uploads.number.to_string()));
+    let mut headgate =
+        Process::start(["run", "--admin-address=127.0.0.1:0", "-f", &folder.path().display().to_string()]);
+    headgate.line_with("serving");
+    // None of the body is sent: what it is announced to be is enough.
+    let over = format!("Content-Length: {}\r\n", (1 << 20) + 1);
+    assert_eq!(get(port.number, "a.example", "/shop").status, 200);
+    let ask = |port| Connection::open(port).expect("it listens").get("a.example", "/shop", &over);
+    assert_eq!(ask(port.number).status, 413);
+    assert_eq!(get(uploads.number, "a.example", "/shop").status, 200);
+}

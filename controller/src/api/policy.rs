@@ -5,7 +5,7 @@
 pub use super::backend_tls_policy::{AncestorRef, AncestorStatus, BackendTlsPolicyStatus as PolicyStatus};
 use super::{BackendTlsPolicy, XBackend, XBackendTrafficPolicy};
 use crate::cluster::Watched;
-use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, RateLimitPolicy, policy};
+use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, ClientPolicy, RateLimitPolicy, policy};
 use serde::Serialize;
 use serde_json::json;
 
@@ -28,6 +28,12 @@ impl Policy for AuthPolicy {
 }
 
 impl Policy for CircuitBreakerPolicy {
+    fn policy_status(&self) -> Option<PolicyStatus> {
+        self.status.as_ref().map(same)
+    }
+}
+
+impl Policy for ClientPolicy {
     fn policy_status(&self) -> Option<PolicyStatus> {
         self.status.as_ref().map(same)
     }

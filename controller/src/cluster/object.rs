@@ -8,7 +8,7 @@ use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
     TlsRoute, UdpRoute, XBackend, XBackendTrafficPolicy,
 };
-use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
+use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, ClientPolicy, GatewayParameters, RateLimitPolicy};
 use headgate_proxy::model::{BackendKind, ObjectName};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
@@ -190,6 +190,7 @@ kinds! {
     AuthPolicy "AuthPolicy" in auth_policies: by_generation;
     XBackend "XBackend" in x_backends: by_generation;
     XBackendTrafficPolicy "XBackendTrafficPolicy" in x_backend_traffic_policies: by_generation;
+    ClientPolicy "ClientPolicy" in client_policies: by_generation;
     ReferenceGrant "ReferenceGrant" in reference_grants: routing;
     Namespace "Namespace" in namespaces: routing;
     Service "Service" in services: routing;
@@ -289,5 +290,5 @@ macro_rules! found_by_name {
 found_by_name! {
     GatewayClass Gateway ListenerSet HttpRoute GrpcRoute TlsRoute TcpRoute UdpRoute BackendTlsPolicy ReferenceGrant
     Namespace Service Secret ConfigMap ClusterTrustBundle GatewayParameters Pod Node
-    RateLimitPolicy CircuitBreakerPolicy AuthPolicy XBackend XBackendTrafficPolicy
+    RateLimitPolicy CircuitBreakerPolicy AuthPolicy ClientPolicy XBackend XBackendTrafficPolicy
 }

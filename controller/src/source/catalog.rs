@@ -7,7 +7,7 @@
 use super::schema::Schema;
 use crate::api;
 use crate::cluster::{Kind, Object, Watched};
-use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, GatewayParameters, RateLimitPolicy};
+use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, ClientPolicy, GatewayParameters, RateLimitPolicy};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -89,6 +89,7 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         from_own::<RateLimitPolicy>(),
         from_own::<CircuitBreakerPolicy>(),
         from_own::<AuthPolicy>(),
+        from_own::<ClientPolicy>(),
         from_type::<Namespace>(false),
         from_type::<Service>(true),
         from_type::<EndpointSlice>(true),

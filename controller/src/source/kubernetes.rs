@@ -64,6 +64,7 @@ pub fn watch(client: &Client, scope: &Scope, changes: &mpsc::Sender<Vec<Change>>
                 tasks.spawn(all::<crate::api::XBackendTrafficPolicy>(client, changes))
             }
             Kind::AuthPolicy => tasks.spawn(all::<headgate_crds::AuthPolicy>(client, changes)),
+            Kind::ClientPolicy => tasks.spawn(all::<headgate_crds::ClientPolicy>(client, changes)),
             Kind::CircuitBreakerPolicy => {
                 tasks.spawn(all::<headgate_crds::CircuitBreakerPolicy>(client, changes))
             }

@@ -60,6 +60,8 @@ words! {
         CircuitBreakerPolicyAffected = "headgate.dev/CircuitBreakerPolicyAffected",
         /// Whether AuthPolicies are.
         AuthPolicyAffected = "headgate.dev/AuthPolicyAffected",
+        /// Whether ClientPolicies are.
+        ClientPolicyAffected = "headgate.dev/ClientPolicyAffected",
     }
 }
 

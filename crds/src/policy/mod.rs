@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod circuit_breaker;
+pub mod client;
 pub mod rate_limit;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -118,6 +119,12 @@ pub(crate) const REQUEST_TARGETS: &str = "self.all(target, target.group == 'gate
 /// What is said of others.
 pub(crate) const REQUEST_TARGETS_MESSAGE: &str = "targetRefs take a Gateway, ListenerSet, HTTPRoute or GRPCRoute of \
     group gateway.networking.k8s.io";
+/// Group and kinds of the targets that policies of listeners have.
+pub(crate) const LISTENER_TARGETS: &str = "self.all(target, target.group == 'gateway.networking.k8s.io' \
+    && target.kind in ['Gateway', 'ListenerSet'])";
+/// What is said of others.
+pub(crate) const LISTENER_TARGETS_MESSAGE: &str =
+    "targetRefs take a Gateway or ListenerSet of group gateway.networking.k8s.io";
 /// All targets are of one kind.
 pub(crate) const ONE_KIND: &str = "self.all(target, target.kind == self[0].kind)";
 /// What is said otherwise.

@@ -100,10 +100,22 @@ const REFUSED_AUTH: &[(&str, &str)] = &[
     ("{target}, denied: {unauthenticated: 200}", "should be greater than or equal to 400"),
 ];
 
+/// The same of ClientPolicies.
+const REFUSED_CLIENTS: &[(&str, &str)] = &[
+    (
+        "{target}, limits: {requestBodyBytes: 1Mi}",
+        "targetRefs take a Gateway or ListenerSet of group gateway.networking.k8s.io",
+    ),
+    ("{gateway}, limits: {}", "should have at least 1 properties"),
+    ("{gateway}, limits: {requestBodyBytes: 1mb}", "should match"),
+    ("{gateway}, limits: {requestBodyBytes: 1048576}", "must be of type string"),
+];
+
+const GATEWAY: &str = "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: web}]";
 const TARGET: &str = "targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: limited}]";
 
 fn policy(kind: &str, name: &str, spec: &str) -> String {
-    let spec = spec.replace("{target}", TARGET);
+    let spec = spec.replace("{target}", TARGET).replace("{gateway}", GATEWAY);
     format!(
         "{{apiVersion: headgate.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}}}, spec: {{{spec}}}}}"
     )
@@ -113,7 +125,8 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
     let limits = REFUSED.iter().map(|row| ("RateLimitPolicy", row));
     let breakers = REFUSED_BREAKERS.iter().map(|row| ("CircuitBreakerPolicy", row));
     let auths = REFUSED_AUTH.iter().map(|row| ("AuthPolicy", row));
-    for (kind, (spec, sentence)) in limits.chain(breakers).chain(auths) {
+    let clients = REFUSED_CLIENTS.iter().map(|row| ("ClientPolicy", row));
+    for (kind, (spec, sentence)) in limits.chain(breakers).chain(auths).chain(clients) {
         match cluster.apply(namespace, &policy(kind, "refused", spec)).await {
             Ok(()) => bail!("taken: {kind} {spec}"),
             Err(error) => {
@@ -123,7 +136,7 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
         }
     }
     enforced(cluster, namespace).await?;
-    let refused = REFUSED.len() + REFUSED_BREAKERS.len() + REFUSED_AUTH.len();
+    let refused = REFUSED.len() + REFUSED_BREAKERS.len() + REFUSED_AUTH.len() + REFUSED_CLIENTS.len();
     Ok(format!("{refused} refused as they should be; a limit of {LIMIT} held by each replica"))
 }
 

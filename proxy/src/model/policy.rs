@@ -25,4 +25,7 @@ pub struct Policies {
     /// Who would pass if policies in shadow acted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tried_auth: Option<Arc<Auth>>,
+    /// Bytes that a request's body may have; more is answered 413. Absent: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_body_bytes: Option<u64>,
 }

@@ -19,7 +19,7 @@ use super::identity::{Identity, Speaks};
 use super::pick::{Choice, choose};
 use super::pool::{Connected, Lease};
 use super::{BackendState, Way, h2};
-use crate::body::{Broken, Inbound, Source};
+use crate::body::{Inbound, Source};
 use crate::model::BackendProtocol;
 use crate::rejection::{Malformed, Rejection};
 use crate::runtime::Thread;
@@ -411,8 +411,8 @@ fn rejection(failure: &Failure) -> Rejection {
     match failure {
         Failure::Closed(_) => Rejection::UpstreamClosed,
         Failure::Malformed(_) => Rejection::UpstreamProtocol,
-        Failure::Client(Broken::Http(_) | Broken::Copy) => Rejection::Malformed(Malformed::Body),
-        Failure::Client(Broken::TooSlow) | Failure::ClientStalled => Rejection::BodyTimeout,
+        Failure::Client(broken) => broken.rejection(),
+        Failure::ClientStalled => Rejection::BodyTimeout,
         Failure::Timeout => Rejection::UpstreamTimeout,
         Failure::RequestTimeout => Rejection::RequestTimeout,
     }

@@ -9,6 +9,7 @@ mod auth;
 mod backend_tls;
 mod bad_backends;
 mod circuit_breaker;
+mod client_policy;
 mod configuration;
 mod cors;
 mod drain;

@@ -89,7 +89,7 @@ fn mistakes_of_documents_are_told_with_their_place() {
              HTTPRoute.gateway.networking.k8s.io, GRPCRoute.gateway.networking.k8s.io, TLSRoute.gateway.networking.k8s.io, \
              TCPRoute.gateway.networking.k8s.io, UDPRoute.gateway.networking.k8s.io, \
              BackendTLSPolicy.gateway.networking.k8s.io, XBackend.gateway.networking.x-k8s.io, XBackendTrafficPolicy.gateway.networking.x-k8s.io, \
-             ReferenceGrant.gateway.networking.k8s.io, GatewayParameters.headgate.dev, RateLimitPolicy.headgate.dev, CircuitBreakerPolicy.headgate.dev, AuthPolicy.headgate.dev, Namespace, Service, \
+             ReferenceGrant.gateway.networking.k8s.io, GatewayParameters.headgate.dev, RateLimitPolicy.headgate.dev, CircuitBreakerPolicy.headgate.dev, AuthPolicy.headgate.dev, ClientPolicy.headgate.dev, Namespace, Service, \
              EndpointSlice.discovery.k8s.io, Secret, ConfigMap, \
              ClusterTrustBundle.certificates.k8s.io",
         ),

@@ -7,6 +7,7 @@
 mod auth;
 mod backends;
 mod circuit_breaker;
+mod client;
 mod merge;
 mod rate_limit;
 mod resolve;
@@ -21,7 +22,7 @@ use crate::cluster::{Cluster, Kind, Object, Store, Watched};
 use crate::settings::Mode as Sources;
 use crate::status::ConditionType;
 use headgate_crds::policy::{Inheritance, Mode, Strategy, TargetRef};
-use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, RateLimitPolicy};
+use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, ClientPolicy, RateLimitPolicy};
 use headgate_proxy::model::{self, ObjectName, Text};
 use k8s_openapi::api::core::v1::ServicePort;
 use merge::{Level, Merged, Path, Refused, SHADOW, Shape, Source, merge};
@@ -39,6 +40,8 @@ trait Policy: Watched {
     const AFFECTED: ConditionType;
     /// Whether Services may be its targets, too.
     const OF_SERVICES: bool = false;
+    /// Whether routes may; Gateways and ListenerSets always may.
+    const OF_ROUTES: bool = true;
     /// Whether what it is for is closed while it can't be honoured whole.
     const GUARDS: bool = false;
 
@@ -97,13 +100,15 @@ const fn merging<K: OfRequests>() -> Merging {
 }
 
 /// All kinds of policy for requests.
-const KINDS: [Merging; 2] = [merging::<RateLimitPolicy>(), merging::<AuthPolicy>()];
+const KINDS: [Merging; 3] =
+    [merging::<RateLimitPolicy>(), merging::<AuthPolicy>(), merging::<ClientPolicy>()];
 
 /// All kinds, and what their targets are told by.
-const AFFECTING: [(Kind, ConditionType); 3] = [
+const AFFECTING: [(Kind, ConditionType); 4] = [
     (AuthPolicy::KIND, AuthPolicy::AFFECTED),
     (RateLimitPolicy::KIND, RateLimitPolicy::AFFECTED),
     (CircuitBreakerPolicy::KIND, CircuitBreakerPolicy::AFFECTED),
+    (ClientPolicy::KIND, ClientPolicy::AFFECTED),
 ];
 
 /// What all kinds of policy have.
@@ -176,6 +181,7 @@ impl Policies {
         policies.add(cluster, mode, &cluster.rate_limit_policies, before);
         policies.add(cluster, mode, &cluster.circuit_breaker_policies, before);
         policies.add(cluster, mode, &cluster.auth_policies, before);
+        policies.add(cluster, mode, &cluster.client_policies, before);
         for (id, attached) in &mut policies.attached {
             if let Some(same) = before.attached.get(id).filter(|same| *same == attached) {
                 *attached = same.clone();
@@ -207,7 +213,7 @@ impl Policies {
                 conflicts: BTreeSet::new(),
             };
             for target in policy.common().target_refs {
-                match find(cluster, &name.namespace, target, K::OF_SERVICES) {
+                match find::<K>(cluster, &name.namespace, target) {
                     Ok(found) => {
                         let place = attached.entry(found.clone()).or_default();
                         place.add(&found, target.section_name.as_deref(), &checked.source);
@@ -296,7 +302,7 @@ fn check<K: Policy>(name: &ObjectName, policy: &K, object: Object, mut resolver:
 }
 
 /// The object that a target names, if it has the section that it names.
-fn find(cluster: &Cluster, namespace: &str, target: &TargetRef, services: bool) -> Result<TargetId, Missing> {
+fn find<K: Policy>(cluster: &Cluster, namespace: &str, target: &TargetRef) -> Result<TargetId, Missing> {
     let name = ObjectName::new(namespace, target.name.as_str());
     let section = target.section_name.as_deref();
     let judge = |kind: Kind, there: Option<bool>, part: &str| match (there, section) {
@@ -308,8 +314,9 @@ fn find(cluster: &Cluster, namespace: &str, target: &TargetRef, services: bool) 
         (Some(_), _) => Ok((kind, name.clone())),
     };
     let kind = match (target.group.as_str(), target.kind.as_str()) {
-        (crate::api::GROUP, kind) if kind != "Service" => kind,
-        ("", "Service") if services => "Service",
+        (crate::api::GROUP, kind @ ("Gateway" | "ListenerSet")) => kind,
+        (crate::api::GROUP, kind @ ("HTTPRoute" | "GRPCRoute")) if K::OF_ROUTES => kind,
+        ("", "Service") if K::OF_SERVICES => "Service",
         _ => "",
     };
     match kind {
@@ -345,9 +352,14 @@ fn find(cluster: &Cluster, namespace: &str, target: &TargetRef, services: bool) 
             judge(Kind::Service, service.map(|_| has), "port")
         }
         _ => Err(Missing::Unsupported(format!(
-            "{}/{} is not supported; name a Gateway, ListenerSet, HTTPRoute or GRPCRoute of group {}",
+            "{}/{} is not supported; name a {} of group {}",
             target.group,
             target.kind,
+            if K::OF_ROUTES {
+                "Gateway, ListenerSet, HTTPRoute or GRPCRoute"
+            } else {
+                "Gateway or ListenerSet"
+            },
             crate::api::GROUP
         ))),
     }

@@ -153,6 +153,7 @@ fn gateways(views: &Views, told: &Notes, target: &TargetId) -> BTreeSet<ObjectNa
         | Kind::AuthPolicy
         | Kind::XBackend
         | Kind::XBackendTrafficPolicy
+        | Kind::ClientPolicy
         | Kind::ReferenceGrant
         | Kind::Namespace
         | Kind::EndpointSlice
