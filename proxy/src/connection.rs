@@ -425,7 +425,7 @@ async fn serve_http2(client: Rc<Client>, io: Io, timer: Timer) {
 /// The WebSocket's bytes, once the 101 is written.
 async fn carry(client: &Client, io: Transport, read: Bytes, switched: Switched, timer: Timer) {
     let Switched { backend, lease, mut finish } = switched;
-    let (backend, from_backend, backend_timer) = backend.into_parts();
+    let (backend, from_backend, backend_timer, seat) = backend.into_parts();
     drop(backend_timer);
     let silence = client.thread.limits.stream;
     let mut carrying =
@@ -436,7 +436,7 @@ async fn carry(client: &Client, io: Transport, read: Bytes, switched: Switched, 
         tracing::debug!(peer = %client.peer, %error, "upgraded connection ended");
     }
     finish.carried(carried);
-    drop(lease);
+    drop((lease, seat));
 }
 
 /// Ends a connection so that the client gets the last answer.

@@ -72,6 +72,14 @@ const TARGETS_MESSAGE: &str = "targetRefs take a Service (group '', the empty st
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Limits {
+    /// Connections that are open. Requests beyond wait for one, as long as connecting may take (5 s), then get 503.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub max_connections: Option<i64>,
+    /// Requests that wait so; beyond, they get 503 at once. 0: none waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub max_pending_requests: Option<i64>,
     /// Requests whose answers aren't complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
@@ -80,7 +88,7 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub max_parallel_retries: Option<i64>,
-    /// The same for each pod.
+    /// The same for each pod. Requests wait for the Service's pods together: there is no bound on that for each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_endpoint: Option<EndpointLimits>,
 }
@@ -89,6 +97,10 @@ pub struct Limits {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EndpointLimits {
+    /// Connections that are open. A pod that has as many gets no requests that need another, while other pods can take them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub max_connections: Option<i64>,
     /// Requests whose answers aren't complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]

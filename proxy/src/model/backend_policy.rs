@@ -28,6 +28,12 @@ pub struct BackendPolicy {
 /// Bounds on what is under way at a time. Absent: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BackendLimits {
+    /// Connections that are open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+    /// Requests that wait for one of these; of a backend only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_pending_requests: Option<u32>,
     /// Requests whose answers aren't complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_parallel_requests: Option<u32>,

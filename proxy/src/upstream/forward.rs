@@ -16,6 +16,7 @@ use super::endpoint::Member;
 use super::h1::{self, Bounds, Connection, Exchange, Failure, RequestHead};
 use super::health::{Sent, Watch, ends_in_trailers};
 use super::identity::{Identity, Speaks};
+use super::line::{Seated, Wait};
 use super::pick::{Choice, choose};
 use super::pool::{Connected, Lease};
 use super::{BackendState, Way, h2};
@@ -70,8 +71,10 @@ struct Picked {
 }
 
 /// What came of one try.
-enum Try {
+pub(super) enum Try {
     Answered(Answer),
+    /// The endpoint has as many connections as it may have.
+    Full,
     /// The endpoint couldn't be reached.
     Unreachable(Rejection),
     /// Sent in vain; sending again is safe.
@@ -146,6 +149,10 @@ impl Forwarding<'_> {
                     thread.metrics.backend_response(&backend.metrics, answer.status);
                     return Ok(answer);
                 }
+                Try::Full => {
+                    last = Rejection::BackendLimit;
+                    self.tried.push(slot);
+                }
                 Try::Unreachable(why) => {
                     thread.metrics.backend_failed(&backend.metrics, why);
                     last = why;
@@ -176,7 +183,7 @@ impl Forwarding<'_> {
             Try::Answered(answer) => Sent::answered(answer.status, &answer.headers),
             Try::Unreachable(why) | Try::Failed(why) => Sent::Failed(*why),
             // The usual end of a connection that was idle.
-            Try::Again(_) => Sent::Unknown,
+            Try::Again(_) | Try::Full => Sent::Unknown,
         };
         guard.health.note(socket, &sent, self.backend.endpoints.borrow().members.len());
         match (watch, tried) {
@@ -241,6 +248,7 @@ impl Forwarding<'_> {
         };
         let mut picked = picked(chosen.member);
         picked.lease.places = chosen.places;
+        picked.lease.line = guard.health.seats().map(|room| pools.line(room));
         picked.watch = chosen.watch;
         Ok(Some(picked))
     }
@@ -257,7 +265,17 @@ impl Forwarding<'_> {
         let Picked { lease, socket, others, .. } = picked;
         let idempotent = self.head.method.is_idempotent();
         // After a connection died on us the others in the pool are suspect, too.
-        let idle = if self.resent == 0 { lease.idle(self.identity(), !idempotent) } else { None };
+        let mut idle = if self.resent == 0 { lease.idle(self.identity(), !idempotent) } else { None };
+        let mut seat = None;
+        if idle.is_none() && lease.line.is_some() {
+            let (first, identity) = (self.resent == 0, self.way.identity.clone());
+            let free = |lease: &Lease| first.then(|| lease.idle(identity.as_ref(), !idempotent)).flatten();
+            match Box::pin(self.seat(&lease, socket, others, free)).await {
+                Ok(Seated::Free(connection)) => idle = Some(connection),
+                Ok(Seated::Seat(place)) => seat = Some(place),
+                Err(tried) => return tried,
+            }
+        }
         let connection = match idle {
             Some(connection) => connection,
             None => {
@@ -267,6 +285,7 @@ impl Forwarding<'_> {
                 match self.connected(&lease, socket, connected) {
                     Ok(mut connection) => {
                         lease.equip(&mut connection);
+                        connection.sit(seat);
                         connection
                     }
                     Err(why) => return unconnected(why),
@@ -307,7 +326,17 @@ impl Forwarding<'_> {
             return Try::Failed(Rejection::UpstreamProtocol);
         }
         let timer = Timer::new(&self.thread.wheel);
-        let shared = if self.resent == 0 { h2::shared(&lease, self.identity()) } else { None };
+        let mut shared = if self.resent == 0 { h2::shared(&lease, self.identity()) } else { None };
+        let mut seat = None;
+        if shared.is_none() && lease.line.is_some() {
+            let (first, identity) = (self.resent == 0, self.way.identity.clone());
+            let free = |lease: &Lease| first.then(|| h2::shared(lease, identity.as_ref())).flatten();
+            match Box::pin(self.seat(&lease, socket, others, free)).await {
+                Ok(Seated::Free(stream)) => shared = Some(stream),
+                Ok(Seated::Seat(place)) => seat = Some(place),
+                Err(tried) => return tried,
+            }
+        }
         let stream = match shared {
             Some(stream) => stream,
             None => {
@@ -315,7 +344,7 @@ impl Forwarding<'_> {
                 let opened = async {
                     let identity = self.way.identity.clone();
                     let open = connect(socket, identity.as_deref(), Speaks::Http2, &timer, deadline).await?;
-                    match timer.bound(deadline, h2::handshake(&lease, open, identity)).await {
+                    match timer.bound(deadline, h2::handshake(&lease, open, identity, seat)).await {
                         Some(stream) => Ok(stream?),
                         None => Err(ConnectError::Timeout),
                     }
@@ -348,6 +377,25 @@ impl Forwarding<'_> {
                     false => Try::Failed(why),
                 }
             }
+        }
+    }
+
+    /// A place for a connection where they are bounded, or one that comes free.
+    async fn seat<T>(
+        &mut self,
+        lease: &Lease,
+        socket: SocketAddr,
+        others: bool,
+        free: impl Fn(&Lease) -> Option<T>,
+    ) -> Result<Seated<T>, Try> {
+        let until = self.connect_deadline(false);
+        let Some(guard) = &self.way.guard else { return Err(Try::Failed(Rejection::BackendLimit)) };
+        let timer = Timer::new(&self.thread.wheel);
+        let wait = Wait { health: &guard.health, lease, socket, others, timer: &timer, until };
+        let seated = wait.seat(free).await;
+        match seated {
+            Err(Try::Failed(_)) if self.is_over() => Err(Try::Failed(Rejection::RequestTimeout)),
+            Ok(_) | Err(_) => seated,
         }
     }
 

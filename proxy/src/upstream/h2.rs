@@ -5,7 +5,7 @@
 //! processed, or when it is safe to repeat.
 
 use super::h1::{Bounds, CutShort, Failure};
-use super::health::Watch;
+use super::health::{Seat, Watch};
 use super::identity::{Identity, is_same};
 use super::pool::Lease;
 use crate::body::{Broken, Inbound};
@@ -110,6 +110,8 @@ pub(crate) struct Connection {
     identity: Option<Arc<Identity>>,
     /// Sweeps of the pool since a stream was open on it.
     idle_sweeps: u32,
+    /// Its place, where connections to the backend are bounded.
+    seat: Option<Rc<Seat>>,
 }
 
 impl Connection {
@@ -117,6 +119,16 @@ impl Connection {
     pub(crate) fn survives_sweep(&mut self, most: u32) -> bool {
         self.idle_sweeps = if self.streams.get() == 0 { self.idle_sweeps + 1 } else { 0 };
         self.idle_sweeps < most && !self.sender.is_closed()
+    }
+
+    /// Its place, where it has one.
+    pub(crate) fn seat(&self) -> Option<&Seat> {
+        self.seat.as_deref()
+    }
+
+    /// Its place, where it has one and nothing is under way on it.
+    pub(crate) fn idle_seat(&self) -> Option<&Seat> {
+        self.seat.as_deref().filter(|_| self.streams.get() == 0)
     }
 
     fn has_room(&self) -> bool {
@@ -129,6 +141,7 @@ pub(crate) struct Stream {
     sender: SendRequest<Outgoing>,
     streams: Rc<Cell<u32>>,
     used: bool,
+    _seat: Option<Rc<Seat>>,
 }
 
 impl Drop for Stream {
@@ -154,6 +167,7 @@ pub(crate) async fn handshake(
     lease: &Lease,
     io: Transport,
     identity: Option<Arc<Identity>>,
+    seat: Option<Seat>,
 ) -> io::Result<Stream> {
     let (sender, connection) = Builder::new(Local)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -167,7 +181,8 @@ pub(crate) async fn handshake(
             tracing::debug!(%error, "HTTP/2 connection to a backend ended");
         }
     });
-    let connection = Connection { sender, streams: Rc::default(), identity, idle_sweeps: 0 };
+    let connection =
+        Connection { sender, streams: Rc::default(), identity, idle_sweeps: 0, seat: seat.map(Rc::new) };
     let stream = open(&connection, false);
     lease.multiplexed(|connections| connections.push(connection));
     Ok(stream)
@@ -175,7 +190,12 @@ pub(crate) async fn handshake(
 
 fn open(connection: &Connection, used: bool) -> Stream {
     connection.streams.set(connection.streams.get() + 1);
-    Stream { sender: connection.sender.clone(), streams: connection.streams.clone(), used }
+    Stream {
+        sender: connection.sender.clone(),
+        streams: connection.streams.clone(),
+        used,
+        _seat: connection.seat.clone(),
+    }
 }
 
 /// Why a stream has no answer.

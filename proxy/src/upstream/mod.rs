@@ -12,6 +12,7 @@ pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod health;
 mod identity;
+mod line;
 pub(crate) mod open;
 pub(crate) mod pick;
 pub(crate) mod pool;

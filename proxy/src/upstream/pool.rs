@@ -7,8 +7,9 @@
 use super::endpoint::Address;
 use super::h1::{Connection, Home};
 use super::h2;
-use super::health::Places;
+use super::health::{Place, Places, Room, Seat};
 use super::identity::Identity;
+use super::line::{Line, attend};
 use bytes::BytesMut;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -30,6 +31,8 @@ const AILING_SWEEPS: u32 = 2;
 struct Idle {
     connection: Connection,
     since: u32,
+    /// Where the backend's connections are bounded.
+    _rest: Option<Place>,
 }
 
 #[derive(Default)]
@@ -47,6 +50,8 @@ struct Pool {
 pub(crate) struct Pools {
     by_slot: RefCell<Vec<Pool>>,
     spare: RefCell<Vec<BytesMut>>,
+    /// Of backends whose connections are bounded.
+    lines: RefCell<Vec<Rc<Line>>>,
     /// Sweeps so far: the pools' clock.
     sweeps: Cell<u32>,
 }
@@ -85,7 +90,57 @@ impl Pools {
         if pool.address.is_none() {
             pool.address = Some(address.clone());
         }
-        Lease { pools: self.clone(), slot, places: None }
+        Lease { pools: self.clone(), slot, places: None, line: None }
+    }
+
+    /// What of a backend whose connections are bounded waits on this thread.
+    pub(crate) fn line(self: &Rc<Self>, room: &Arc<Room>) -> Rc<Line> {
+        let mut lines = self.lines.borrow_mut();
+        if let Some(line) = lines.iter().find(|line| line.is_of(room)) {
+            return line.clone();
+        }
+        let attendant = tokio::task::spawn_local(attend(Rc::downgrade(self), room.clone()));
+        let line = Rc::new(Line::new(room.clone(), attendant.abort_handle()));
+        lines.push(line.clone());
+        line
+    }
+
+    /// Closes idle connections of a backend for requests that wait on other threads.
+    pub(super) fn give_way(&self, room: &Arc<Room>) {
+        let here = self.lines.borrow().iter().find(|line| line.is_of(room)).map_or(0, |line| line.waiting());
+        for _ in here..room.waiting() {
+            if !self.close_idle(room) {
+                break;
+            }
+        }
+    }
+
+    /// Closes an idle connection that has a place in that room, if there is one.
+    pub(super) fn close_idle(&self, room: &Arc<Room>) -> bool {
+        let mut pools = self.by_slot.borrow_mut();
+        let closed = pools.iter_mut().find_map(|pool| {
+            let idle = pool
+                .idle
+                .iter()
+                .position(|idle| idle.connection.seat().is_some_and(|seat| Arc::ptr_eq(seat.room(), room)));
+            if let Some(idle) = idle {
+                return Some((Some(pool.idle.remove(idle)), None));
+            }
+            let idle = pool.multiplexed.iter().position(|connection| {
+                connection.idle_seat().is_some_and(|seat| Arc::ptr_eq(seat.room(), room))
+            })?;
+            Some((None, Some(pool.multiplexed.remove(idle))))
+        });
+        closed.is_some()
+    }
+
+    /// Whether a connection with a place in that room is open.
+    fn is_seated(&self, room: &Arc<Room>) -> bool {
+        let is_of = |seat: Option<&Seat>| seat.is_some_and(|seat| Arc::ptr_eq(seat.room(), room));
+        self.by_slot.borrow().iter().any(|pool| {
+            pool.idle.iter().any(|idle| is_of(idle.connection.seat()))
+                || pool.multiplexed.iter().any(|connection| is_of(connection.seat()))
+        })
     }
 
     /// Closes what is old, dead or retired.
@@ -104,6 +159,7 @@ impl Pools {
             pool.idle.retain_mut(|idle| now - idle.since < IDLE_SWEEPS && idle.connection.is_quiet());
             pool.multiplexed.retain_mut(|connection| connection.survives_sweep(IDLE_SWEEPS));
         }
+        self.lines.borrow_mut().retain(|line| Rc::strong_count(line) > 1 || self.is_seated(line.room()));
     }
 }
 
@@ -122,6 +178,8 @@ pub(crate) struct Lease {
     slot: usize,
     /// Where a policy bounds what is under way.
     pub(crate) places: Option<Box<Places>>,
+    /// Where connections to the backend are bounded: those on this thread who wait for one.
+    pub(crate) line: Option<Rc<Line>>,
 }
 
 impl Lease {
@@ -154,6 +212,16 @@ impl Lease {
         self.pools.note_slot(self.slot, outcome);
     }
 
+    /// The endpoint's number.
+    pub(super) fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// Closes an idle connection that has a place in that room, if this thread has one.
+    pub(super) fn close_idle(&self, room: &Arc<Room>) -> bool {
+        self.pools.close_idle(room)
+    }
+
     /// Runs `with` on the HTTP/2 connections to the endpoint.
     pub(crate) fn multiplexed<T>(&self, with: impl FnOnce(&mut Vec<h2::Connection>) -> T) -> T {
         with(&mut self.pools.by_slot.borrow_mut()[self.slot].multiplexed)
@@ -162,6 +230,9 @@ impl Lease {
 
 impl Home for Lease {
     fn park(&mut self, mut connection: Connection) {
+        if self.line.as_ref().is_some_and(|line| !line.keeps()) {
+            return;
+        }
         let buffer = connection.take_read_buffer();
         let mut spare = self.pools.spare.borrow_mut();
         if spare.len() < MAX_SPARE {
@@ -171,7 +242,8 @@ impl Home for Lease {
         let pool = &mut pools[self.slot];
         let retired = pool.address.as_ref().is_none_or(|address| address.is_retired());
         if !retired && pool.idle.len() < MAX_IDLE {
-            pool.idle.push(Idle { connection, since: self.pools.sweeps.get() });
+            let rest = connection.seat().and_then(Seat::rest);
+            pool.idle.push(Idle { connection, since: self.pools.sweeps.get(), _rest: rest });
         }
     }
 }
@@ -179,5 +251,13 @@ impl Home for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.pools.by_slot.borrow_mut()[self.slot].in_flight -= 1;
+        if let Some(line) = &self.line {
+            let shared = &mut self.pools.by_slot.borrow_mut()[self.slot].multiplexed;
+            if !shared.is_empty() && !line.keeps() {
+                // No more requests go there, and with the last one it ends.
+                shared.retain(|connection| connection.seat().is_none());
+            }
+            line.call(self.slot);
+        }
     }
 }

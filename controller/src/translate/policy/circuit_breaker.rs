@@ -6,7 +6,7 @@ use super::{Common, Policy};
 use crate::status::ConditionType;
 use headgate_crds::CircuitBreakerPolicy;
 use headgate_crds::policy::circuit_breaker::{
-    Breaker, Ejection, FailureWhen, FallbackRef, HalfOpen, Limits, OnOpen, Scope, Trip,
+    Breaker, Ejection, EndpointLimits, FailureWhen, FallbackRef, HalfOpen, Limits, OnOpen, Scope, Trip,
 };
 use headgate_proxy::expression;
 use headgate_proxy::model::{
@@ -125,12 +125,19 @@ fn member<T: DeserializeOwned>(merged: &Merged, name: &str) -> Option<T> {
 
 fn limits(from: &Limits) -> Result<(BackendLimits, BackendLimits), String> {
     let whole = BackendLimits {
+        max_connections: count("maxConnections", from.max_connections)?,
+        max_pending_requests: count("maxPendingRequests", from.max_pending_requests)?,
         max_parallel_requests: count("maxParallelRequests", from.max_parallel_requests)?,
         max_parallel_retries: count("maxParallelRetries", from.max_parallel_retries)?,
     };
-    let requests = from.per_endpoint.as_ref().and_then(|from| from.max_parallel_requests);
-    let requests = count("perEndpoint.maxParallelRequests", requests)?;
-    Ok((whole, BackendLimits { max_parallel_requests: requests, ..BackendLimits::default() }))
+    let EndpointLimits { max_connections, max_parallel_requests } =
+        from.per_endpoint.clone().unwrap_or_default();
+    let each = BackendLimits {
+        max_connections: count("perEndpoint.maxConnections", max_connections)?,
+        max_parallel_requests: count("perEndpoint.maxParallelRequests", max_parallel_requests)?,
+        ..BackendLimits::default()
+    };
+    Ok((whole, each))
 }
 
 fn ejection(from: &Ejection) -> Result<model::Ejection, String> {

@@ -15,6 +15,7 @@ pub(crate) use download::{Body, CutShort, Download};
 pub(crate) use encode::{Framing, Head as RequestHead};
 pub(crate) use exchange::{Answer, Bounds, Exchange, Failure};
 
+use super::health::Seat;
 use super::identity::{Identity, is_same};
 use crate::timer::Timer;
 use crate::transport::Transport;
@@ -51,6 +52,8 @@ pub(crate) struct Connection {
     timer: Timer,
     /// Whether an exchange was completed on it before: then the backend may close it at any moment.
     used: bool,
+    /// Its place, where connections to the backend are bounded.
+    seat: Option<Box<Seat>>,
 }
 
 /// Where a connection goes when its exchange is over.
@@ -63,7 +66,17 @@ impl Connection {
     /// Wraps what was opened under an identity, or under none.
     pub(crate) fn new(io: Transport, identity: Option<Arc<Identity>>, timer: Timer) -> Self {
         let (read, out) = (BytesMut::new(), Vec::new());
-        Self { io, identity, read, read_size: SMALL_READ, out, timer, used: false }
+        Self { io, identity, read, read_size: SMALL_READ, out, timer, used: false, seat: None }
+    }
+
+    /// Has it keep a place until it ends.
+    pub(crate) fn sit(&mut self, seat: Option<Seat>) {
+        self.seat = seat.map(Box::new);
+    }
+
+    /// Its place, where it has one.
+    pub(crate) fn seat(&self) -> Option<&Seat> {
+        self.seat.as_deref()
     }
 
     /// Whether it was made under this identity.
@@ -106,8 +119,9 @@ impl Connection {
     }
 
     /// The transport, and what was read beyond the answer's head: for a protocol that isn't HTTP.
-    pub(crate) fn into_parts(self) -> (Transport, BytesMut, Timer) {
-        (self.io, self.read, self.timer)
+    /// It has its place as long as it is open.
+    pub(crate) fn into_parts(self) -> (Transport, BytesMut, Timer, Option<Box<Seat>>) {
+        (self.io, self.read, self.timer, self.seat)
     }
 
     /// Reads once; 0 is the end.

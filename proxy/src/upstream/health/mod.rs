@@ -24,7 +24,6 @@ use crate::snapshot::Swap;
 use breaker::{Phase, Verdict};
 use endpoint::Endpoint;
 use http::StatusCode;
-use limits::Room;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::SocketAddr;
@@ -33,7 +32,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 pub(crate) use breaker::{Breaker, Millis};
-pub(crate) use limits::{Place, Places};
+pub(crate) use limits::{Full, Place, Places, Room, Seat};
 pub(crate) use report::{BackendHealth, Reading};
 pub(crate) use watch::{Sent, Watch, ends_in_trailers};
 pub(crate) use window::Window;
@@ -334,6 +333,28 @@ impl Health {
         if let Some(time) = endpoint.eject(now, wanted, policy) {
             self.ejected(socket, time);
         }
+    }
+
+    /// Where connections are counted, if they are bounded.
+    pub(crate) fn seats(&self) -> Option<&Arc<Room>> {
+        let bounds = [&self.policy.limits, &self.policy.per_endpoint];
+        bounds.iter().any(|limits| limits.max_connections.is_some()).then_some(&self.state.room)
+    }
+
+    /// A place for a connection to an endpoint.
+    pub(crate) fn sit(&self, socket: SocketAddr) -> Result<Seat, Full> {
+        let (limits, per_endpoint) = (&self.policy.limits, &self.policy.per_endpoint);
+        let endpoint = match per_endpoint.max_connections {
+            Some(_) => &self.state.endpoints.get_or_make(&socket).room,
+            // It isn't counted.
+            None => &self.state.room,
+        };
+        Seat::take((&self.state.room, limits), (endpoint, per_endpoint), self.policy.shadow)
+    }
+
+    /// A place among those who wait for a connection.
+    pub(crate) fn line_up(&self) -> Result<Option<Place>, Rejection> {
+        Place::of_wait(&self.state.room, &self.policy.limits)
     }
 
     /// A place for a request that is tried again, if there is one.

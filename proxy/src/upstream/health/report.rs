@@ -67,6 +67,11 @@ pub(crate) struct BackendHealth {
     /// Under way, where that is bounded.
     #[serde(skip_serializing_if = "Option::is_none")]
     parallel_requests: Option<u32>,
+    /// Open, and requests that wait for one, where they are bounded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending_requests: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -124,6 +129,8 @@ impl Health {
                 })
                 .collect(),
             parallel_requests: self.policy.limits.max_parallel_requests.map(|_| state.room.requests()),
+            connections: self.policy.limits.max_connections.map(|_| state.room.connections()),
+            pending_requests: self.seats().map(|room| room.waiting()),
         }
     }
 }
