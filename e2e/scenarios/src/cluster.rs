@@ -22,8 +22,15 @@ pub const SOON: Duration = Duration::from_secs(30);
 pub const PODS: Duration = Duration::from_secs(120);
 
 /// The API groups that the scenarios use; discovering all would cost a second each run.
-const GROUPS: [&str; 6] =
-    ["", "apps", "coordination.k8s.io", "discovery.k8s.io", "gateway.networking.k8s.io", "headgate.dev"];
+const GROUPS: [&str; 7] = [
+    "",
+    "apps",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "gateway.networking.k8s.io",
+    "gateway.networking.x-k8s.io",
+    "headgate.dev",
+];
 
 /// A connection to the API server, and the two names that the chart was installed with.
 pub struct Cluster {

@@ -108,7 +108,7 @@ const REFUSED_CLIENTS: &[(&str, &str)] = &[
     ),
     ("{gateway}, limits: {}", "should have at least 1 properties"),
     ("{gateway}, limits: {requestBodyBytes: 1mb}", "should match"),
-    ("{gateway}, limits: {requestBodyBytes: 1048576}", "must be of type string"),
+    ("{gateway}, limits: {requestBodyBytes: 1048576}", "expected string"),
 ];
 
 const GATEWAY: &str = "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: web}]";
