@@ -7,7 +7,7 @@
 use crate::cluster::Change;
 use futures_util::{StreamExt, stream};
 use headgate_proxy::model::Text;
-use hickory_resolver::config::LookupIpStrategy;
+use hickory_resolver::proto::rr::RecordType;
 use hickory_resolver::{Resolver, TokioResolver};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -78,18 +78,26 @@ fn note(known: &mut BTreeMap<Text, Found>, host: Text, found: Found) -> Option<C
 /// The system's name servers and hosts file.
 fn resolver() -> Result<TokioResolver, String> {
     let mut builder = Resolver::builder_tokio().map_err(|error| error.to_string())?;
-    let options = builder.options_mut();
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    options.timeout = LOOKUP / 2;
+    builder.options_mut().timeout = LOOKUP / 2;
     builder.build().map_err(|error| error.to_string())
 }
 
-/// Sorted, each address once.
+/// Sorted, each address once. One family is enough: name servers that have nothing to say of the other are common.
 async fn look_up(resolver: &Result<TokioResolver, String>, host: &str) -> Found {
     let resolver = resolver.as_ref().map_err(Clone::clone)?;
-    let found = timeout(LOOKUP, resolver.lookup_ip(format!("{host}."))).await;
-    let found = found.map_err(|_| format!("no answer within {} s", LOOKUP.as_secs()))?;
-    let addresses: BTreeSet<_> = found.map_err(|error| error.to_string())?.iter().collect();
+    let of_family = async |family: RecordType| {
+        let found = timeout(LOOKUP, resolver.lookup(format!("{host}."), family)).await;
+        let found = found.map_err(|_| format!("no answer within {} s", LOOKUP.as_secs()))?;
+        let found = found.map_err(|error| error.to_string())?;
+        let addresses = found.answers().iter().filter_map(|record| record.data.ip_addr());
+        Ok::<BTreeSet<_>, String>(addresses.collect())
+    };
+    let (v4, v6) = tokio::join!(of_family(RecordType::A), of_family(RecordType::AAAA));
+    let addresses = match (v4, v6) {
+        (Ok(v4), Ok(v6)) => &v4 | &v6,
+        (Ok(one), Err(_)) | (Err(_), Ok(one)) => one,
+        (Err(why), Err(_)) => return Err(why),
+    };
     if addresses.is_empty() {
         return Err("it has no address".to_owned());
     }
