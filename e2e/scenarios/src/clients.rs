@@ -1,7 +1,7 @@
 //! Clients that others wrote, each with the protocol that it is for: h2load over h2c and TLS, a WebSocket, grpcurl with
 //! reflection, which is a stream both ways, and Redis through a TCPRoute.
 
-use crate::cluster::{Cluster, SOON};
+use crate::cluster::Cluster;
 use crate::objects::{self, Certificate};
 use anyhow::{Context, Result, ensure};
 use futures_util::{SinkExt, StreamExt};
@@ -107,7 +107,7 @@ async fn h2load(cluster: &Cluster, address: IpAddr) -> Result<String> {
         Ok(())
     };
     for scheme in ["http", "https"] {
-        cluster.wait(&format!("{scheme} is served"), SOON, async || load(scheme, 1).await).await?;
+        cluster.wait_for_all(&format!("{scheme} is served"), async || load(scheme, 1).await).await?;
         load(scheme, REQUESTS).await.with_context(|| scheme.to_owned())?;
     }
     Ok(format!("h2load: {REQUESTS} over h2c and {REQUESTS} over TLS, none failed"))
@@ -140,7 +140,7 @@ async fn grpc(cluster: &Cluster, address: IpAddr) -> Result<String> {
         let (flags, rest): (Vec<&str>, Vec<&str>) = input.iter().partition(|flag| flag.starts_with("-d="));
         output(&grpcurl, &[&common[..], &flags, &[to.as_str()], &rest].concat()).await
     };
-    cluster.wait("gRPC is served", SOON, async || call(&["list"]).await).await?;
+    cluster.wait_for_all("gRPC is served", async || call(&["list"]).await.map(drop)).await?;
     let services = call(&["list"]).await?;
     let service = services.lines().find(|name| name.ends_with("GrpcEcho")).context("no such service")?;
     // What the call is like comes by reflection as well.
@@ -198,7 +198,7 @@ spec:
             .map(|told| told.trim().to_owned())
     };
     cluster
-        .wait("Redis answers", SOON, async || {
+        .wait_for_all("Redis answers", async || {
             let told = cli(&["PING"]).await?;
             ensure!(told == "PONG", "{told}");
             Ok(())

@@ -21,6 +21,9 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// For pods that start or end, and for namespaces that go with all that is in them.
 pub const PODS: Duration = Duration::from_secs(120);
 
+/// Successes in a row that show that every replica of Headgate is ready: which one gets a connection is left to chance.
+const ROW: usize = 20;
+
 /// The API groups that the scenarios use; discovering all would cost a second each run.
 const GROUPS: [&str; 7] = [
     "",
@@ -134,6 +137,18 @@ impl Cluster {
                 Err(_) => tokio::time::sleep(LOOK).await,
             }
         }
+    }
+
+    /// Waits until `see` succeeds many times in a row. One success says nothing of the replica beside: each reads the
+    /// same objects at its own pace.
+    pub async fn wait_for_all(&self, what: &str, mut see: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+        self.wait(what, SOON, async || {
+            for n in 0..ROW {
+                see().await.with_context(|| format!("after {n} in a row"))?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// An empty namespace, without what an earlier run left in it.

@@ -2,7 +2,7 @@
 //! server passed through.
 
 use crate::client::Target;
-use crate::cluster::{Cluster, SOON};
+use crate::cluster::Cluster;
 use crate::objects;
 use anyhow::{Context, Result, bail, ensure};
 use http::StatusCode;
@@ -53,8 +53,8 @@ async fn ask(cluster: &Cluster, namespace: &str) -> Result<String> {
     let expected: Ipv4Addr = service["spec"]["clusterIP"].as_str().context("no clusterIP")?.parse()?;
     let dns = SocketAddr::new(address, 53);
 
-    cluster.wait("DNS over UDP answers", SOON, async || udp(dns, 0, expected).await).await?;
-    cluster.wait("DNS over TCP answers", SOON, async || tcp(dns, 0, expected).await).await?;
+    cluster.wait_for_all("DNS over UDP answers", async || udp(dns, 0, expected).await).await?;
+    cluster.wait_for_all("DNS over TCP answers", async || tcp(dns, 0, expected).await).await?;
     for id in 1..=TIMES {
         udp(dns, id, expected).await.with_context(|| format!("query {id} over UDP"))?;
         tcp(dns, id, expected).await.with_context(|| format!("query {id} over TCP"))?;
@@ -62,8 +62,10 @@ async fn ask(cluster: &Cluster, namespace: &str) -> Result<String> {
 
     let roots = cluster.authorities().await?;
     let api = Target::https(address, 443, API, &roots)?.path("/version");
-    cluster.wait("the API server answers", SOON, async || api.answers(StatusCode::OK, 1).await).await?;
-    let answer = api.answers(StatusCode::OK, 10).await?;
+    cluster
+        .wait_for_all("the API server answers", async || api.answers(StatusCode::OK, 1).await.map(drop))
+        .await?;
+    let answer = api.answers(StatusCode::OK, 1).await?;
     let version: serde_json::Value = serde_json::from_slice(&answer.body).context("not its version")?;
     let other = Target::https(address, 443, "another.example", &roots)?;
     ensure!(other.connect().await.is_err(), "a name that no listener has was served");
