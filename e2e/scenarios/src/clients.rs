@@ -3,15 +3,15 @@
 
 use crate::cluster::Cluster;
 use crate::objects::{self, Certificate};
+use crate::redis::Redis;
 use anyhow::{Context, Result, ensure};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use std::ffi::OsStr;
-use std::net::{IpAddr, SocketAddr};
-use std::process::Stdio;
+use std::net::IpAddr;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::process::{Child, Command};
+use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
@@ -85,7 +85,7 @@ spec:
 "#;
 
 /// Runs a program to its end; what it has written to stdout.
-async fn output(program: &str, arguments: &[impl AsRef<OsStr>]) -> Result<String> {
+pub async fn output(program: &str, arguments: &[impl AsRef<OsStr>]) -> Result<String> {
     let running = Command::new(program).args(arguments).kill_on_drop(true).output();
     let done = tokio::time::timeout(PATIENCE, running).await.context("it doesn't end")?;
     let done = done.with_context(|| format!("{program} can't be run"))?;
@@ -166,7 +166,7 @@ async fn grpc(cluster: &Cluster, address: IpAddr) -> Result<String> {
 
 /// A Redis of ours, beside the cluster, as a Service without pods of its own.
 async fn redis(cluster: &Cluster, namespace: &str, address: IpAddr) -> Result<String> {
-    let server = start_redis(cluster).await?;
+    let server = Redis::start(cluster).await?;
     let (ip, port) = (server.address.ip(), server.address.port());
     let service = format!(
         r#"
@@ -212,34 +212,4 @@ spec:
     let counted = cli(&["GET", "counter:__rand_int__"]).await?;
     ensure!(counted == count, "{counted} of {count} increments were counted");
     Ok(format!("Redis: {COMMANDS} SET and {COMMANDS} INCR through a TCPRoute, all counted"))
-}
-
-/// Ends when it is dropped.
-struct Redis {
-    address: SocketAddr,
-    _process: Child,
-}
-
-/// Starts Redis where pods can reach it.
-async fn start_redis(cluster: &Cluster) -> Result<Redis> {
-    let nodes = cluster.list("Node", "", "").await?;
-    let addresses =
-        nodes.first().and_then(|node| node["status"]["addresses"].as_array()).context("no node")?;
-    let node = addresses.iter().find(|address| address["type"] == "InternalIP");
-    let node: IpAddr = node.and_then(|node| node["address"].as_str()).context("no address")?.parse()?;
-    // The address by which this side of the network is known to a node.
-    let probe = UdpSocket::bind(("0.0.0.0", 0)).await?;
-    probe.connect((node, 9)).await?;
-    let ip = probe.local_addr()?.ip();
-    let port = TcpListener::bind((ip, 0)).await?.local_addr()?.port();
-    // Of Debian's redis-tools: the server under one of its other names. Installing redis-server would start one.
-    let process = Command::new("redis-check-rdb")
-        .arg0("redis-server")
-        .args(["--bind", &ip.to_string(), "--port", &port.to_string()])
-        .args(["--save", "", "--appendonly", "no", "--protected-mode", "no", "--daemonize", "no"])
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .context("redis-check-rdb can't be run")?;
-    Ok(Redis { address: (ip, port).into(), _process: process })
 }

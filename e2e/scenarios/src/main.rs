@@ -5,6 +5,7 @@
 //! it has applied by looking, with a named limit. The namespace of a failed scenario stays, to be looked at.
 
 mod bad_input;
+mod circuit_breaker;
 mod client;
 mod clients;
 mod cluster;
@@ -13,6 +14,8 @@ mod isolation;
 mod leader;
 mod load;
 mod objects;
+mod rate_limit_redis;
+mod redis;
 mod refused;
 mod rolling;
 mod rollout;
@@ -60,6 +63,10 @@ enum Scenario {
     Destinations,
     /// h2load, a WebSocket, grpcurl and Redis, with their own protocols.
     Clients,
+    /// Two replicas hold one limit in Redis, which is killed and comes back.
+    RateLimitRedis,
+    /// A pod that answers 500: ejected, tried again, restored; a Service that does: its breaker opens and closes.
+    CircuitBreaker,
     /// 100,000 requests while a Deployment rolls twice and 50 routes come and go.
     Rolling,
     /// A roll-out of Headgate itself under load.
@@ -85,6 +92,8 @@ impl Scenario {
             Self::Destinations => destinations::run(cluster, &namespace).await,
             Self::Clients => clients::run(cluster, &namespace).await,
             Self::Streams => streams::run(cluster, &namespace).await,
+            Self::RateLimitRedis => rate_limit_redis::run(cluster, &namespace).await,
+            Self::CircuitBreaker => circuit_breaker::run(cluster, &namespace).await,
             Self::Rolling => rolling::run(cluster, &namespace).await,
             Self::Rollout => rollout::run(cluster, &namespace).await,
             Self::Leader => leader::run(cluster, &namespace).await,
@@ -132,7 +141,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
             }
         };
         let seconds = start.elapsed().as_secs_f64();
-        writeln!(std::io::stdout(), "{verdict}  {:<10} {seconds:>6.1} s  {told}", scenario.name())?;
+        writeln!(std::io::stdout(), "{verdict}  {:<16} {seconds:>6.1} s  {told}", scenario.name())?;
     }
     Ok(failed == 0)
 }

@@ -1,0 +1,157 @@
+//! One limit that all replicas hold together in Redis: exactly so many requests pass, whoever gets them. Redis is killed: requests
+//! go on as the policy says, and nobody waits. It comes back: the limit holds again.
+
+use crate::client::{Connection, Target};
+use crate::clients::output;
+use crate::cluster::{Cluster, Condition, SOON};
+use crate::objects::{self, HTTP};
+use crate::redis::Redis;
+use anyhow::{Context, Result, bail, ensure};
+use http::StatusCode;
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+const HOST: &str = "shared.example";
+const LIMIT: usize = 100;
+/// So many get that limit and no more.
+const REQUESTS: usize = 10_000;
+/// Clients at a time: replicas share them at random, so both are asked.
+const CLIENTS: usize = 40;
+/// Requests while Redis is gone.
+const WITHOUT: usize = 1_000;
+/// What a request may take while Redis is gone: far more than the policy's `timeout` of 50 ms, for busy machines, and far less
+/// than what connections that nobody answers take.
+const PROMPT: Duration = Duration::from_secs(5);
+
+pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
+    let mut redis = Redis::start(cluster).await?;
+    cluster.apply(namespace, &objects::backend("web", 2)).await?;
+    cluster.apply(namespace, &objects::gateway("web", &cluster.gateway_class, &[HTTP])).await?;
+    let route = objects::route("limited", &objects::parent("web"), HOST, &objects::to("web"));
+    cluster.apply(namespace, &route).await?;
+    cluster.rolled_out(namespace, "web").await?;
+    let target = Target::http(cluster.address(namespace, "web").await?, 80, HOST);
+    cluster.wait("the route is served", SOON, async || target.answers(StatusCode::OK, 10).await).await?;
+    cluster.apply(namespace, &policy(&redis)).await?;
+    cluster
+        .wait("the policy is programmed", SOON, async || {
+            let object = cluster.get("RateLimitPolicy", namespace, "shared").await?;
+            let condition = Condition::find(&object["status"]["ancestors"][0]["conditions"], "Programmed")?;
+            ensure!(condition.status == "True", "{condition:?}");
+            Ok(())
+        })
+        .await?;
+    let whole = held(cluster, &redis, &target, REQUESTS).await?;
+
+    redis.kill().await?;
+    let slowest = without(cluster, namespace, &target).await?;
+
+    redis.start_again()?;
+    let again = held(cluster, &redis, &target, REQUESTS / 5).await.context("with Redis back")?;
+    Ok(format!(
+        "{whole}; Redis killed: as onUnavailable says, slowest answer of {} {slowest:.0?}; Redis back: {again}",
+        3 * WITHOUT
+    ))
+}
+
+fn policy(redis: &Redis) -> String {
+    let spec = json!({
+        "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "limited"}],
+        // Nothing comes back within the test.
+        "limits": {"all": {"rates": [{"limit": LIMIT, "window": "8784h"}]}},
+        "store": {"type": "Redis", "onUnavailable": "Local", "redis": {"address": [redis.address.to_string()]}},
+    });
+    let metadata = json!({"name": "shared"});
+    json!({
+        "apiVersion": "headgate.dev/v1alpha1", "kind": "RateLimitPolicy", "metadata": metadata, "spec": spec,
+    })
+    .to_string()
+}
+
+/// The limit is held by all replicas together, to the request.
+async fn held(cluster: &Cluster, redis: &Redis, target: &Target, requests: usize) -> Result<String> {
+    let (host, port) = (redis.address.ip().to_string(), redis.address.port().to_string());
+    // Both replicas have to ask Redis for that: each of them alone lets as many pass.
+    cluster
+        .wait("the limit holds", SOON, async || {
+            let counted = burst(target, 2 * CLIENTS).await?;
+            ensure!(counted.passed == 0, "{} of {} passed", counted.passed, 2 * CLIENTS);
+            Ok(())
+        })
+        .await?;
+    output("redis-cli", &["-h", &host, "-p", &port, "FLUSHALL"]).await?;
+    let Counted { passed, limited, .. } = burst(target, requests).await?;
+    ensure!((passed, limited) == (LIMIT, requests - LIMIT), "{passed} passed, {limited} didn't");
+    Ok(format!("{passed} of {requests} requests passed"))
+}
+
+/// Without Redis each of the three answers to that, one after the other. Says how long the slowest request took.
+async fn without(cluster: &Cluster, namespace: &str, target: &Target) -> Result<Duration> {
+    let mut slowest = Duration::ZERO;
+    // The first right after the kill, so that the requests that find out are among them.
+    for (says, least, most) in [("Local", 1, 2 * LIMIT), ("Allow", WITHOUT, WITHOUT), ("Deny", 0, 0)] {
+        let store = json!({"spec": {"store": {"onUnavailable": says}}});
+        cluster.patch("RateLimitPolicy", namespace, "shared", &store).await?;
+        if says != "Local" {
+            let wanted = if says == "Allow" { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
+            let took = format!("onUnavailable: {says}");
+            cluster.wait(&took, SOON, async || target.answers(wanted, 20).await).await?;
+        }
+        let counted = burst(target, WITHOUT).await?;
+        let passed = counted.passed;
+        ensure!((least..=most).contains(&passed), "onUnavailable: {says}: {passed} of {WITHOUT} passed");
+        slowest = slowest.max(counted.slowest);
+    }
+    ensure!(slowest <= PROMPT, "without Redis a request took {slowest:.1?}");
+    Ok(slowest)
+}
+
+/// What became of requests.
+#[derive(Default)]
+struct Counted {
+    passed: usize,
+    limited: usize,
+    slowest: Duration,
+}
+
+/// Sends requests over several connections; everything but 200 and 429 is an error.
+async fn burst(target: &Target, requests: usize) -> Result<Counted> {
+    let mut clients = JoinSet::new();
+    for n in 0..CLIENTS {
+        let share = requests / CLIENTS + usize::from(n < requests % CLIENTS);
+        clients.spawn(client(target.clone(), share));
+    }
+    let mut sum = Counted::default();
+    while let Some(done) = clients.join_next().await {
+        let Counted { passed, limited, slowest } = done??;
+        sum.passed += passed;
+        sum.limited += limited;
+        sum.slowest = sum.slowest.max(slowest);
+    }
+    Ok(sum)
+}
+
+async fn client(target: Target, requests: usize) -> Result<Counted> {
+    let mut counted = Counted::default();
+    let mut kept: Option<Connection> = None;
+    for _ in 0..requests {
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => target.connect().await?,
+        };
+        if !connection.is_open().await {
+            connection = target.connect().await?;
+        }
+        let begin = Instant::now();
+        let answer = connection.get(&target).await?;
+        counted.slowest = counted.slowest.max(begin.elapsed());
+        match answer.status {
+            StatusCode::OK => counted.passed += 1,
+            StatusCode::TOO_MANY_REQUESTS => counted.limited += 1,
+            other => bail!("{other}: {}", String::from_utf8_lossy(&answer.body)),
+        }
+        kept = Some(connection);
+    }
+    Ok(counted)
+}
