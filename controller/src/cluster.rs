@@ -8,7 +8,7 @@ mod object;
 mod trim;
 
 pub use object::{Kind, Object, Watched};
-pub use trim::{API_KEYS, REDIS};
+pub use trim::{API_KEYS, OIDC, REDIS};
 
 use crate::api::policy::{Policy, PolicyStatus};
 use crate::api::route::{Route, RouteStatus};

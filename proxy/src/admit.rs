@@ -1,7 +1,7 @@
 //! Whether policies let a request go on: rate limits that need to know nobody, then who the client is and whether it may,
 //! then rate limits by that (security.md §6). Steps of [`crate::request`], which has the rest of the list.
 
-use crate::auth::{Auth, Guard, Known, Said, Tally};
+use crate::auth::{Asking, Auth, Guard, Known, Said, Tally};
 use crate::authorize::{Asked, Denial, Verdict};
 use crate::body::Inbound;
 use crate::connection::Client;
@@ -51,6 +51,17 @@ impl Subject<'_, '_> {
             headers,
             peer: client.peer,
             auth: None,
+        }
+    }
+
+    fn asking<'a>(&'a self, client: &Client) -> Asking<'a> {
+        Asking {
+            method: self.method,
+            scheme: client.scheme.name(),
+            host: self.host.as_str(),
+            path: self.path,
+            query: self.query.as_deref(),
+            headers: self.headers,
         }
     }
 }
@@ -110,19 +121,27 @@ async fn guard(
         Some(Guard::Auth(auth)) => auth,
     };
     auth.strip(subject.headers);
+    let asking = subject.asking(client);
+    if let Some((login, own)) = auth.owner(&asking) {
+        // Codes and states stay out of the log.
+        finish.hide_query(subject.path, None);
+        return Ok(Passage::Shut(Box::new(login.answer(own, &asking).await?)));
+    }
     let (metrics, memory) = (&client.thread.metrics, &client.thread.memory);
-    let mut tally = auth.ask(&subject.view(client, subject.headers), client.certificate(), memory).await;
-    let Consulted { granted, denial } = consult_all(client, auth, &mut tally, &mut subject).await;
+    let mut tally =
+        auth.ask(&subject.view(client, subject.headers), client.certificate(), memory, true).await;
+    let Consulted { mut granted, denial } = consult_all(client, auth, &mut tally, &mut subject).await;
     let view = subject.view(client, subject.headers);
     let admitted = match auth.conclude(&view, tally) {
         Ok(admitted) => admitted,
         Err(refusal) => {
             metrics.authenticated(auth.metrics(), refusal.outcome);
             let rejection = refusal.rejection;
-            // Somebody who was asked has an answer of its own for those whom it doesn't know.
-            if let (Rejection::Unauthenticated, Some(denial)) = (rejection, denial) {
+            if rejection == Rejection::Unauthenticated
+                && let Some(instead) = instead(auth, denial, &subject.asking(client)).await?
+            {
                 finish.reject(Rejection::Denied);
-                return Ok(Passage::Shut(denial));
+                return Ok(Passage::Shut(instead));
             }
             finish.refusal = Some(Box::new(refusal));
             return Err(rejection);
@@ -134,11 +153,28 @@ async fn guard(
         limit(client, limits, &View { auth: Some(&admitted.identity), ..view }, finish).await?;
     }
     let asked = subject.query.as_ref().map(|query| query.len());
-    admitted.apply(subject.headers, subject.query);
+    admitted.apply(subject.headers, subject.query, &mut granted);
     if subject.query.as_ref().map(|query| query.len()) != asked {
         finish.hide_query(subject.path, subject.query.as_deref());
     }
     Ok(Passage::Open(granted))
+}
+
+/// What a client gets that isn't known, other than our own answer: somebody who was asked has one for it, or a browser is sent to log in.
+async fn instead(
+    auth: &Auth,
+    denial: Option<Box<Denial>>,
+    asking: &Asking<'_>,
+) -> Result<Option<Box<Denial>>, Rejection> {
+    if denial.is_some() {
+        return Ok(denial);
+    }
+    for login in auth.logins() {
+        if let Some(begun) = login.begin(asking).await {
+            return begun.map(|answer| Some(Box::new(answer)));
+        }
+    }
+    Ok(None)
 }
 
 /// What those said who had to be asked.
@@ -193,7 +229,7 @@ async fn attempt(client: &Client, tried: &Auth, subject: &Subject<'_, '_>) {
     let mut headers = subject.headers.clone();
     tried.strip(&mut headers);
     let view = subject.view(client, &headers);
-    let mut tally = tried.ask(&view, client.certificate(), &client.thread.memory).await;
+    let mut tally = tried.ask(&view, client.certificate(), &client.thread.memory, false).await;
     for _ in tried.externals() {
         // They aren't asked only to count: it is taken that they know everybody.
         tally.add(Said::Known(Known::default()));

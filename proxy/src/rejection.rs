@@ -47,6 +47,8 @@ pub enum Rejection {
     Forbidden,
     /// The keys that tokens are verified by could never be fetched.
     KeysUnavailable,
+    /// A browser comes back from its login with what doesn't make one.
+    LoginFailed,
     /// The policy that guards this is broken: nobody passes.
     PolicyInvalid,
     /// The rule's authorizer doesn't let it pass.
@@ -130,7 +132,7 @@ pub enum Repeat {
 
 impl Rejection {
     /// Every rejection once; the order gives [`Rejection::index`].
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 50] = [
         Self::Malformed(Malformed::Head),
         Self::Malformed(Malformed::Target),
         Self::Malformed(Malformed::Path),
@@ -155,6 +157,7 @@ impl Rejection {
         Self::Unauthenticated,
         Self::Forbidden,
         Self::KeysUnavailable,
+        Self::LoginFailed,
         Self::PolicyInvalid,
         Self::Denied,
         Self::Authorizer,
@@ -190,7 +193,7 @@ impl Rejection {
     /// Status code sent to the client.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::LoginFailed => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -245,7 +248,7 @@ impl Rejection {
             | Self::Version => UNIMPLEMENTED,
             Self::Misdirected | Self::Config(_) | Self::PolicyInvalid => UNKNOWN,
             Self::Denied | Self::Forbidden => PERMISSION_DENIED,
-            Self::Unauthenticated => UNAUTHENTICATED,
+            Self::Unauthenticated | Self::LoginFailed => UNAUTHENTICATED,
             Self::Authorizer
             | Self::KeysUnavailable
             | Self::Overloaded
@@ -288,6 +291,7 @@ impl Rejection {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::LoginFailed => "login_failed",
             Self::PolicyInvalid => "policy_invalid",
             Self::Denied => "denied",
             Self::Authorizer => "authorizer",
@@ -335,6 +339,7 @@ impl Rejection {
             | Self::NoListener
             | Self::NoRoute
             | Self::Unauthenticated
+            | Self::LoginFailed
             | Self::Forbidden
             | Self::KeysUnavailable
             | Self::PolicyInvalid
@@ -373,6 +378,7 @@ impl Rejection {
             | Self::Version
             | Self::Expectation
             | Self::Unauthenticated
+            | Self::LoginFailed
             | Self::Forbidden
             | Self::Denied
             | Self::RateLimited
@@ -421,6 +427,7 @@ impl Rejection {
             | Self::NoListener
             | Self::NoRoute
             | Self::Unauthenticated
+            | Self::LoginFailed
             | Self::Forbidden
             | Self::KeysUnavailable
             | Self::PolicyInvalid
@@ -454,6 +461,7 @@ impl Rejection {
             Self::Misdirected => "This connection doesn't serve the requested host.",
             Self::NoListener | Self::NoRoute => "Nothing is served under this address.",
             Self::Unauthenticated => "The request needs a valid credential.",
+            Self::LoginFailed => "The login could not be completed; please begin again.",
             Self::Denied | Self::Forbidden => "The request is not allowed.",
             Self::RateLimited => "There were too many requests.",
             Self::Authorizer | Self::KeysUnavailable => "Nobody could say whether the request is allowed.",
@@ -529,6 +537,7 @@ impl Rejection {
             | Self::NoListener
             | Self::NoRoute
             | Self::Unauthenticated
+            | Self::LoginFailed
             | Self::Forbidden
             | Self::KeysUnavailable
             | Self::PolicyInvalid
@@ -582,7 +591,8 @@ mod tests {
             R::NoRoute => R::Unauthenticated,
             R::Unauthenticated => R::Forbidden,
             R::Forbidden => R::KeysUnavailable,
-            R::KeysUnavailable => R::PolicyInvalid,
+            R::KeysUnavailable => R::LoginFailed,
+            R::LoginFailed => R::PolicyInvalid,
             R::PolicyInvalid => R::Denied,
             R::Denied => R::Authorizer,
             R::Authorizer => R::RateLimited,

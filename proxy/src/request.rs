@@ -217,8 +217,18 @@ async fn serve(
     let (method, uri, headers) = (&parts.method, &parts.uri, &mut parts.headers);
     let asked = Forwarded { method, uri, headers, host: &host, path, query, prefix_len, upgrade };
     let mut reply = act(client, &rule, asked, body, waits, finish).await?;
-    reply.headers.extend(granted);
+    grant(&mut reply.headers, granted);
     Ok(reply)
+}
+
+/// Adds what policies have for an answer: it takes the place of what the backend says, except that cookies are added to its.
+fn grant(headers: &mut HeaderMap, mut granted: HeaderMap) {
+    if let header::Entry::Occupied(cookies) = granted.entry(header::SET_COOKIE) {
+        for cookie in cookies.remove_entry_mult().1 {
+            headers.append(header::SET_COOKIE, cookie);
+        }
+    }
+    headers.extend(granted);
 }
 
 /// What expressions and matches may ask about.

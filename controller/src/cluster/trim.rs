@@ -21,6 +21,8 @@ const CONFIG_MAP_ENTRIES: [&str; 2] = ["ca.crt", "jwks"];
 pub const API_KEYS: &str = "headgate.dev/api-keys";
 /// The type of Secrets that have a password for Redis: for the same reason no other is sent there.
 pub const REDIS: &str = "headgate.dev/redis";
+/// The type of Secrets that say who we are to an OpenID provider: for the same reason.
+pub const OIDC: &str = "headgate.dev/oidc";
 
 /// Drops what isn't read of any kind.
 pub(super) fn metadata(meta: &mut ObjectMeta) {
@@ -71,7 +73,7 @@ impl Trim for Secret {
     fn trim(&mut self) {
         self.string_data = None;
         if let Some(data) = &mut self.data
-            && !matches!(self.type_.as_deref(), Some(API_KEYS | REDIS))
+            && !matches!(self.type_.as_deref(), Some(API_KEYS | REDIS | OIDC))
         {
             data.retain(|name, _| SECRET_ENTRIES.contains(&name.as_str()));
         }

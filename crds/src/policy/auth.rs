@@ -1,5 +1,6 @@
 //! AuthPolicy: who may pass, and what they may do.
 
+use super::oidc::Oidc;
 use super::rate_limit::LocalRef;
 use super::{
     DURATION, ENTRY_NAMES, ENTRY_NAMES_MESSAGE, Mode, ONE_KIND, ONE_KIND_MESSAGE, PolicyStatus,
@@ -78,14 +79,14 @@ pub enum Requirement {
     All,
 }
 
-/// One way to know a client: exactly one of `jwt`, `apiKey`, `basic`, `clientCertificate` and `external`.
+/// One way to know a client: exactly one of `jwt`, `apiKey`, `basic`, `clientCertificate`, `external` and `oidc`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "(has(self.disabled) && self.disabled) || [has(self.jwt), has(self.apiKey), has(self.basic), \
-        has(self.clientCertificate), has(self.external)].exists_one(kind, kind)",
-    "message": "an authenticator has exactly one of jwt, apiKey, basic, clientCertificate, external; write one for \
-        each",
+        has(self.clientCertificate), has(self.external), has(self.oidc)].exists_one(kind, kind)",
+    "message": "an authenticator has exactly one of jwt, apiKey, basic, clientCertificate, external, oidc; write one \
+        for each",
 }]))]
 pub struct Authenticator {
     /// Leaves out an authenticator that a policy on a less specific target has, unless that says `Override`.
@@ -106,6 +107,9 @@ pub struct Authenticator {
     /// By asking an authorizer, after all others: nginx's `auth_request`, Traefik's ForwardAuth, Envoy's `ext_authz`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
+    /// By a login with their browser (OpenID Connect).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<Oidc>,
 }
 
 /// Where a credential is: exactly one of `header`, `cookie` and `query`.

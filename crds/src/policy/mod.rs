@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod circuit_breaker;
 pub mod client;
+pub mod oidc;
 pub mod rate_limit;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

@@ -63,11 +63,11 @@ const REFUSED_BREAKERS: &[(&str, &str)] = &[
 const REFUSED_AUTH: &[(&str, &str)] = &[
     (
         "{target}, authenticators: {a: {}}",
-        "an authenticator has exactly one of jwt, apiKey, basic, clientCertificate",
+        "an authenticator has exactly one of jwt, apiKey, basic, clientCertificate, external, oidc",
     ),
     (
         "{target}, authenticators: {a: {clientCertificate: {}, basic: {secretRef: {name: a}}}}",
-        "an authenticator has exactly one of jwt, apiKey, basic, clientCertificate",
+        "an authenticator has exactly one of jwt, apiKey, basic, clientCertificate, external, oidc",
     ),
     ("{target}, authenticators: {a: {apiKey: {}}}", "apiKey has exactly one of secretRef and secretSelector"),
     (
@@ -94,6 +94,18 @@ const REFUSED_AUTH: &[(&str, &str)] = &[
     (
         "{target}, authenticators: {a: {apiKey: {secretRef: {name: a}, from: [{query: a, scheme: Key}]}}}",
         "it goes with header",
+    ),
+    (
+        "{target}, authenticators: {a: {oidc: {issuer: 'accounts.example', clientID: a, clientSecretRef: {name: a}}}}",
+        "should match",
+    ),
+    (
+        "{target}, authenticators: {a: {oidc: {issuer: 'https://a.example', clientID: a, clientSecretRef: {name: a}, logoutPath: /oauth2/callback}}}",
+        "logoutPath and redirectPath have to differ",
+    ),
+    (
+        "{target}, authenticators: {a: {oidc: {issuer: 'https://a.example', clientID: a, clientSecretRef: {name: a}, cookie: {lifetime: 1s}}}}",
+        "lifetime is from 1m to 8784h",
     ),
     ("{target}, authorization: {rules: {a: {operation: {paths: ['a']}}}}", "should match"),
     ("{target}, authorization: {rules: {a: {action: Maybe}}}", "Unsupported value: \"Maybe\""),

@@ -58,6 +58,7 @@ impl ApiKeys {
             identity: Identity { consumer: Some(consumer.clone()), claims: None },
             fields: self.consumer_header.iter().zip(value).collect(),
             withheld: if self.forward { &[] } else { &self.from },
+            ..Known::default()
         })
     }
 }

@@ -47,6 +47,7 @@ impl Basic {
                 identity: Identity { consumer: Some(user.into()), claims: None },
                 fields: self.username_header.iter().zip(HeaderValue::try_from(user).ok()).collect(),
                 withheld: if self.forward { &[] } else { &self.from },
+                ..Known::default()
             }),
         }
     }

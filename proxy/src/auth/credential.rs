@@ -1,5 +1,6 @@
 //! Where a credential is in a request, and how it is taken out before the backend sees it.
 
+use super::oidc::is_piece;
 use crate::expression::{View, cookies};
 use crate::model::CredentialSource;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -11,6 +12,8 @@ pub(crate) enum Place {
     Header(HeaderName, Option<Box<str>>),
     Cookie(Box<str>),
     Query(Box<str>),
+    /// The cookies of a session, which is in several of them when it is long.
+    Session(Box<str>),
 }
 
 /// What is found at some places.
@@ -62,6 +65,8 @@ impl Place {
                 let found = cookies(view.headers).filter(|(cookie, _)| *cookie == &**name);
                 found.for_each(|(_, value)| take(Some(value.into())));
             }
+            // It is put together where it is opened.
+            Self::Session(_) => {}
             Self::Query(name) => {
                 let pairs = form_urlencoded::parse(view.query.unwrap_or_default().as_bytes());
                 pairs.filter(|(key, _)| *key == **name).for_each(|(_, value)| take(Some(value)));
@@ -75,23 +80,8 @@ impl Place {
             Self::Header(name, _) => {
                 headers.remove(name);
             }
-            Self::Cookie(name) => {
-                let is_ours = |pair: &str| pair.trim().split_once('=').is_some_and(|(key, _)| *key == **name);
-                let mut left = Vec::new();
-                for value in headers.get_all(header::COOKIE) {
-                    match value.to_str() {
-                        Ok(field) => {
-                            left.extend(field.split(';').filter(|pair| !is_ours(pair)).map(str::trim))
-                        }
-                        Err(_) => return drop(headers.remove(header::COOKIE)),
-                    }
-                }
-                let left = HeaderValue::try_from(left.join("; ")).ok().filter(|left| !left.is_empty());
-                match left {
-                    Some(left) => drop(headers.insert(header::COOKIE, left)),
-                    None => drop(headers.remove(header::COOKIE)),
-                }
-            }
+            Self::Cookie(name) => take_cookies(headers, |cookie| *cookie == **name),
+            Self::Session(name) => take_cookies(headers, |cookie| is_piece(cookie, name)),
             Self::Query(name) => {
                 let is_ours = |pair: &str| {
                     form_urlencoded::parse(pair.as_bytes()).next().is_some_and(|(key, _)| *key == **name)
@@ -103,6 +93,23 @@ impl Place {
                 }
             }
         }
+    }
+}
+
+/// Takes cookies out of a request.
+fn take_cookies(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
+    let is_ours = |pair: &str| pair.trim().split_once('=').is_some_and(|(name, _)| is_ours(name));
+    let mut left = Vec::new();
+    for value in headers.get_all(header::COOKIE) {
+        match value.to_str() {
+            Ok(field) => left.extend(field.split(';').filter(|pair| !is_ours(pair)).map(str::trim)),
+            Err(_) => return drop(headers.remove(header::COOKIE)),
+        }
+    }
+    let left = HeaderValue::try_from(left.join("; ")).ok().filter(|left| !left.is_empty());
+    match left {
+        Some(left) => drop(headers.insert(header::COOKIE, left)),
+        None => drop(headers.remove(header::COOKIE)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Clients that somebody else knows: an authorizer ([`crate::authorize`]) as one of several ways to be known.
 
+use super::oidc::is_navigation;
 use crate::authorize::Denial;
 use crate::filter::Terms;
 use crate::model::ExternalAuthenticator;
@@ -33,11 +34,8 @@ impl External {
         (method, headers): (&Method, &HeaderMap),
         asked: impl FnOnce() -> String,
     ) -> Denial {
-        let accepts = headers
-            .get(header::ACCEPT)
-            .is_some_and(|accept| accept.as_bytes().windows(9).any(|w| w == b"text/html"));
         let Some(sign_in) = &self.sign_in else { return denial };
-        if denial.status != StatusCode::UNAUTHORIZED || *method != Method::GET || !accepts {
+        if denial.status != StatusCode::UNAUTHORIZED || !is_navigation(method, headers) {
             return denial;
         }
         let back: String = form_urlencoded::byte_serialize(asked().as_bytes()).collect();

@@ -1,12 +1,12 @@
-//! Fetches small documents from addresses that policies name (security.md §7): in 5 s, at most 1 MiB, without following
-//! anybody elsewhere, and in a cluster not from addresses that only this machine can reach.
+//! Fetches small documents from addresses that policies name (security.md §7), and sends forms there: in 5 s, at most 1 MiB,
+//! without following anybody elsewhere, and in a cluster not from addresses that only this machine can reach.
 
 use crate::authorities::roots;
 use crate::model::Authorities;
 use crate::tls::provider;
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -22,15 +22,35 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of a document.
 const LENGTH: usize = 1024 * 1024;
 
+/// A form that is sent.
+pub(super) struct Form {
+    /// `application/x-www-form-urlencoded`.
+    pub(super) text: String,
+    /// Who we are.
+    pub(super) authorization: Option<HeaderValue>,
+}
+
 /// Fetches a text. `local`: whether loopback and link-local addresses may be asked. The error is for people.
 pub(super) async fn fetch(uri: &str, local: bool) -> Result<String, String> {
-    let fetching = tokio::time::timeout(WITHIN, get(uri, local)).await;
-    fetching
+    match within(uri, local, None).await? {
+        (StatusCode::OK, text) => Ok(text),
+        (status, _) => Err(format!("{uri}: the answer is {status}")),
+    }
+}
+
+/// Sends a form; what is answered, and its status. The error is for people.
+pub(super) async fn post(uri: &str, local: bool, form: Form) -> Result<(StatusCode, String), String> {
+    within(uri, local, Some(form)).await
+}
+
+async fn within(uri: &str, local: bool, form: Option<Form>) -> Result<(StatusCode, String), String> {
+    let exchange = tokio::time::timeout(WITHIN, exchange(uri, local, form)).await;
+    exchange
         .unwrap_or_else(|_| Err(format!("no answer in {} s", WITHIN.as_secs())))
         .map_err(|why| format!("{uri}: {why}"))
 }
 
-async fn get(uri: &str, local: bool) -> Result<String, String> {
+async fn exchange(uri: &str, local: bool, form: Option<Form>) -> Result<(StatusCode, String), String> {
     let uri: Uri = uri.parse().map_err(|error| format!("it isn't a URI: {error}"))?;
     let tls = match uri.scheme_str() {
         Some("https") => true,
@@ -43,7 +63,7 @@ async fn get(uri: &str, local: bool) -> Result<String, String> {
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let socket = connect(host, port, local).await?;
     if !tls {
-        return ask(socket, &uri).await;
+        return ask(socket, &uri, form).await;
     }
     let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
     let roots = roots(&Authorities::System).map_err(|error| error.to_string())?;
@@ -53,7 +73,7 @@ async fn get(uri: &str, local: bool) -> Result<String, String> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let socket = TlsConnector::from(Arc::new(config)).connect(name, socket).await;
-    ask(socket.map_err(|error| error.to_string())?, &uri).await
+    ask(socket.map_err(|error| error.to_string())?, &uri, form).await
 }
 
 /// Connects to the first of a host's addresses that can be had. The error is for people.
@@ -97,32 +117,40 @@ fn is_local(address: IpAddr) -> bool {
 async fn ask(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     uri: &Uri,
-) -> Result<String, String> {
+    form: Option<Form>,
+) -> Result<(StatusCode, String), String> {
     let said = |error: hyper::Error| error.to_string();
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(said)?;
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-    let request = Request::get(target)
-        .header(header::HOST, authority.rsplit('@').next().unwrap_or_default())
-        .header(header::ACCEPT, "application/json")
-        .header(header::USER_AGENT, "headgate")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
+    let request = request(uri, form).map_err(|error| error.to_string())?;
     let asking = async {
-        let answer = sender.send_request(request).await.map_err(said)?;
-        if answer.status() != StatusCode::OK {
-            return Err(format!("the answer is {}", answer.status()));
-        }
-        let body = Limited::new(answer.into_body(), LENGTH).collect().await;
+        let (head, body) = sender.send_request(request).await.map_err(said)?.into_parts();
+        let body = Limited::new(body, LENGTH).collect().await;
         let body = body.map_err(|error| error.to_string())?.to_bytes();
-        String::from_utf8(body.to_vec()).map_err(|_| "the answer isn't text".to_owned())
+        let text = String::from_utf8(body.to_vec()).map_err(|_| "the answer isn't text".to_owned())?;
+        Ok((head.status, text))
     };
     tokio::select! {
         answer = asking => answer,
         // Whatever ends the connection before the answer is whole.
         Err(error) = connection => Err(error.to_string()),
     }
+}
+
+fn request(uri: &Uri, form: Option<Form>) -> Result<Request<Full<Bytes>>, http::Error> {
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let request = Request::get(target)
+        .header(header::HOST, authority.rsplit('@').next().unwrap_or_default())
+        .header(header::ACCEPT, "application/json")
+        .header(header::USER_AGENT, "headgate");
+    let Some(Form { text, authorization }) = form else { return request.body(Full::default()) };
+    let mut request =
+        request.method(Method::POST).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    if let Some(authorization) = authorization {
+        request = request.header(header::AUTHORIZATION, authorization);
+    }
+    request.body(Full::from(text))
 }
 
 #[cfg(test)]

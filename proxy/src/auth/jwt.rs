@@ -1,17 +1,16 @@
 //! Clients with tokens of an issuer.
 
+use super::claims::ClaimFields;
 use super::credential::{Found, Place, find};
 use super::keys::{Algorithm, KeySet, Secrecy};
 use super::remote::{Remote, Remotes};
-use super::token::{Demands, Refused, Token, Tokens};
-use super::{Identity, Known, Said, told_by};
+use super::token::{Demands, Refused, Token, Tokens, now};
+use super::{Known, Said};
 use crate::expression::View;
 use crate::model::{JwtAuth, JwtKeys, Text};
 use crate::rejection::Rejection;
-use http::{HeaderName, HeaderValue};
-use serde_json::Value;
+use http::HeaderName;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// A compiled issuer.
 #[derive(Debug)]
@@ -20,8 +19,7 @@ pub(super) struct Jwt {
     keys: Keys,
     from: Box<[Place]>,
     forward: bool,
-    consumer_claim: Text,
-    claims_to_headers: Box<[(Text, HeaderName)]>,
+    told: ClaimFields,
 }
 
 #[derive(Debug)]
@@ -38,10 +36,6 @@ impl Jwt {
             Algorithm::parse(name).ok_or_else(|| {
                 format!("algorithms: {name:?} is not supported; there are {}", Algorithm::names())
             })
-        };
-        let field = |(n, from): (usize, &crate::model::ClaimToHeader)| {
-            let name = told_by(&format!("claimsToHeaders[{n}].header"), &from.header)?;
-            Ok((from.claim.clone(), name))
         };
         let known = |text: &str, secrecy| {
             KeySet::parse(text, secrecy)
@@ -64,19 +58,13 @@ impl Jwt {
             keys,
             from: Place::all(&from.from)?,
             forward: from.forward,
-            consumer_claim: from.consumer_claim.clone(),
-            claims_to_headers: from
-                .claims_to_headers
-                .iter()
-                .enumerate()
-                .map(field)
-                .collect::<Result<_, String>>()?,
+            told: ClaimFields::compile(&from.consumer_claim, &from.claims_to_headers)?,
         })
     }
 
     /// Fields that it sets.
     pub(super) fn sets(&self) -> impl Iterator<Item = &HeaderName> {
-        self.claims_to_headers.iter().map(|(_, name)| name)
+        self.told.names()
     }
 
     pub(super) async fn ask(&self, view: &View<'_>, tokens: &Tokens) -> Said<'_> {
@@ -87,15 +75,9 @@ impl Jwt {
         };
         let verified = match &self.keys {
             Keys::Known(keys) => tokens.verify(&text, keys),
-            Keys::Remote(remote) => match remote.keys().await {
+            Keys::Remote(remote) => match remote.verify(|keys| tokens.verify(&text, keys)).await {
                 None => return Said::Unable(Rejection::KeysUnavailable),
-                Some(keys) => match tokens.verify(&text, &keys) {
-                    Err(Refused::UnknownKey) => match remote.newer(&keys).await {
-                        None => Err(Refused::UnknownKey),
-                        Some(newer) => tokens.verify(&text, &newer),
-                    },
-                    verified => verified,
-                },
+                Some(verified) => verified,
             },
             Keys::Unfetched => return Said::Unable(Rejection::KeysUnavailable),
         };
@@ -106,60 +88,7 @@ impl Jwt {
     }
 
     fn known(&self, token: &Token) -> Known<'_> {
-        let mut identity = Identity { consumer: None, claims: Some(token.claims.clone()) };
-        identity.consumer = identity.claim(&self.consumer_claim).and_then(Value::as_str).map(Into::into);
-        let fields = self
-            .claims_to_headers
-            .iter()
-            .filter_map(|(claim, name)| Some((name, value(identity.claim(claim)?)?)))
-            .collect();
-        Known { identity, fields, withheld: if self.forward { &[] } else { &self.from } }
-    }
-}
-
-/// Seconds since the Unix epoch.
-fn now() -> f64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// A claim as the value of a field: text, numbers, true and false, and lists of them with commas. A claim with controls
-/// never becomes a field (security.md §6).
-fn value(claim: &Value) -> Option<HeaderValue> {
-    let text = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    };
-    let text = match claim {
-        Value::Array(list) => list.iter().map(text).collect::<Option<Vec<_>>>()?.join(","),
-        Value::String(_) | Value::Bool(_) | Value::Number(_) | Value::Null | Value::Object(_) => text(claim)?,
-    };
-    if text.chars().any(char::is_control) {
-        return None;
-    }
-    HeaderValue::from_bytes(text.as_bytes()).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn claims_become_fields_unless_they_could_be_more_than_one() {
-        for (claim, field) in [
-            (json!("alice"), Some("alice")),
-            (json!(7), Some("7")),
-            (json!(true), Some("true")),
-            (json!(["a", 1]), Some("a,1")),
-            (json!("a\r\nx-admin: 1"), None),
-            (json!("a\u{85}"), None),
-            (json!({"a": 1}), None),
-            (json!([["a"]]), None),
-            (json!(null), None),
-        ] {
-            assert_eq!(value(&claim).as_ref().map(|value| value.to_str().unwrap()), field, "{claim}");
-        }
-        assert_eq!(value(&json!("Zoë")).unwrap().as_bytes(), "Zoë".as_bytes());
+        let withheld = if self.forward { &[][..] } else { &self.from };
+        Known { withheld, ..self.told.of(token.claims.clone()) }
     }
 }

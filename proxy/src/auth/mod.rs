@@ -10,12 +10,14 @@
 mod api_key;
 mod basic;
 mod certificate;
+mod claims;
 mod credential;
 mod external;
 pub(crate) mod fetch;
 mod json;
 mod jwt;
 mod keys;
+mod oidc;
 mod passwords;
 mod remote;
 mod rules;
@@ -23,6 +25,7 @@ mod token;
 
 pub(crate) use certificate::ClientCertificate;
 pub(crate) use external::External;
+pub(crate) use oidc::{Asking, Oidc, Own};
 
 use crate::expression::View;
 use crate::metrics::{AuthMetrics, AuthOutcome};
@@ -99,6 +102,7 @@ enum Method {
     ApiKey(ApiKeys),
     Basic(Basic),
     Certificate(Certificates),
+    Oidc(Box<Oidc>),
 }
 
 /// What one authenticator says of a request.
@@ -121,6 +125,8 @@ pub(crate) struct Known<'a> {
     fields: Vec<(&'a HeaderName, HeaderValue)>,
     /// Credentials that the backend doesn't get.
     withheld: &'a [Place],
+    /// `Set-Cookie` of the answer.
+    cookies: Vec<HeaderValue>,
 }
 
 /// What authenticators have said.
@@ -138,6 +144,7 @@ pub(crate) struct Admitted<'a> {
     pub(crate) identity: Identity,
     fields: Vec<(&'a HeaderName, HeaderValue)>,
     withheld: Vec<&'a Place>,
+    cookies: Vec<HeaderValue>,
 }
 
 /// Why a request may not.
@@ -164,13 +171,21 @@ impl Refusal {
 }
 
 impl Admitted<'_> {
-    /// Tells the backend who the client is, and not by what.
-    pub(crate) fn apply(self, headers: &mut HeaderMap, query: &mut Option<Cow<'_, str>>) {
+    /// Tells the backend who the client is, and not by what. Fields for the answer go to `granted`.
+    pub(crate) fn apply(
+        self,
+        headers: &mut HeaderMap,
+        query: &mut Option<Cow<'_, str>>,
+        granted: &mut HeaderMap,
+    ) {
         for place in self.withheld {
             place.take_out(headers, query);
         }
         for (name, value) in self.fields {
             headers.insert(name, value);
+        }
+        for cookie in self.cookies {
+            granted.append(header::SET_COOKIE, cookie);
         }
     }
 }
@@ -210,7 +225,8 @@ pub fn check(from: &model::Authenticator) -> Result<(), String> {
         AuthMethod::Jwt(_)
         | AuthMethod::ApiKey(_)
         | AuthMethod::Basic(_)
-        | AuthMethod::ClientCertificate(_) => Authenticator::compile(from, None).map(drop),
+        | AuthMethod::ClientCertificate(_)
+        | AuthMethod::Oidc(_) => Authenticator::compile(from, None).map(drop),
     }
 }
 
@@ -237,6 +253,11 @@ impl Authenticator {
             AuthMethod::ClientCertificate(certificates) => {
                 (Method::Certificate(Certificates::compile(certificates)?), None)
             }
+            // No scheme that has a name: browsers are sent to log in, and this is for what isn't one.
+            AuthMethod::Oidc(oidc) => {
+                let method = Method::Oidc(Box::new(Oidc::compile(oidc, remotes)?));
+                (method, Some(format!("Cookie realm=\"{}\"", from.name)))
+            }
             // They need a backend, and are compiled by whoever knows it.
             AuthMethod::External(_) => return Err("external: it isn't asked here".to_owned()),
         };
@@ -254,6 +275,7 @@ impl Authenticator {
             Method::ApiKey(keys) => keys.consumer_header.iter().cloned().collect(),
             Method::Basic(basic) => basic.username_header.iter().cloned().collect(),
             Method::Certificate(_) => Vec::new(),
+            Method::Oidc(oidc) => oidc.sets().cloned().collect(),
         }
     }
 
@@ -262,8 +284,11 @@ impl Authenticator {
         view: &View<'_>,
         certificate: Option<&ClientCertificate>,
         memory: &Memory,
+        acts: bool,
     ) -> Said<'a> {
         match &self.method {
+            // In a box: a login is long, and every request has the room of the longest.
+            Method::Oidc(oidc) => Box::pin(oidc.ask(view, acts)).await,
             Method::Jwt(jwt) => jwt.ask(view, &memory.tokens).await,
             Method::ApiKey(keys) => keys.ask(view),
             Method::Basic(basic) => basic.ask(view, &memory.right).await,
@@ -306,7 +331,8 @@ impl Auth {
                 AuthMethod::Jwt(_)
                 | AuthMethod::ApiKey(_)
                 | AuthMethod::Basic(_)
-                | AuthMethod::ClientCertificate(_) => authenticators.push(context.auth.get(one)?),
+                | AuthMethod::ClientCertificate(_)
+                | AuthMethod::Oidc(_) => authenticators.push(context.auth.get(one)?),
             }
         }
         let mut ours: Vec<_> = authenticators.iter().flat_map(|one| one.sets()).collect();
@@ -349,21 +375,39 @@ impl Auth {
         }
     }
 
-    /// Asks the authenticators, until it is clear who the client is or that nobody can say.
+    /// Asks the authenticators, until it is clear who the client is or that nobody can say. `acts`: not only to count.
     pub(crate) async fn ask<'a>(
         &'a self,
         view: &View<'_>,
         certificate: Option<&ClientCertificate>,
         memory: &Memory,
+        acts: bool,
     ) -> Tally<'a> {
         let mut tally = Tally::default();
         for authenticator in &self.authenticators {
-            tally.add(authenticator.ask(view, certificate, memory).await);
+            tally.add(authenticator.ask(view, certificate, memory, acts).await);
             if self.is_decided(&tally) {
                 break;
             }
         }
         tally
+    }
+
+    /// Where browsers log in.
+    pub(crate) fn logins(&self) -> impl Iterator<Item = &Oidc> {
+        self.authenticators.iter().filter_map(|authenticator| match &authenticator.method {
+            Method::Oidc(oidc) => Some(&**oidc),
+            Method::Jwt(_) | Method::ApiKey(_) | Method::Basic(_) | Method::Certificate(_) => None,
+        })
+    }
+
+    /// Who answers a path that a login has for itself.
+    pub(crate) fn owner(&self, asking: &Asking<'_>) -> Option<(&Oidc, Own)> {
+        let mut owners = self.logins().filter_map(|login| Some((login, login.owns(asking.path)?)));
+        let first = owners.next()?;
+        // Several may share the path: then it is the one that has begun.
+        let began = |(login, own): &(&Oidc, Own)| *own == Own::Redirect && login.began(asking);
+        if began(&first) { Some(first) } else { owners.find(began).or(Some(first)) }
     }
 
     /// Those who have to be asked besides, one by one, until it is clear.
@@ -421,9 +465,11 @@ impl Auth {
                     let text = [challenge.as_bytes(), b", error=\"invalid_token\""].concat();
                     HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
                 }
-                Method::Jwt(_) | Method::ApiKey(_) | Method::Basic(_) | Method::Certificate(_) => {
-                    Some(challenge)
-                }
+                Method::Jwt(_)
+                | Method::ApiKey(_)
+                | Method::Basic(_)
+                | Method::Certificate(_)
+                | Method::Oidc(_) => Some(challenge),
             }
         };
         let challenges = self.authenticators.iter().filter_map(challenge).collect();
@@ -469,6 +515,7 @@ impl<'a> Admitted<'a> {
                 }
             }
             admitted.withheld.extend(known.withheld);
+            admitted.cookies.extend(known.cookies);
         }
         admitted
     }

@@ -6,6 +6,7 @@
 
 use super::fetch::fetch;
 use super::keys::{KeySet, Secrecy};
+use super::token::Refused;
 use crate::model::RemoteKeys;
 use crate::snapshot::Swap;
 use serde::Deserialize;
@@ -30,6 +31,8 @@ const QUEUE: usize = 4_096;
 pub(crate) struct Remote {
     source: RemoteKeys,
     keys: Swap<Option<Arc<KeySet>>>,
+    /// What the issuer says of itself, where that is asked for.
+    provider: Swap<Option<Arc<Provider>>>,
     /// Somebody wants newer ones.
     wanted: Notify,
     /// How many fetches have ended.
@@ -50,6 +53,7 @@ impl Remote {
         Self {
             source: source.clone(),
             keys: Swap::new(Arc::new(None)),
+            provider: Swap::new(Arc::new(None)),
             wanted: Notify::new(),
             ended: watch::Sender::new(0),
             last: AtomicU64::new(0),
@@ -68,6 +72,27 @@ impl Remote {
             let _ = tokio::time::timeout(WAIT, ended.changed()).await;
         }
         (*self.keys.load()).clone()
+    }
+
+    /// What the issuer says of itself; waits for it like [`Remote::keys`].
+    pub(super) async fn provider(&self) -> Option<Arc<Provider>> {
+        self.keys().await?;
+        (*self.provider.load()).clone()
+    }
+
+    /// Verifies something by the keys in force, or by newer ones where those don't know its key. None: there are no keys.
+    pub(super) async fn verify<T>(
+        &self,
+        mut verify: impl FnMut(&KeySet) -> Result<T, Refused>,
+    ) -> Option<Result<T, Refused>> {
+        let keys = self.keys().await?;
+        Some(match verify(&keys) {
+            Err(Refused::UnknownKey) => match self.newer(&keys).await {
+                None => Err(Refused::UnknownKey),
+                Some(newer) => verify(&newer),
+            },
+            verified => verified,
+        })
     }
 
     /// Newer keys than `known`, if there are any and it isn't too soon to ask.
@@ -159,7 +184,12 @@ async fn follow(source: Weak<Remote>) {
     let (mut before, mut pause) = (String::new(), FIRST_PAUSE);
     while let Some(remote) = source.upgrade() {
         let fetched = match key_set(&remote.source).await {
-            Ok(text) => remote.put(&text, &mut before),
+            Ok((text, provider)) => {
+                if let Some(provider) = provider {
+                    remote.provider.store(Arc::new(Some(Arc::new(provider))));
+                }
+                remote.put(&text, &mut before)
+            }
             Err(why) => Err(why),
         };
         let wait = match fetched {
@@ -180,27 +210,33 @@ async fn follow(source: Weak<Remote>) {
     }
 }
 
-#[derive(Deserialize)]
-struct Metadata {
-    issuer: String,
+/// What an issuer says of itself (OpenID Connect Discovery 1.0 §3, RP-Initiated Logout 1.0 §2.1).
+#[derive(Debug, Deserialize)]
+pub(super) struct Provider {
+    pub(super) issuer: String,
     jwks_uri: String,
+    pub(super) authorization_endpoint: Option<String>,
+    pub(super) token_endpoint: Option<String>,
+    pub(super) end_session_endpoint: Option<String>,
+    /// Absent: `client_secret_basic`.
+    pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 
-/// The text of a key set.
-async fn key_set(source: &RemoteKeys) -> Result<String, String> {
+/// The text of a key set, and the metadata that name it.
+async fn key_set(source: &RemoteKeys) -> Result<(String, Option<Provider>), String> {
     if !source.discovery {
-        return fetch(&source.uri, source.local).await;
+        return Ok((fetch(&source.uri, source.local).await?, None));
     }
     // OpenID Connect Discovery 1.0 §4: the final slash of an issuer is left out.
     let issuer = source.uri.trim_end_matches('/');
     let text = fetch(&format!("{issuer}/.well-known/openid-configuration"), source.local).await?;
-    let metadata: Metadata = serde_json::from_str(&text)
+    let provider: Provider = serde_json::from_str(&text)
         .map_err(|error| format!("the issuer's metadata have no issuer or no jwks_uri: {error}"))?;
     // §4.3: else somebody speaks for another issuer.
-    if metadata.issuer.trim_end_matches('/') != issuer {
-        return Err(format!("the metadata are of the issuer {:?}", metadata.issuer));
+    if provider.issuer.trim_end_matches('/') != issuer {
+        return Err(format!("the metadata are of the issuer {:?}", provider.issuer));
     }
-    fetch(&metadata.jwks_uri, source.local).await
+    Ok((fetch(&provider.jwks_uri, source.local).await?, Some(provider)))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Bytes of a token (security.md §6).
 const LENGTH: usize = 8 * 1024;
@@ -86,6 +87,16 @@ impl Token {
         Ok(Self { claims: Arc::new(claims), algorithm, expires, not_before })
     }
 
+    /// When it does, in seconds since the Unix epoch.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "what is before 1970 has expired"
+    )]
+    pub(super) fn expires(&self) -> u64 {
+        self.expires as u64
+    }
+
     /// Whether it is for us, now. `now`: seconds since the Unix epoch.
     pub(super) fn meets(&self, demands: &Demands, now: f64) -> bool {
         let Demands { issuer, audiences, algorithms, leeway } = demands;
@@ -102,6 +113,11 @@ impl Token {
             && (audiences.is_empty() || audience())
             && (algorithms.is_empty() || algorithms.contains(&self.algorithm))
     }
+}
+
+/// Seconds since the Unix epoch.
+pub(super) fn now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// A key set's id, and a token.

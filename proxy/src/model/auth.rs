@@ -70,6 +70,8 @@ pub enum AuthMethod {
     ClientCertificate(ClientCertificateAuth),
     /// By asking somebody.
     External(ExternalAuthenticator),
+    /// By a login with its browser.
+    Oidc(Box<OidcAuth>),
 }
 
 /// Where a credential is.
@@ -147,6 +149,66 @@ pub struct ClaimToHeader {
     pub claim: Text,
     /// Name of the field.
     pub header: Text,
+}
+
+/// Users of an OpenID provider, who log in with their browser (OpenID Connect Core 1.0 §3.1).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OidcAuth {
+    /// The provider: always by discovery.
+    pub provider: RemoteKeys,
+    /// Who we are to it.
+    pub client_id: Text,
+    /// And how we prove it.
+    pub client_secret: Redacted<String>,
+    /// What cookies are sealed by: the first seals, each opens; never empty.
+    pub cookie_secrets: Vec<Redacted<String>>,
+    /// What is asked for, besides `openid`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<Text>,
+    /// Path to which browsers come back.
+    pub redirect_path: Text,
+    /// Path that ends a session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logout_path: Option<Text>,
+    /// How sessions are kept.
+    pub cookie: OidcCookie,
+    /// Whether sessions go on by refresh tokens, where the provider gives them.
+    pub refresh: bool,
+    /// Whether the login is bound to the browser by a proof key, too (RFC 7636).
+    pub pkce: bool,
+    /// Whether the backend gets the access token as `Authorization: Bearer`.
+    pub forward_access_token: bool,
+    /// The claim of the ID token that names the consumer.
+    pub consumer_claim: Text,
+    /// Claims that the backend gets as fields.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub claims_to_headers: Vec<ClaimToHeader>,
+}
+
+/// How browsers keep sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OidcCookie {
+    /// Name of the cookie; over HTTPS with a prefix before it.
+    pub name: Text,
+    /// Hosts of a domain that all get it; absent: the one that has set it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Text>,
+    /// On whose requests it is sent.
+    pub same_site: SameSite,
+    /// How long a session may last from its login, however often it is refreshed.
+    pub lifetime: Duration,
+}
+
+/// On whose requests a cookie is sent (RFC 6265bis §5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum SameSite {
+    /// On those of its own site.
+    Strict,
+    /// And when a user follows a link from elsewhere.
+    #[default]
+    Lax,
+    /// On all.
+    None,
 }
 
 /// Keys of consumers.

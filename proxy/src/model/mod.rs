@@ -23,7 +23,7 @@ mod stream;
 pub use auth::{
     ApiKeyAuth, Auth, AuthAction, AuthMethod, Authenticator, Authorization, AuthorizationRule, BasicAuth,
     ClaimToHeader, ClientCertificateAuth, CredentialSource, ExternalAuthenticator, Guard, JwtAuth, JwtKeys,
-    RemoteKeys, Requirement,
+    OidcAuth, OidcCookie, RemoteKeys, Requirement, SameSite,
 };
 pub use backend::{
     Authorities, Backend, BackendProtocol, BackendTls, Endpoint, EndpointSet, RetryBudget, SubjectAltName,

@@ -62,7 +62,7 @@ fn secret_jwt() -> AuthMethod {
     AuthMethod::Jwt(jwt(JwtKeys::Secret(Redacted::new(key_set(SECRET, "a")))))
 }
 
-fn now() -> u64 {
+pub fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
@@ -122,15 +122,15 @@ pub fn guarded(auth: Auth) -> Policies {
     Policies { guard: Some(Guard::Auth(Arc::new(auth))), ..Policies::default() }
 }
 
-struct Guarded {
+pub struct Guarded {
     backend: Backend,
     /// Requests that came through.
-    seen: Arc<AtomicUsize>,
+    pub seen: Arc<AtomicUsize>,
     gateway: Gateway,
 }
 
 impl Guarded {
-    async fn by(policies: Policies) -> Self {
+    pub async fn by(policies: Policies) -> Self {
         let seen = Arc::new(AtomicUsize::new(0));
         let counter = seen.clone();
         let backend = Backend::http(move |request| {
@@ -152,7 +152,7 @@ impl Guarded {
         self.gateway.client().await
     }
 
-    async fn ask(&self, path: &str, fields: &str) -> Response {
+    pub async fn ask(&self, path: &str, fields: &str) -> Response {
         ask(&mut self.client().await, path, fields).await
     }
 
@@ -160,7 +160,7 @@ impl Guarded {
         self.ask("/", fields).await.status()
     }
 
-    async fn outcomes(&self, outcome: &str) -> f64 {
+    pub async fn outcomes(&self, outcome: &str) -> f64 {
         let series = "headgate_auth_requests_total{namespace=\"test\",policy=\"policy\",outcome=";
         self.gateway.metric(&format!("{series}\"{outcome}\"")).await
     }
@@ -424,7 +424,7 @@ async fn issuer(keys: Arc<std::sync::atomic::AtomicUsize>) -> Backend {
     .await
 }
 
-mod es256 {
+pub mod es256 {
     use super::*;
     use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -440,9 +440,13 @@ mod es256 {
     }
 
     pub fn token(n: usize) -> String {
+        sign(n, claims("alice"))
+    }
+
+    pub fn sign(n: usize, claims: Value) -> String {
         let text = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let message =
-            format!("{}.{}", text(json!({"alg": "ES256", "kid": n.to_string()})), text(claims("alice")));
+        let header = json!({"alg": "ES256", "kid": n.to_string()});
+        let message = format!("{}.{}", text(header), text(claims));
         let signature = KEYS[n].sign(&SystemRandom::new(), message.as_bytes()).unwrap();
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }

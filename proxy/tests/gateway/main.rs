@@ -18,6 +18,7 @@ mod harness;
 mod http1;
 mod http2;
 mod mirror;
+mod oidc;
 mod rate_limit;
 mod retry;
 mod session;

@@ -10,9 +10,10 @@ use crate::status::ConditionType;
 use crate::translate::filters;
 use headgate_crds::AuthPolicy;
 use headgate_crds::policy::auth::{
-    Action, Algorithm, ApiKey, Authenticator, Authorization, Basic, ClientCertificate, CredentialSource,
-    Denied, External, FailureMode, Jwks, Jwt, Requirement, Rule,
+    Action, Algorithm, ApiKey, Authenticator, Authorization, Basic, ClaimToHeader, ClientCertificate,
+    CredentialSource, Denied, External, FailureMode, Jwks, Jwt, Requirement, Rule,
 };
+use headgate_crds::policy::oidc::{Oidc, SameSite};
 use headgate_proxy::auth;
 use headgate_proxy::model::{self, AuthMethod, Guard, JwtKeys, ObjectName, Redacted, RemoteKeys, Text};
 use serde::de::DeserializeOwned;
@@ -33,6 +34,10 @@ const STATUSES: (u16, u16) = (401, 403);
 const KEY_SET: &str = "jwks";
 /// Entries of a Secret that may hold users: what Envoy Gateway and ingress-nginx call it.
 const USERS: [&str; 2] = [".htpasswd", "auth"];
+/// Where browsers come back to from a login, what keeps their sessions, and how long, unless the policy says otherwise.
+const REDIRECT_PATH: &str = "/oauth2/callback";
+const SESSION_COOKIE: &str = "headgate-session";
+const SESSION: Duration = Duration::from_secs(8 * 3_600);
 /// Where an API key is, unless the policy says otherwise.
 const KEY_HEADER: &str = "x-api-key";
 
@@ -208,24 +213,29 @@ fn authenticator(
     from: &Authenticator,
     resolver: &mut Resolver<'_>,
 ) -> Result<model::Authenticator, Problem> {
-    let Authenticator { disabled: _, jwt, api_key, basic, client_certificate, external } = from;
-    let (kind, method) = match (jwt, api_key, basic, client_certificate, external) {
-        (Some(from), None, None, None, None) => ("jwt", AuthMethod::Jwt(of_jwt(policy, from, resolver)?)),
-        (None, Some(from), None, None, None) => {
+    let Authenticator { disabled: _, jwt, api_key, basic, client_certificate, external, oidc } = from;
+    let (kind, method) = match (jwt, api_key, basic, client_certificate, external, oidc) {
+        (Some(from), None, None, None, None, None) => {
+            ("jwt", AuthMethod::Jwt(of_jwt(policy, from, resolver)?))
+        }
+        (None, Some(from), None, None, None, None) => {
             ("apiKey", AuthMethod::ApiKey(of_keys(policy, from, resolver)?))
         }
-        (None, None, Some(from), None, None) => {
+        (None, None, Some(from), None, None, None) => {
             ("basic", AuthMethod::Basic(of_users(name, policy, from, resolver)?))
         }
-        (None, None, None, None, Some(from)) => {
-            ("external", AuthMethod::External(of_external(policy, from)?))
-        }
-        (None, None, None, Some(from), None) => {
+        (None, None, None, Some(from), None, None) => {
             ("clientCertificate", AuthMethod::ClientCertificate(of_certificates(from)))
         }
+        (None, None, None, None, Some(from), None) => {
+            ("external", AuthMethod::External(of_external(policy, from)?))
+        }
+        (None, None, None, None, None, Some(from)) => {
+            ("oidc", AuthMethod::Oidc(Box::new(of_oidc(policy, from, resolver)?)))
+        }
         _ => {
-            let why = "has to have exactly one of jwt, apiKey, basic, clientCertificate, external".to_owned();
-            return Err(Problem::Invalid(why));
+            let why = "has to have exactly one of jwt, apiKey, basic, clientCertificate, external, oidc";
+            return Err(Problem::Invalid(why.to_owned()));
         }
     };
     let made = model::Authenticator { name: name.into(), method };
@@ -244,7 +254,7 @@ fn authenticator(
             return Problem::Invalid(format!("{kind}.{why}"));
         }
         // What a Secret or ConfigMap holds.
-        Problem::Unresolved(if why.starts_with(KEY_SET) {
+        Problem::Unresolved(if why.starts_with(KEY_SET) || why.starts_with("clientSecretRef") {
             format!("{kind}.{why}")
         } else {
             format!("{kind}: {why}")
@@ -267,7 +277,6 @@ fn duration(field: &str, from: Option<&String>, plain: Duration) -> Result<Durat
 fn of_jwt(policy: &ObjectName, from: &Jwt, resolver: &mut Resolver<'_>) -> Result<model::JwtAuth, Problem> {
     let bearer =
         model::CredentialSource::Header { name: "authorization".into(), scheme: Some("Bearer".into()) };
-    let claims = from.claims_to_headers.iter().flatten();
     Ok(model::JwtAuth {
         issuer: from.issuer.as_deref().map(Into::into),
         audiences: texts(from.audiences.as_deref().unwrap_or_default()),
@@ -282,13 +291,16 @@ fn of_jwt(policy: &ObjectName, from: &Jwt, resolver: &mut Resolver<'_>) -> Resul
         from: places(from.from.as_deref(), bearer)?,
         forward: from.forward.unwrap_or(true),
         consumer_claim: from.consumer_claim.as_deref().unwrap_or("sub").into(),
-        claims_to_headers: claims
-            .map(|one| model::ClaimToHeader {
-                claim: one.claim.as_str().into(),
-                header: one.header.to_ascii_lowercase().into(),
-            })
-            .collect(),
+        claims_to_headers: claim_fields(from.claims_to_headers.as_deref()),
     })
+}
+
+fn claim_fields(from: Option<&[ClaimToHeader]>) -> Vec<model::ClaimToHeader> {
+    let field = |one: &ClaimToHeader| model::ClaimToHeader {
+        claim: one.claim.as_str().into(),
+        header: one.header.to_ascii_lowercase().into(),
+    };
+    from.unwrap_or_default().iter().map(field).collect()
 }
 
 fn of_key_set(policy: &ObjectName, from: &Jwks, resolver: &mut Resolver<'_>) -> Result<JwtKeys, Problem> {
@@ -399,6 +411,46 @@ fn of_external(policy: &ObjectName, from: &External) -> Result<model::ExternalAu
             FailureMode::Allow => true,
         },
         sign_in: from.sign_in_redirect.as_deref().map(Into::into),
+    })
+}
+
+fn of_oidc(
+    policy: &ObjectName,
+    from: &Oidc,
+    resolver: &mut Resolver<'_>,
+) -> Result<model::OidcAuth, Problem> {
+    let secrets = resolver.oidc(&local(policy, &from.client_secret_ref.name));
+    let (client_secret, cookie_secrets) =
+        secrets.map_err(|why| Problem::Unresolved(format!("oidc.clientSecretRef: {why}")))?;
+    let cookie = from.cookie.clone().unwrap_or_default();
+    Ok(model::OidcAuth {
+        provider: RemoteKeys {
+            uri: from.issuer.as_str().into(),
+            discovery: true,
+            cache: CACHE,
+            local: resolver.local,
+        },
+        client_id: from.client_id.as_str().into(),
+        client_secret,
+        cookie_secrets,
+        scopes: texts(from.scopes.as_deref().unwrap_or_default()),
+        redirect_path: from.redirect_path.as_deref().unwrap_or(REDIRECT_PATH).into(),
+        logout_path: from.logout_path.as_deref().map(Into::into),
+        cookie: model::OidcCookie {
+            name: cookie.name.as_deref().unwrap_or(SESSION_COOKIE).into(),
+            domain: cookie.domain.as_deref().map(Into::into),
+            same_site: match cookie.same_site.unwrap_or_default() {
+                SameSite::Strict => model::SameSite::Strict,
+                SameSite::Lax => model::SameSite::Lax,
+                SameSite::None => model::SameSite::None,
+            },
+            lifetime: duration("oidc.cookie.lifetime", cookie.lifetime.as_ref(), SESSION)?,
+        },
+        refresh: from.refresh.unwrap_or(true),
+        pkce: from.pkce.unwrap_or(true),
+        forward_access_token: from.forward_access_token.unwrap_or_default(),
+        consumer_claim: from.consumer_claim.as_deref().unwrap_or("sub").into(),
+        claims_to_headers: claim_fields(from.claims_to_headers.as_deref()),
     })
 }
 

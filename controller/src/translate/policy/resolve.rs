@@ -1,7 +1,7 @@
 //! What policies name besides their targets: Secrets and ConfigMaps of their own namespace. What was looked at is noted down:
 //! as long as all of it is the same, so is what the policy says.
 
-use crate::cluster::{API_KEYS, Cluster, REDIS};
+use crate::cluster::{API_KEYS, Cluster, OIDC, REDIS};
 use crate::settings::Mode;
 use headgate_proxy::model::{Authenticator, ObjectName, RateLimitStore, Redacted, StoreCredentials, Text};
 use k8s_openapi::ByteString;
@@ -104,31 +104,26 @@ impl<'a> Resolver<'a> {
     /// Who we are to a Redis: the Secret has to be made for that, or whoever may write policies could send the password of
     /// any other one where he likes.
     pub(super) fn redis(&mut self, name: &ObjectName) -> Result<StoreCredentials, String> {
-        let found = self.find(name)?;
-        if found.type_.as_deref() != Some(REDIS) {
-            return Err(format!(
-                "Secret {name} isn't of type {REDIS}; only those are sent to stores: create it with \
-                 `kubectl create secret generic --type={REDIS}`"
-            ));
-        }
-        let entry = |entry: &str| {
-            let text = found.data.as_ref().and_then(|data| data.get(entry)).map(text_of);
-            text.transpose().map_err(|()| format!("Secret {name}: its entry {entry} isn't text"))
-        };
-        let password = entry("password")?.ok_or_else(|| format!("Secret {name} has no entry password"))?;
-        let username = entry("username")?.map(|name| name.reveal().as_str().into());
-        Ok(StoreCredentials { username, password })
+        let found = self.find_of(name, REDIS, "sent to stores")?;
+        let username = entry(name, &found, "username")?.map(|name| name.reveal().as_str().into());
+        Ok(StoreCredentials { username, password: required(name, &found, "password")? })
+    }
+
+    /// Who we are to an OpenID provider: our secret, and what cookies are sealed by.
+    pub(super) fn oidc(
+        &mut self,
+        name: &ObjectName,
+    ) -> Result<(Redacted<String>, Vec<Redacted<String>>), String> {
+        let found = self.find_of(name, OIDC, "sent to providers")?;
+        let secret = required(name, &found, "client-secret")?;
+        let seals = entry(name, &found, "cookie-secret")?.unwrap_or_else(|| secret.clone());
+        let before = entry(name, &found, "previous-cookie-secret")?;
+        Ok((secret, std::iter::once(seals).chain(before).collect()))
     }
 
     /// The keys of consumers in a Secret.
     pub(super) fn api_keys(&mut self, name: &ObjectName) -> Result<Vec<(Text, Redacted<String>)>, String> {
-        let found = self.find(name)?;
-        if found.type_.as_deref() != Some(API_KEYS) {
-            return Err(format!(
-                "Secret {name} isn't of type {API_KEYS}; only those are read as keys: create it with \
-                 `kubectl create secret generic --type={API_KEYS}`"
-            ));
-        }
+        let found = self.find_of(name, API_KEYS, "read as keys")?;
         keys_of(&found).map_err(|why| format!("Secret {name}: {why}"))
     }
 
@@ -155,6 +150,18 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// A Secret that was made for its purpose.
+    fn find_of(&mut self, name: &ObjectName, kind: &str, purpose: &str) -> Result<Arc<Secret>, String> {
+        let found = self.find(name)?;
+        if found.type_.as_deref() == Some(kind) {
+            return Ok(found);
+        }
+        Err(format!(
+            "Secret {name} isn't of type {kind}; only those are {purpose}: create it with \
+             `kubectl create secret generic --type={kind}`"
+        ))
+    }
+
     fn find(&mut self, name: &ObjectName) -> Result<Arc<Secret>, String> {
         let found = self.cluster.secrets.get(name).cloned();
         self.seen.0.push(Seen::Secret(name.clone(), found.clone()));
@@ -162,6 +169,16 @@ impl<'a> Resolver<'a> {
             format!("Secret {name} doesn't exist, or isn't in a namespace whose Secrets are watched")
         })
     }
+}
+
+/// A text of a Secret, if it has that entry.
+fn entry(name: &ObjectName, secret: &Secret, entry: &str) -> Result<Option<Redacted<String>>, String> {
+    let text = secret.data.as_ref().and_then(|data| data.get(entry)).map(text_of);
+    text.transpose().map_err(|()| format!("Secret {name}: its entry {entry} isn't text"))
+}
+
+fn required(name: &ObjectName, secret: &Secret, field: &str) -> Result<Redacted<String>, String> {
+    entry(name, secret, field)?.ok_or_else(|| format!("Secret {name} has no entry {field}"))
 }
 
 fn keys_of(secret: &Secret) -> Result<Vec<(Text, Redacted<String>)>, String> {

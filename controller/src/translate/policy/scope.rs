@@ -172,7 +172,8 @@ fn find_authorizers(
             AuthMethod::Jwt(_)
             | AuthMethod::ApiKey(_)
             | AuthMethod::Basic(_)
-            | AuthMethod::ClientCertificate(_) => continue,
+            | AuthMethod::ClientCertificate(_)
+            | AuthMethod::Oidc(_) => continue,
         };
         let BackendId { name, port, .. } = external.backend();
         let reference =

@@ -82,6 +82,7 @@ impl Signs {
                 | Rejection::Unauthenticated
                 | Rejection::Forbidden
                 | Rejection::KeysUnavailable
+                | Rejection::LoginFailed
                 | Rejection::PolicyInvalid
                 | Rejection::Denied
                 | Rejection::Authorizer

@@ -80,6 +80,7 @@ impl Sent {
                 | Rejection::Unauthenticated
                 | Rejection::Forbidden
                 | Rejection::KeysUnavailable
+                | Rejection::LoginFailed
                 | Rejection::PolicyInvalid
                 | Rejection::Denied
                 | Rejection::Authorizer
