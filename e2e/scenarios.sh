@@ -11,9 +11,11 @@ flags=CARGO_TARGET_$(tr a-z- A-Z_ <<< "$target")_RUSTFLAGS
   cargo build --quiet --locked --profile fast --target "$target" -p headgate -p headgate-e2e)
 
 # Clients that others wrote.
-need h2load:nghttp2-client redis-cli:redis-tools
+need h2load:nghttp2-client redis-cli:redis-tools chromium-headless-shell:chromium-headless-shell node:nodejs
 GRPCURL=$("$ROOT/hack/tool.sh" grpcurl)
 export GRPCURL
+OPENID_PROVIDER=$("$E2E/openid-provider/install.sh")
+export OPENID_PROVIDER
 
 say "running the scenarios"
 inside "$CARGO_TARGET_DIR/$target/fast/headgate-e2e" --namespace "$NAMESPACE" --gateway-class "$GATEWAY_CLASS" "$@" \

@@ -9,8 +9,9 @@ use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, UdpSocket};
 
 /// Between two looks. Short beside every limit, long enough that looking costs the cluster little.
 const LOOK: Duration = Duration::from_millis(100);
@@ -211,6 +212,18 @@ impl Cluster {
             }
         })
         .await
+    }
+
+    /// A port that is free, of the address by which a node knows this side of the network: pods can reach it.
+    pub async fn free_address(&self) -> Result<SocketAddr> {
+        let nodes = self.list("Node", "", "").await?;
+        let addresses =
+            nodes.first().and_then(|node| node["status"]["addresses"].as_array()).context("no node")?;
+        let node = addresses.iter().find(|address| address["type"] == "InternalIP");
+        let node: IpAddr = node.and_then(|node| node["address"].as_str()).context("no address")?.parse()?;
+        let probe = UdpSocket::bind(("0.0.0.0", 0)).await?;
+        probe.connect((node, 9)).await?;
+        Ok(TcpListener::bind((probe.local_addr()?.ip(), 0)).await?.local_addr()?)
     }
 
     async fn uids(&self, namespace: &str, labels: &str) -> Result<Vec<String>> {

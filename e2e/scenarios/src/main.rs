@@ -5,6 +5,7 @@
 //! it has applied by looking, with a named limit. The namespace of a failed scenario stays, to be looked at.
 
 mod bad_input;
+mod browser;
 mod circuit_breaker;
 mod client;
 mod clients;
@@ -13,6 +14,7 @@ mod destinations;
 mod isolation;
 mod leader;
 mod load;
+mod login;
 mod objects;
 mod rate_limit_redis;
 mod redis;
@@ -63,6 +65,8 @@ enum Scenario {
     Destinations,
     /// h2load, a WebSocket, grpcurl and Redis, with their own protocols.
     Clients,
+    /// A browser logs in at an OpenID provider, whose keys change; its session is refreshed and ended.
+    Login,
     /// Two replicas hold one limit in Redis, which is killed and comes back.
     RateLimitRedis,
     /// A pod that answers 500: ejected, tried again, restored; a Service that does: its breaker opens and closes.
@@ -92,6 +96,7 @@ impl Scenario {
             Self::Destinations => destinations::run(cluster, &namespace).await,
             Self::Clients => clients::run(cluster, &namespace).await,
             Self::Streams => streams::run(cluster, &namespace).await,
+            Self::Login => login::run(cluster, &namespace).await,
             Self::RateLimitRedis => rate_limit_redis::run(cluster, &namespace).await,
             Self::CircuitBreaker => circuit_breaker::run(cluster, &namespace).await,
             Self::Rolling => rolling::run(cluster, &namespace).await,

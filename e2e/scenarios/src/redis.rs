@@ -2,9 +2,8 @@
 
 use crate::cluster::Cluster;
 use anyhow::{Context, Result};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::Stdio;
-use tokio::net::{TcpListener, UdpSocket};
 use tokio::process::{Child, Command};
 
 /// Ends when it is dropped.
@@ -15,17 +14,9 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts it on a free port of the address by which a node knows this side of the network.
+    /// Starts it on a free port.
     pub async fn start(cluster: &Cluster) -> Result<Self> {
-        let nodes = cluster.list("Node", "", "").await?;
-        let addresses =
-            nodes.first().and_then(|node| node["status"]["addresses"].as_array()).context("no node")?;
-        let node = addresses.iter().find(|address| address["type"] == "InternalIP");
-        let node: IpAddr = node.and_then(|node| node["address"].as_str()).context("no address")?.parse()?;
-        let probe = UdpSocket::bind(("0.0.0.0", 0)).await?;
-        probe.connect((node, 9)).await?;
-        let ip = probe.local_addr()?.ip();
-        let address = TcpListener::bind((ip, 0)).await?.local_addr()?;
+        let address = cluster.free_address().await?;
         Ok(Self { address, process: spawn(address)? })
     }
 

@@ -1,5 +1,8 @@
 //! Logins with a browser, against a provider that is as strict as the specifications, and attackers who aren't.
-#![expect(clippy::disallowed_types, reason = "the provider is a test's own, and no lock is held across an await")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "the provider is a test's own, and no lock is held across an await"
+)]
 
 use crate::auth::{Guarded, auth, es256, guarded, now};
 use crate::harness::{Backend, Response, ok, soon};
