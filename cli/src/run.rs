@@ -161,11 +161,12 @@ async fn serve(args: Args) -> Result<()> {
     if args.file.is_empty() {
         let (options, settings) = in_cluster_options(args.cluster).await?;
         let control = in_cluster(options, settings, publisher, metrics, stopped).map(Ok);
-        until_stopped(control, proxy, signals, stop, UNREADY).await
+        // In a box, as below: it holds all that the controller knows.
+        Box::pin(until_stopped(control, proxy, signals, stop, UNREADY)).await
     } else {
         let settings = settings(&args.cluster, Mode::Files);
         let control = from_files(args.file, settings, publisher, metrics, stopped).map_err(Into::into);
-        until_stopped(control, proxy, signals, stop, Duration::ZERO).await
+        Box::pin(until_stopped(control, proxy, signals, stop, Duration::ZERO)).await
     }
 }
 

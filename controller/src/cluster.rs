@@ -57,13 +57,15 @@ pub enum Change {
 /// What has to be done about changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effect {
-    /// The model or a status may be different: translate.
+    /// The model or a status may be different, nobody knows where: translate.
     pub routing: bool,
+    /// Routes that are different, new or gone: translate those.
+    pub routes: BTreeSet<(Kind, ObjectName)>,
     /// Services whose endpoints may be different.
     pub endpoints: BTreeSet<ObjectName>,
     /// External hosts whose addresses may be different.
     pub hosts: BTreeSet<Text>,
-    /// Only the status of these is different: see that it still is what we say.
+    /// The status of these may be different: see that it still is what we say.
     pub status: BTreeSet<(Kind, ObjectName)>,
     /// Our own pods, or where they run, are different.
     pub infrastructure: bool,
@@ -74,6 +76,7 @@ impl Effect {
     pub fn merge(&mut self, other: Self) {
         self.routing |= other.routing;
         self.infrastructure |= other.infrastructure;
+        self.routes.extend(other.routes);
         self.endpoints.extend(other.endpoints);
         self.hosts.extend(other.hosts);
         self.status.extend(other.status);

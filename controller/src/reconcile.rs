@@ -4,7 +4,7 @@
 //! statuses, so that `Programmed=True` is true when somebody reads it. Nothing is published before everything was read
 //! once: half a configuration would be 404s. Endpoints go past translation. A panic costs one translation, not the process.
 
-use crate::cluster::{Change, Cluster, Effect, Kind};
+use crate::cluster::{Change, Cluster, Effect, Kind, Object};
 use crate::infra::{self, Infrastructure, Ports};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -65,6 +65,8 @@ struct Telling {
     ports: Ports,
     leads: watch::Receiver<bool>,
     led: bool,
+    /// What statuses were last made of.
+    told: Statuses,
     /// Versions that a status was made for, and the status: until the version changes there is nothing to add.
     offered: HashMap<(Kind, ObjectName), (Option<String>, Value)>,
     /// What we last wanted of Services.
@@ -93,6 +95,7 @@ impl Reconciler {
             infrastructure,
             leads,
             led: false,
+            told: Statuses::default(),
             offered: HashMap::new(),
             applied: BTreeMap::new(),
             without_port: Vec::new(),
@@ -164,8 +167,8 @@ impl Reconciler {
         }
         let effect = std::mem::take(&mut self.due);
         self.metrics.undecodable.set(i64::try_from(self.cluster.undecodable.len()).unwrap_or(i64::MAX));
-        if effect.routing {
-            self.route();
+        if effect.routing || !effect.routes.is_empty() {
+            self.route(&effect);
         } else {
             let changed = self.translator.endpoints(&self.cluster, &effect.endpoints, &effect.hosts);
             for (id, endpoints) in changed {
@@ -188,8 +191,8 @@ impl Reconciler {
     }
 
     /// Translates and publishes. What could not be bound is known only then, and is a part of the statuses.
-    fn route(&mut self) {
-        let Some(model) = self.translate() else { return };
+    fn route(&mut self, effect: &Effect) {
+        let Some(model) = self.translate(effect) else { return };
         let ports: Vec<_> =
             model.ports.values().map(|port| format!("{} on {}", port.id, port.bind)).collect();
         let ports = ports.join(", ");
@@ -201,17 +204,17 @@ impl Reconciler {
                 tracing::error!(%port, why, "a port can't be opened; trying again");
             }
             self.failed_ports = failed;
-            self.translate();
+            self.translate(&Effect { routing: true, ..Effect::default() });
         }
         if !std::mem::replace(&mut self.published, true) {
             tracing::info!(ports, "serving");
         }
     }
 
-    fn translate(&mut self) -> Option<headgate_proxy::model::Model> {
+    fn translate(&mut self, effect: &Effect) -> Option<headgate_proxy::model::Model> {
         self.metrics.translations.inc();
         let (translator, cluster, failed) = (&mut self.translator, &self.cluster, &self.failed_ports);
-        match catch_unwind(AssertUnwindSafe(|| translator.translate(cluster, failed))) {
+        match catch_unwind(AssertUnwindSafe(|| translator.update(cluster, failed, effect))) {
             Ok(translation) => {
                 self.statuses = translation.statuses;
                 self.needs = translation.needs;
@@ -279,10 +282,14 @@ impl Telling {
         if around || !effect.endpoints.is_empty() {
             self.endpoint_slices(cluster, settings);
         }
-        if leads && (effect.routing || newly) {
-            self.statuses(cluster, settings, statuses, None);
-        } else if leads && !effect.status.is_empty() {
-            self.statuses(cluster, settings, statuses, Some(&effect.status));
+        if newly {
+            self.told = Statuses::default();
+        }
+        if leads {
+            let mut different = self.told.changes(statuses);
+            different.extend(effect.status.iter().cloned());
+            self.statuses(cluster, settings, statuses, &different);
+            self.told = statuses.clone();
         }
     }
 
@@ -324,48 +331,47 @@ impl Telling {
         }
     }
 
+    /// Has the statuses of objects written, where they aren't there yet.
     fn statuses(
         &mut self,
         cluster: &Cluster,
         settings: &Settings,
         statuses: &Statuses,
-        only: Option<&BTreeSet<(Kind, ObjectName)>>,
+        different: &BTreeSet<(Kind, ObjectName)>,
     ) {
         // Seconds, as metav1.Time has them.
         let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
         let now = Time(now);
-        let wanted =
-            |kind: Kind, name: &ObjectName| only.is_none_or(|only| only.contains(&(kind, name.clone())));
-        self.offered.retain(|(kind, name), _| cluster.object(*kind, name).is_some());
-        for (name, draft) in
-            statuses.gateway_classes.iter().filter(|(name, _)| wanted(Kind::GatewayClass, name))
-        {
-            let Some(present) = cluster.gateway_classes.get(name) else { continue };
-            let status = merge::gateway_class(present.status.as_ref(), draft, &now);
-            self.offer(Kind::GatewayClass, name, present.resource_version(), status);
-        }
-        for (name, draft) in statuses.gateways.iter().filter(|(name, _)| wanted(Kind::Gateway, name)) {
-            let Some(present) = cluster.gateways.get(name) else { continue };
-            let status = merge::gateway(present.status.as_ref(), draft, &now);
-            self.offer(Kind::Gateway, name, present.resource_version(), status);
-        }
-        for (name, draft) in statuses.listener_sets.iter().filter(|(name, _)| wanted(Kind::ListenerSet, name))
-        {
-            let Some(present) = cluster.listener_sets.get(name) else { continue };
-            let status = merge::listener_set(present.status.as_ref(), draft, &now);
-            self.offer(Kind::ListenerSet, name, present.resource_version(), status);
-        }
-        for ((kind, name), draft) in &statuses.routes {
-            let Some(present) = cluster.object(*kind, name).filter(|_| wanted(*kind, name)) else { continue };
-            let status = cluster.route_status(*kind, name);
-            let status = merge::route(status.as_ref(), draft, &settings.controller_name, &now);
-            self.offer(*kind, name, present.meta().resource_version.clone(), status);
-        }
-        for ((kind, name), draft) in &statuses.policies {
-            let Some(present) = cluster.object(*kind, name).filter(|_| wanted(*kind, name)) else { continue };
-            let status = cluster.policy_status(*kind, name);
-            let status = merge::policy(status.as_ref(), draft, &settings.controller_name, &now);
-            self.offer(*kind, name, present.meta().resource_version.clone(), status);
+        let controller = &*settings.controller_name;
+        for id in different {
+            let (kind, name) = id;
+            let Some(present) = cluster.object(*kind, name) else {
+                self.offered.remove(id);
+                continue;
+            };
+            let version = present.meta().resource_version.clone();
+            if let Some(draft) = statuses.routes.get(id) {
+                let status = cluster.route_status(*kind, name);
+                let status = merge::route(status.as_ref(), draft, controller, &now);
+                self.offer(*kind, name, version, status);
+            } else if let Some(draft) = statuses.policies.get(id) {
+                let status = cluster.policy_status(*kind, name);
+                let status = merge::policy(status.as_ref(), draft, controller, &now);
+                self.offer(*kind, name, version, status);
+            } else if let (Object::GatewayClass(class), Some(draft)) =
+                (&present, statuses.gateway_classes.get(name))
+            {
+                let status = merge::gateway_class(class.status.as_ref(), draft, &now);
+                self.offer(*kind, name, version, status);
+            } else if let (Object::Gateway(gateway), Some(draft)) = (&present, statuses.gateways.get(name)) {
+                let status = merge::gateway(gateway.status.as_ref(), draft, &now);
+                self.offer(*kind, name, version, status);
+            } else if let (Object::ListenerSet(set), Some(draft)) =
+                (&present, statuses.listener_sets.get(name))
+            {
+                let status = merge::listener_set(set.status.as_ref(), draft, &now);
+                self.offer(*kind, name, version, status);
+            }
         }
     }
 

@@ -5,11 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
-use headgate_controller::cluster::{Change, Cluster, Kind, Object};
+use headgate_controller::api::HttpRoute;
+use headgate_controller::cluster::{Change, Cluster, Effect, Kind, Object};
 use headgate_controller::settings::{CONTROLLER_NAME, Mode, Settings};
 use headgate_controller::source::files;
 use headgate_controller::status::render;
-use headgate_controller::translate::Translator;
+use headgate_controller::translate::{Translation, Translator};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -47,7 +48,15 @@ fn cluster(objects: impl IntoIterator<Item = Object>) -> Cluster {
 
 /// What a cluster comes to, with the conditions' times at the epoch.
 fn outcome(translator: &mut Translator, cluster: &Cluster) -> Value {
-    let translation = translator.translate(cluster, &BTreeMap::new());
+    rendered(cluster, &translator.translate(cluster, &BTreeMap::new()))
+}
+
+/// The same, where only what an effect says is looked at.
+fn updated(translator: &mut Translator, cluster: &Cluster, effect: &Effect) -> Value {
+    rendered(cluster, &translator.update(cluster, &BTreeMap::new(), effect))
+}
+
+fn rendered(cluster: &Cluster, translation: &Translation) -> Value {
     let statuses = render(cluster, &translation.statuses, CONTROLLER_NAME, &Time(Timestamp::UNIX_EPOCH));
     let mut statuses = Value::from(statuses);
     shorten(&mut statuses);
@@ -102,16 +111,17 @@ proptest! {
         let expected = outcome(&mut translator(), &cluster(everything()));
         let (mut translator, mut growing) = (translator(), Cluster::default());
         let stops: Vec<usize> = stops.iter().map(|stop| stop.index(order.len())).collect();
+        let mut due = Effect::default();
         for (n, object) in order.into_iter().enumerate() {
-            growing.apply(Change::Upsert(object));
+            due.merge(growing.apply(Change::Upsert(object)));
             if stops.contains(&n) {
-                translator.translate(&growing, &BTreeMap::new());
+                translator.update(&growing, &BTreeMap::new(), &std::mem::take(&mut due));
             }
         }
-        prop_assert_eq!(outcome(&mut translator, &growing), expected);
+        prop_assert_eq!(updated(&mut translator, &growing, &due), expected);
     }
 
-    /// What remembers comes to what starts anew, after any objects have gone and come back.
+    /// What translates what changed comes to what starts anew, after any objects have gone and come back.
     #[test]
     fn remembering_changes_nothing(gone in prop::collection::vec(any::<prop::sample::Index>(), 1..8)) {
         let all = everything();
@@ -119,12 +129,52 @@ proptest! {
         let mut remembering = translator();
         remembering.translate(&cluster, &BTreeMap::new());
         for object in gone.iter().map(|index| index.get(&all)) {
-            cluster.apply(Change::Delete(object.kind(), object.name()));
-            prop_assert_eq!(outcome(&mut remembering, &cluster), outcome(&mut translator(), &cluster));
-            cluster.apply(Change::Upsert(object.clone()));
-            prop_assert_eq!(outcome(&mut remembering, &cluster), outcome(&mut translator(), &cluster));
+            let effect = cluster.apply(Change::Delete(object.kind(), object.name()));
+            prop_assert_eq!(updated(&mut remembering, &cluster, &effect), outcome(&mut translator(), &cluster));
+            let effect = cluster.apply(Change::Upsert(object.clone()));
+            prop_assert_eq!(updated(&mut remembering, &cluster, &effect), outcome(&mut translator(), &cluster));
         }
     }
+
+    /// The same of routes, whose changes are looked at alone, several at a time, with endpoints among them.
+    #[test]
+    fn routes_change_alone(batches in prop::collection::vec(prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..6), 1..6)) {
+        let all = everything();
+        let changing: Vec<Object> = all.iter().filter(|object| changes_alone(object.kind())).cloned().collect();
+        let mut cluster = cluster(all);
+        let mut remembering = translator();
+        remembering.translate(&cluster, &BTreeMap::new());
+        for batch in batches {
+            let mut effect = Effect::default();
+            for (index, gone) in batch {
+                let object = index.get(&changing);
+                effect.merge(cluster.apply(match gone {
+                    true => Change::Delete(object.kind(), object.name()),
+                    false => Change::Upsert(edited(object)),
+                }));
+            }
+            prop_assert!(!effect.routing, "{:?}", effect);
+            prop_assert_eq!(updated(&mut remembering, &cluster, &effect), outcome(&mut translator(), &cluster));
+        }
+    }
+}
+
+fn changes_alone(kind: Kind) -> bool {
+    let routes = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute];
+    kind == Kind::EndpointSlice || routes.contains(&kind)
+}
+
+/// An HTTPRoute without its first rule, as its next generation; others as they are.
+fn edited(object: &Object) -> Object {
+    let Object::HttpRoute(route) = object else { return object.clone() };
+    let mut route = HttpRoute::clone(route);
+    if let Some(rules) = &mut route.spec.rules
+        && rules.len() > 1
+    {
+        rules.remove(0);
+        route.metadata.generation = route.metadata.generation.map(|generation| generation + 1);
+    }
+    Object::HttpRoute(Arc::new(route))
 }
 
 /// A change of endpoints gives new endpoints, and everything else by the same pointer.

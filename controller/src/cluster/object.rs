@@ -131,6 +131,8 @@ macro_rules! kinds {
                         if let Some(before) = before.as_deref() && same(before, &new) {
                             // A status is written on top of the newest version, whatever is new in it.
                             if before.meta().resource_version != new.meta().resource_version {
+                                // So that a write that came too late is made up for.
+                                effect.status.extend(new.effect(Some(before)).status);
                                 self.$store.insert(name, Arc::new(new));
                             }
                             return effect;
@@ -179,11 +181,11 @@ kinds! {
     GatewayClass "GatewayClass" in gateway_classes: by_generation;
     Gateway "Gateway" in gateways: by_generation;
     ListenerSet "ListenerSet" in listener_sets: by_generation;
-    HttpRoute "HTTPRoute" in http_routes: by_generation;
-    GrpcRoute "GRPCRoute" in grpc_routes: by_generation;
-    TlsRoute "TLSRoute" in tls_routes: by_generation;
-    TcpRoute "TCPRoute" in tcp_routes: by_generation;
-    UdpRoute "UDPRoute" in udp_routes: by_generation;
+    HttpRoute "HTTPRoute" in http_routes: by_route;
+    GrpcRoute "GRPCRoute" in grpc_routes: by_route;
+    TlsRoute "TLSRoute" in tls_routes: by_route;
+    TcpRoute "TCPRoute" in tcp_routes: by_route;
+    UdpRoute "UDPRoute" in udp_routes: by_route;
     BackendTlsPolicy "BackendTLSPolicy" in backend_tls_policies: by_generation;
     RateLimitPolicy "RateLimitPolicy" in rate_limit_policies: by_generation;
     CircuitBreakerPolicy "CircuitBreakerPolicy" in circuit_breaker_policies: by_generation;
@@ -248,18 +250,29 @@ fn infrastructure<K>(_: &K, _: Option<&K>) -> Effect {
 
 /// Of kinds whose status we write: a change that isn't of the specification is only looked at.
 fn by_generation<K: Watched>(new: &K, before: Option<&K>) -> Effect {
+    Effect {
+        routing: is_specified(new, before),
+        status: [(K::KIND, name_of(new))].into(),
+        ..Effect::default()
+    }
+}
+
+/// The same of routes, whose changes are their own.
+fn by_route<K: Watched>(new: &K, before: Option<&K>) -> Effect {
+    let id = (K::KIND, name_of(new));
+    let routes = is_specified(new, before).then(|| id.clone()).into_iter().collect();
+    Effect { routes, status: [id].into(), ..Effect::default() }
+}
+
+/// Whether a change is one of what somebody wants, not only of a status.
+fn is_specified<K: Watched>(new: &K, before: Option<&K>) -> bool {
     let said = |object: &K| {
         let meta = object.meta();
         let stays = (meta.uid.clone(), meta.generation, meta.deletion_timestamp.clone());
         (stays, meta.labels.clone(), meta.annotations.clone())
     };
-    match before {
-        // Without a generation nothing tells the parts apart.
-        Some(before) if new.meta().generation.is_some() && said(before) == said(new) => {
-            Effect { status: [(K::KIND, name_of(new))].into(), ..Effect::default() }
-        }
-        _ => routing(new, before),
-    }
+    // Without a generation nothing tells the parts apart.
+    !before.is_some_and(|before| new.meta().generation.is_some() && said(before) == said(new))
 }
 
 fn endpoints(new: &EndpointSlice, before: Option<&EndpointSlice>) -> Effect {

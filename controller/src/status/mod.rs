@@ -15,8 +15,8 @@ use crate::api::gateway::{StatusAddress, SupportedKind};
 use crate::api::policy::AncestorRef;
 use crate::api::route::ParentRef;
 use crate::cluster::Kind;
-use headgate_proxy::model::ObjectName;
-use std::collections::BTreeMap;
+use headgate_proxy::model::{ObjectName, Sorted};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A condition without times.
@@ -49,9 +49,30 @@ pub struct Statuses {
     /// ListenerSets of those.
     pub listener_sets: BTreeMap<ObjectName, Arc<ListenerSetDraft>>,
     /// All routes, of every kind: one that left us has no parents of ours, and an old status that says so.
-    pub routes: BTreeMap<(Kind, ObjectName), Arc<RouteDraft>>,
+    pub routes: Sorted<(Kind, ObjectName), RouteDraft>,
     /// All policies, of every kind: one that no Gateway of ours uses has no ancestors of ours.
-    pub policies: BTreeMap<(Kind, ObjectName), Arc<PolicyDraft>>,
+    pub policies: Sorted<(Kind, ObjectName), PolicyDraft>,
+}
+
+impl Statuses {
+    /// The objects that `new` tells something else, something at all, or nothing any more.
+    pub fn changes(&self, new: &Self) -> BTreeSet<(Kind, ObjectName)> {
+        fn of<T: PartialEq>(
+            kind: Kind,
+            old: &BTreeMap<ObjectName, Arc<T>>,
+            new: &BTreeMap<ObjectName, Arc<T>>,
+        ) -> Vec<(Kind, ObjectName)> {
+            let differ = old.keys().chain(new.keys()).filter(|name| old.get(*name) != new.get(*name));
+            differ.map(|name| (kind, name.clone())).collect()
+        }
+        of(Kind::GatewayClass, &self.gateway_classes, &new.gateway_classes)
+            .into_iter()
+            .chain(of(Kind::Gateway, &self.gateways, &new.gateways))
+            .chain(of(Kind::ListenerSet, &self.listener_sets, &new.listener_sets))
+            .chain(self.routes.changes(&new.routes).map(|(id, ..)| id.clone()))
+            .chain(self.policies.changes(&new.policies).map(|(id, ..)| id.clone()))
+            .collect()
+    }
 }
 
 /// Status of a GatewayClass.

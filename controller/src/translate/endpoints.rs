@@ -130,6 +130,11 @@ impl Endpoints {
         self.0.iter().filter(|(_, known)| is(known)).map(|(id, _)| id.clone()).collect()
     }
 
+    /// Forgets a backend.
+    pub fn remove(&mut self, id: &BackendId) {
+        self.0.remove(id);
+    }
+
     /// Forgets backends that nobody uses.
     pub fn retain(&mut self, used: impl Fn(&BackendId) -> bool) {
         self.0.retain(|id, _| used(id));

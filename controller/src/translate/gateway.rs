@@ -53,6 +53,7 @@ pub(super) struct View {
 }
 
 /// A Gateway that was judged.
+#[derive(Debug)]
 pub(super) struct Evaluated {
     generation: i64,
     conditions: Vec<Draft>,
@@ -78,17 +79,16 @@ impl Evaluated {
         std::iter::once(own).chain(sets)
     }
 
-    /// The status, given how many routes are attached to each listener; and the sets, which have their own.
-    pub(super) fn draft(self, attached: &BTreeMap<ListenerId, i32>) -> (GatewayDraft, Vec<Judged>) {
+    /// The status, given how many routes are attached to each listener. The sets have their own.
+    pub(super) fn draft(&self, attached: &BTreeMap<ListenerId, i32>) -> GatewayDraft {
         let sets = self.sets.iter().filter(|set| set.is_attached()).count();
-        let draft = GatewayDraft {
+        GatewayDraft {
             generation: self.generation,
-            conditions: self.conditions,
-            addresses: self.addresses,
-            listeners: listener_drafts(self.listeners, attached),
+            conditions: self.conditions.clone(),
+            addresses: self.addresses.clone(),
+            listeners: listener_drafts(&self.listeners, attached),
             attached_sets: i32::try_from(sets).unwrap_or(i32::MAX),
-        };
-        (draft, self.sets)
+        }
     }
 }
 

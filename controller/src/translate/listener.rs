@@ -64,6 +64,7 @@ pub(super) enum Namespaces {
 }
 
 /// A listener that was judged.
+#[derive(Debug)]
 pub(super) struct Evaluated {
     pub(super) view: View,
     /// `None`: not supported.

@@ -24,6 +24,7 @@ pub(super) struct Member<'a> {
 }
 
 /// A set that was judged.
+#[derive(Debug)]
 pub(super) struct Judged {
     pub(super) name: ObjectName,
     generation: i64,
@@ -146,27 +147,27 @@ impl Judged {
     }
 
     /// The status, given how many routes are attached to each listener.
-    pub(super) fn draft(self, attached: &BTreeMap<ListenerId, i32>) -> ListenerSetDraft {
+    pub(super) fn draft(&self, attached: &BTreeMap<ListenerId, i32>) -> ListenerSetDraft {
         ListenerSetDraft {
             generation: self.generation,
-            conditions: self.conditions,
-            listeners: listener_drafts(self.listeners, attached),
+            conditions: self.conditions.clone(),
+            listeners: listener_drafts(&self.listeners, attached),
         }
     }
 }
 
 /// What listeners are told.
 pub(super) fn listener_drafts(
-    listeners: Vec<Listener>,
+    listeners: &[Listener],
     attached: &BTreeMap<ListenerId, i32>,
 ) -> Vec<ListenerDraft> {
-    let draft = |listener: Listener| ListenerDraft {
+    let draft = |listener: &Listener| ListenerDraft {
         name: listener.view.id.name.to_string(),
         attached_routes: attached.get(&listener.view.id).copied().unwrap_or_default(),
-        supported_kinds: listener.supported_kinds,
-        conditions: listener.conditions,
+        supported_kinds: listener.supported_kinds.clone(),
+        conditions: listener.conditions.clone(),
     };
-    listeners.into_iter().map(draft).collect()
+    listeners.iter().map(draft).collect()
 }
 
 /// Whose a listener is, for references that it makes.

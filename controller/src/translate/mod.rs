@@ -2,7 +2,8 @@
 //!
 //! [`Translator::translate`] goes top down: classes, Gateways with their listeners, routes with their backends, then
 //! statuses. What it did before it remembers by the identity of what it looked at ([`lookup`]), so that an edit costs what
-//! it touches. A new kind of route is a module like [`http_route`] and a line in [`Translator::routes`].
+//! it touches: [`refresh`] translates routes again, and [`tally`] keeps what they add up to. A new kind of route is a module like
+//! [`http_route`] and a line in [`Translator::refresh`].
 
 mod attach;
 mod backend_ref;
@@ -24,10 +25,12 @@ mod listener_set;
 mod lookup;
 mod matches;
 mod policy;
+mod refresh;
 mod route;
 mod rule;
 mod session;
 mod stream_route;
+mod tally;
 
 pub(crate) use class::{named as named_parameters, parameters as class_parameters};
 pub(crate) use gateway::{Reach, asked, pod_port, service_of, wants};
@@ -35,25 +38,26 @@ pub(crate) use listener::transport;
 pub(crate) use listener_set::added_ports;
 
 use crate::api::Gateway;
-use crate::cluster::{Cluster, Kind, Object, Store, Watched};
+use crate::cluster::{Cluster, Effect, Object};
 use crate::settings::Settings;
 use crate::status::Statuses;
 use backend_tls::Policies;
 use bundle::Bundles;
 use certificate::Certificates;
 use class::Classes;
-use destination::{Destinations, Users};
+use destination::Destinations;
 use endpoints::Endpoints;
 use gateway::{Context, Evaluated};
 use grants::Grants;
 use headgate_proxy::model::{
-    Backend, BackendId, BackendKind, EndpointSet, ListenerId, Model, ObjectName, Port, PortId, RouteKind,
-    Text,
+    Backend, BackendId, BackendKind, EndpointSet, Model, ObjectName, PortId, RouteKind, Sorted, Text,
 };
-use lookup::{Around, Inputs, Lookup, Views};
-use route::{Routed, Translated};
+use lookup::{Around, Inputs, Views};
+use refresh::Refresh;
+use route::Translated;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tally::{Id, Tally};
 
 /// What objects come to.
 #[derive(Clone, Debug, Default)]
@@ -100,17 +104,28 @@ pub struct Translator {
     destinations: Destinations,
     governing: policy::Policies,
     views: Views,
-    routes: BTreeMap<(Kind, ObjectName), Remembered>,
+    gateways: Vec<(ObjectName, Evaluated)>,
+    tally: Tally,
     endpoints: Endpoints,
-    ports: BTreeMap<PortId, Arc<Port>>,
-    backends: BTreeMap<BackendId, Arc<Backend>>,
+    /// What it came to last; nothing yet.
+    made: Option<Translation>,
 }
 
+/// A route's result, and what it was made from.
 #[derive(Debug)]
 struct Remembered {
     route: Object,
     inputs: Inputs,
     translated: Arc<Translated>,
+}
+
+/// What is different since the last translation.
+#[derive(Debug, Default)]
+struct Touched {
+    /// Routes that have another result, or other policies.
+    routes: BTreeSet<Id>,
+    /// Gateways that are told something else.
+    gateways: BTreeSet<ObjectName>,
 }
 
 impl Translator {
@@ -125,10 +140,10 @@ impl Translator {
             destinations: Destinations::default(),
             governing: policy::Policies::default(),
             views: Views::new(),
-            routes: BTreeMap::new(),
+            gateways: Vec::new(),
+            tally: Tally::default(),
             endpoints: Endpoints::default(),
-            ports: BTreeMap::new(),
-            backends: BTreeMap::new(),
+            made: None,
         }
     }
 
@@ -137,7 +152,8 @@ impl Translator {
         &self.settings
     }
 
-    /// Translates everything. `failed_ports`: what the proxy could not bind when it was last told to, and why.
+    /// Translates everything: looks at all objects, and translates what has others to look at. `failed_ports`: what the proxy
+    /// could not bind when it was last told to, and why.
     pub fn translate(&mut self, cluster: &Cluster, failed_ports: &BTreeMap<PortId, String>) -> Translation {
         self.grants = Grants::of(cluster, &self.grants);
         let classes = Classes::of(cluster, &self.settings);
@@ -149,67 +165,145 @@ impl Translator {
             &mut self.certificates,
             &self.destinations,
         );
-        let gateways = self.gateways(cluster, &classes, failed_ports);
-        self.governing = policy::Policies::of(cluster, self.settings.mode, &self.governing);
-        let routes = self.routes(cluster);
+        self.gateways = self.evaluate(cluster, &classes, failed_ports);
+        let mut touched = Touched { routes: self.judge(cluster), ..Touched::default() };
+        self.refresh(cluster, None, &mut touched);
 
-        let (mut model, mut statuses) = (Model::default(), Statuses::default());
-        let mut attached = BTreeMap::<ListenerId, i32>::new();
-        let mut told = policy::Notes::default();
-        for (id, translated) in &routes {
-            for listener in &translated.attached {
-                *attached.entry(listener.clone()).or_default() += 1;
+        let mut made = self.made.take().unwrap_or_default();
+        let before = std::mem::take(&mut made.model.ports);
+        let ports = self.gateways.iter().flat_map(|(_, gateway)| &gateway.ports);
+        let ports = ports.map(|port| (port.id.clone(), reuse(before.get(&port.id), Arc::new(port.clone()))));
+        made.model.ports = ports.collect();
+        made.statuses.gateway_classes = classes.drafts;
+        touched.gateways = self.gateways.iter().map(|(name, _)| name.clone()).collect();
+        made.statuses.gateways.retain(|name, _| touched.gateways.contains(name));
+        let sets: BTreeSet<_> =
+            self.gateways.iter().flat_map(|(_, gateway)| &gateway.sets).map(|set| &set.name).collect();
+        made.statuses.listener_sets.retain(|name, _| sets.contains(name));
+        self.sum_up(cluster, &mut made, &touched);
+        for id in made.model.backends.keys() {
+            self.renew_endpoints(cluster, id, &mut made.model.endpoints);
+        }
+        made.needs = Needs::of(cluster, &made.model);
+        self.endpoints.retain(|id| made.model.backends.contains_key(id));
+        self.certificates.retain(|name| cluster.secrets.contains_key(name));
+        self.bundles.retain(cluster);
+        self.made = Some(made.clone());
+        made
+    }
+
+    /// Translates what an effect says: the same as a whole translation would have it, for the price of what is different.
+    pub fn update(
+        &mut self,
+        cluster: &Cluster,
+        failed_ports: &BTreeMap<PortId, String>,
+        effect: &Effect,
+    ) -> Translation {
+        let Some(mut made) = self.made.clone().filter(|_| !effect.routing) else {
+            return self.translate(cluster, failed_ports);
+        };
+        let mut touched = Touched::default();
+        if !self.governing.is_empty() {
+            // They may name a route that is new, or gone.
+            touched.routes = self.judge(cluster);
+        }
+        let routes = effect.routes.union(&touched.routes).cloned().collect();
+        self.refresh(cluster, Some(&routes), &mut touched);
+        self.sum_up(cluster, &mut made, &touched);
+        for id in self.moved(&effect.endpoints, &effect.hosts) {
+            self.renew_endpoints(cluster, &id, &mut made.model.endpoints);
+        }
+        self.made = Some(made.clone());
+        made
+    }
+
+    /// Makes model and statuses of what routes and Gateways come to, where it is different.
+    fn sum_up(&mut self, cluster: &Cluster, made: &mut Translation, touched: &Touched) {
+        let Translation { model, statuses, needs } = made;
+        model.routes = self.tally.routes.clone();
+        model.stream_routes = self.tally.stream_routes.clone();
+        let before = model.backends.clone();
+        let governed = self.govern(cluster, &mut model.backends);
+        let mut named_anew = false;
+        for (id, old, new) in before.changes(&model.backends) {
+            named_anew |= id.kind == BackendKind::XBackend;
+            match (old, new) {
+                (None, Some(_)) => self.renew_endpoints(cluster, id, &mut model.endpoints),
+                (_, None) => {
+                    model.endpoints.remove(id);
+                    self.endpoints.remove(id);
+                }
+                (Some(_), Some(_)) => {}
             }
-            told.take(id, translated);
-            let mut draft = translated.draft.clone();
+        }
+        if named_anew {
+            *needs = Needs::of(cluster, model);
+        }
+        self.tell(statuses, governed.as_ref().unwrap_or(&self.tally.told), touched);
+    }
+
+    /// Brings statuses up to date; `told`: what became of policies.
+    fn tell(&self, statuses: &mut Statuses, told: &policy::Notes, touched: &Touched) {
+        for (name, gateway) in self.gateways.iter().filter(|(name, _)| touched.gateways.contains(name)) {
+            let mut draft = gateway.draft(&self.tally.attached);
+            self.governing.affect_gateway(name, &mut draft);
+            let draft = reuse(statuses.gateways.get(name), Arc::new(draft));
+            statuses.gateways.insert(name.clone(), draft);
+            for set in &gateway.sets {
+                let mut draft = set.draft(&self.tally.attached);
+                self.governing.affect_set(&set.name, &mut draft);
+                let draft = reuse(statuses.listener_sets.get(&set.name), Arc::new(draft));
+                statuses.listener_sets.insert(set.name.clone(), draft);
+            }
+        }
+        for id in &touched.routes {
+            let Some(remembered) = self.tally.get(id) else {
+                statuses.routes.remove(id);
+                continue;
+            };
+            let mut draft = remembered.translated.draft.clone();
             self.governing.affect_route(id, &mut draft);
-            statuses.routes.insert(id.clone(), draft);
-            match &translated.route {
-                None => continue,
-                Some(Routed::Http(route)) => drop(model.routes.insert(route.id.clone(), route.clone())),
-                Some(Routed::Stream(route)) => {
-                    model.stream_routes.insert(route.id.clone(), route.clone());
+            statuses.routes.insert(id.clone(), reuse(statuses.routes.get(id), draft));
+        }
+        let drafts = self.governing.drafts(&self.views, &self.tally, told).into_iter();
+        let users = self.tally.users();
+        let drafts = drafts.chain(self.policies.drafts(&users)).chain(self.destinations.drafts(&users));
+        let drafts = drafts.map(|(id, draft)| {
+            let same = reuse(statuses.policies.get(&id), draft);
+            (id, same)
+        });
+        statuses.policies = drafts.collect();
+    }
+
+    /// Backends with the policies that they have. What became of policies, where not only routes have a say in it.
+    fn govern(&self, cluster: &Cluster, backends: &mut Sorted<BackendId, Backend>) -> Option<policy::Notes> {
+        let before = std::mem::replace(backends, self.tally.backends.clone());
+        let told = (!cluster.circuit_breaker_policies.is_empty()).then(|| {
+            let mut told = self.tally.told.clone();
+            policy::govern(&self.around(cluster), self.tally.translated(), backends, &mut told);
+            told
+        });
+        let mut only_routes = told.is_none();
+        for backend in self.gateways.iter().flat_map(|(_, gateway)| &gateway.backends) {
+            backends.or_insert_with(&backend.id, || backend.clone());
+            only_routes = false;
+        }
+        if !only_routes {
+            for (id, old) in &before {
+                let Some(new) = backends.get(id) else { continue };
+                if !Arc::ptr_eq(old, new) && old == new {
+                    backends.insert(id.clone(), old.clone());
                 }
             }
-            for backend in &translated.backends {
-                model.backends.entry(backend.id.clone()).or_insert_with(|| backend.clone());
-            }
         }
-        policy::govern(
-            &self.around(cluster),
-            routes.iter().map(|(id, route)| (id, route)),
-            &mut model,
-            &mut told,
-        );
-        for backend in gateways.iter().flat_map(|(_, gateway)| &gateway.backends) {
-            model.backends.entry(backend.id.clone()).or_insert_with(|| backend.clone());
-        }
-        for (id, backend) in &mut model.backends {
-            *backend = reuse(&self.backends, id, backend.clone());
-        }
-        for (name, gateway) in gateways {
-            for port in &gateway.ports {
-                model.ports.insert(port.id.clone(), reuse(&self.ports, &port.id, Arc::new(port.clone())));
-            }
-            let (mut draft, sets) = gateway.draft(&attached);
-            self.governing.affect_gateway(&name, &mut draft);
-            statuses.gateways.insert(name, Arc::new(draft));
-            for set in sets {
-                let name = set.name.clone();
-                let mut draft = set.draft(&attached);
-                self.governing.affect_set(&name, &mut draft);
-                statuses.listener_sets.insert(name, Arc::new(draft));
-            }
-        }
-        statuses.gateway_classes = classes.drafts;
-        statuses.policies = self.governing.drafts(&self.views, &told);
-        self.tell_users(&mut statuses);
-        for id in model.backends.keys() {
-            model.endpoints.insert(id.clone(), self.endpoints.get(cluster, self.settings.mode, id));
-        }
-        self.remember(cluster, &model);
-        let needs = Needs::of(cluster, &model);
-        Translation { model, statuses, needs }
+        told
+    }
+
+    /// Judges policies anew. Returns the targets that have others now.
+    fn judge(&mut self, cluster: &Cluster) -> BTreeSet<Id> {
+        let now = policy::Policies::of(cluster, self.settings.mode, &self.governing);
+        let before = std::mem::replace(&mut self.governing, now);
+        self.governing.retargeted(&before)
     }
 
     fn around<'a>(&'a self, cluster: &'a Cluster) -> Around<'a> {
@@ -223,13 +317,35 @@ impl Translator {
         }
     }
 
-    /// Keeps what the next translation may use again.
-    fn remember(&mut self, cluster: &Cluster, model: &Model) {
-        self.endpoints.retain(|id| model.backends.contains_key(id));
-        self.certificates.retain(|name| cluster.secrets.contains_key(name));
-        self.bundles.retain(cluster);
-        self.ports.clone_from(&model.ports);
-        self.backends.clone_from(&model.backends);
+    /// Translates routes that have others to look at: all such, or those of `only`.
+    fn refresh(&mut self, cluster: &Cluster, only: Option<&BTreeSet<Id>>, touched: &mut Touched) {
+        let mut tally = std::mem::take(&mut self.tally);
+        let mut refresh = Refresh { around: self.around(cluster), only, tally: &mut tally, touched };
+        refresh.of(&cluster.http_routes, http_route::translate);
+        refresh.of(&cluster.grpc_routes, grpc_route::translate);
+        refresh.of(&cluster.tls_routes, |lookup, name, route| {
+            stream_route::translate(RouteKind::Tls, lookup, name, route)
+        });
+        refresh.of(&cluster.tcp_routes, |lookup, name, route| {
+            stream_route::translate(RouteKind::Tcp, lookup, name, route)
+        });
+        refresh.of(&cluster.udp_routes, |lookup, name, route| {
+            stream_route::translate(RouteKind::Udp, lookup, name, route)
+        });
+        self.tally = tally;
+    }
+
+    fn renew_endpoints(
+        &mut self,
+        cluster: &Cluster,
+        id: &BackendId,
+        endpoints: &mut Sorted<BackendId, EndpointSet>,
+    ) {
+        let before = endpoints.get(id);
+        let set = reuse(before, self.endpoints.get(cluster, self.settings.mode, id));
+        if !before.is_some_and(|before| Arc::ptr_eq(before, &set)) {
+            endpoints.insert(id.clone(), set);
+        }
     }
 
     /// The endpoints of Services and external hosts, when only their EndpointSlices and addresses changed: the same as a whole
@@ -240,13 +356,23 @@ impl Translator {
         services: &BTreeSet<ObjectName>,
         hosts: &BTreeSet<Text>,
     ) -> Vec<(BackendId, Arc<EndpointSet>)> {
-        let of_services = services.iter().flat_map(|service| self.endpoints.of_service(service));
-        let ids: Vec<_> = of_services.chain(self.endpoints.of_hosts(hosts)).collect();
+        let ids = self.moved(services, hosts);
         let mode = self.settings.mode;
-        ids.into_iter().map(|id| (id.clone(), self.endpoints.get(cluster, mode, &id))).collect()
+        let swapped: Vec<_> =
+            ids.into_iter().map(|id| (id.clone(), self.endpoints.get(cluster, mode, &id))).collect();
+        if let Some(made) = &mut self.made {
+            made.model.endpoints.extend(swapped.iter().cloned());
+        }
+        swapped
     }
 
-    fn gateways(
+    /// The backends whose endpoints are those of Services and external hosts.
+    fn moved(&self, services: &BTreeSet<ObjectName>, hosts: &BTreeSet<Text>) -> Vec<BackendId> {
+        let of_services = services.iter().flat_map(|service| self.endpoints.of_service(service));
+        of_services.chain(self.endpoints.of_hosts(hosts)).collect()
+    }
+
+    fn evaluate(
         &mut self,
         cluster: &Cluster,
         classes: &Classes,
@@ -270,72 +396,12 @@ impl Translator {
         let mut views = Views::new();
         for (name, gateway) in &evaluated {
             for (name, view) in gateway.views(name) {
-                let view = reuse(&self.views, &name, Arc::new(view));
+                let view = reuse(self.views.get(&name), Arc::new(view));
                 views.insert(name, view);
             }
         }
         self.views = views;
         evaluated
-    }
-
-    /// Tells BackendTLSPolicies, XBackends and XBackendTrafficPolicies who uses them.
-    fn tell_users(&self, statuses: &mut Statuses) {
-        let users = self.users();
-        statuses.policies.extend(self.policies.drafts(&users));
-        statuses.policies.extend(self.destinations.drafts(&users));
-    }
-
-    /// Which Gateways forward to backends that are told so, or whose policies are.
-    fn users(&self) -> Users {
-        let mut users = Users::new();
-        for route in self.routes.values() {
-            for backend in route.inputs.told_backends() {
-                let gateways = route.translated.attached.iter().map(|listener| listener.gateway.clone());
-                users.entry(backend).or_default().extend(gateways);
-            }
-        }
-        users
-    }
-
-    fn routes(&mut self, cluster: &Cluster) -> Vec<((Kind, ObjectName), Arc<Translated>)> {
-        let mut before = std::mem::take(&mut self.routes);
-        self.routes_of(cluster, &mut before, &cluster.http_routes, http_route::translate);
-        self.routes_of(cluster, &mut before, &cluster.grpc_routes, grpc_route::translate);
-        self.routes_of(cluster, &mut before, &cluster.tls_routes, |lookup, name, route| {
-            stream_route::translate(RouteKind::Tls, lookup, name, route)
-        });
-        self.routes_of(cluster, &mut before, &cluster.tcp_routes, |lookup, name, route| {
-            stream_route::translate(RouteKind::Tcp, lookup, name, route)
-        });
-        self.routes_of(cluster, &mut before, &cluster.udp_routes, |lookup, name, route| {
-            stream_route::translate(RouteKind::Udp, lookup, name, route)
-        });
-        self.routes.iter().map(|(id, route)| (id.clone(), route.translated.clone())).collect()
-    }
-
-    fn routes_of<K: Watched>(
-        &mut self,
-        cluster: &Cluster,
-        before: &mut BTreeMap<(Kind, ObjectName), Remembered>,
-        store: &Store<K>,
-        translate: impl Fn(&mut Lookup<'_>, &ObjectName, &K) -> Translated,
-    ) {
-        let mut routes = std::mem::take(&mut self.routes);
-        let around = self.around(cluster);
-        for (name, route) in store {
-            let id = (K::KIND, name.clone());
-            let object = route.clone().wrap();
-            let known = before
-                .remove(&id)
-                .filter(|known| known.route.is(&object) && known.inputs.are_current(&around));
-            let remembered = known.unwrap_or_else(|| {
-                let mut lookup = Lookup::new(&around);
-                let translated = Arc::new(translate(&mut lookup, name, route));
-                Remembered { route: object, inputs: lookup.into_inputs(), translated }
-            });
-            routes.insert(id, remembered);
-        }
-        self.routes = routes;
     }
 }
 
@@ -349,8 +415,8 @@ pub(crate) fn gateways<'a>(
 }
 
 /// The part that was there before, when it says the same: so that who compares by pointer sees that nothing changed.
-fn reuse<K: Ord, V: PartialEq>(before: &BTreeMap<K, Arc<V>>, key: &K, new: Arc<V>) -> Arc<V> {
-    match before.get(key) {
+fn reuse<V: PartialEq>(before: Option<&Arc<V>>, new: Arc<V>) -> Arc<V> {
+    match before {
         Some(before) if *before == new => before.clone(),
         _ => new,
     }

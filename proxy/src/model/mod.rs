@@ -18,6 +18,7 @@ mod matches;
 mod policy;
 mod rate_limit;
 mod route;
+mod sorted;
 mod stream;
 
 pub use auth::{
@@ -47,6 +48,7 @@ pub use rate_limit::{
     RateLimitStore, RateLimits, RateOverride, StoreCredentials, StoreTls, StoreTopology,
 };
 pub use route::{Action, Carrier, Failure, Retry, Route, Rule, Session, Target, Timeouts, WeightedBackend};
+pub use sorted::Sorted;
 pub use stream::StreamRoute;
 
 use serde::{Serialize, Serializer};
@@ -60,30 +62,31 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Model {
     /// Ports to listen on, each with its listeners.
-    #[serde(serialize_with = "values")]
+    #[serde(serialize_with = "ports")]
     pub ports: BTreeMap<PortId, Arc<Port>>,
     /// Routes, each naming the listeners it is attached to.
     #[serde(serialize_with = "values")]
-    pub routes: BTreeMap<RouteId, Arc<Route>>,
+    pub routes: Sorted<RouteId, Route>,
     /// Routes of what isn't HTTP.
-    #[serde(serialize_with = "values", skip_serializing_if = "BTreeMap::is_empty")]
-    pub stream_routes: BTreeMap<RouteId, Arc<StreamRoute>>,
+    #[serde(serialize_with = "values", skip_serializing_if = "Sorted::is_empty")]
+    pub stream_routes: Sorted<RouteId, StreamRoute>,
     /// Targets of routes, without their endpoints. A [`Target::Backend`] always names one of these.
     #[serde(serialize_with = "values")]
-    pub backends: BTreeMap<BackendId, Arc<Backend>>,
+    pub backends: Sorted<BackendId, Backend>,
     /// Live endpoints of each backend. Swapped on their own ([`crate::snapshot::Publisher::publish_endpoints`]).
     /// A backend that has no entry here has no endpoints.
     #[serde(serialize_with = "endpoint_sets")]
-    pub endpoints: BTreeMap<BackendId, Arc<EndpointSet>>,
+    pub endpoints: Sorted<BackendId, EndpointSet>,
 }
 
-fn values<K, V: Serialize, S: Serializer>(map: &BTreeMap<K, Arc<V>>, to: S) -> Result<S::Ok, S::Error> {
+fn ports<S: Serializer>(map: &BTreeMap<PortId, Arc<Port>>, to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(map.values())
 }
 
-fn endpoint_sets<S: Serializer>(
-    map: &BTreeMap<BackendId, Arc<EndpointSet>>,
-    to: S,
-) -> Result<S::Ok, S::Error> {
+fn values<K, V: Serialize, S: Serializer>(map: &Sorted<K, V>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(map.values())
+}
+
+fn endpoint_sets<S: Serializer>(map: &Sorted<BackendId, EndpointSet>, to: S) -> Result<S::Ok, S::Error> {
     to.collect_map(map.iter().map(|(id, set)| (id.to_string(), set)))
 }

@@ -11,14 +11,13 @@ use crate::filter::{Filters, Redirect, Terms};
 use crate::metrics::{Metrics, RuleMetrics};
 use crate::model::{
     self, Backend, BackendId, BackendProtocol, Failure, HostPattern, ListenerId, PathMatch, Retry, RouteId,
-    Text, Timeouts,
+    Sorted, Text, Timeouts,
 };
 use crate::path::normalise;
 use crate::policy::Policies;
 use crate::rejection::Rejection;
 use crate::session::Session;
 use crate::upstream::{BackendState, Registry};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -256,7 +255,7 @@ pub(crate) struct Context<'a> {
     pub(crate) registry: &'a mut Registry,
     pub(crate) metrics: &'a Metrics,
     pub(crate) auth: &'a mut crate::auth::Registry,
-    pub(crate) backends: &'a BTreeMap<BackendId, Arc<Backend>>,
+    pub(crate) backends: &'a Sorted<BackendId, Backend>,
 }
 
 impl Context<'_> {

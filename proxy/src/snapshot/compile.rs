@@ -1,16 +1,15 @@
 //! What of a new model must be built, and what stays.
 //!
-//! Two models are compared part by part: by pointer first, then by value. A route is compiled when its object changed,
-//! and put into the tables of its listeners, which are persistent maps; a port is compiled when its listeners changed,
-//! and gets other tables when their routes did. Backends live in the registry: endpoints are swapped there.
+//! Two models are compared part by part: what they share is skipped ([`crate::model::Sorted`]), the rest compared by pointer,
+//! then by value. A route is compiled when its object changed, and put into the tables of its listeners, which are persistent
+//! maps; a port is compiled when its listeners changed, and gets other tables when their routes did. Backends live in the registry: endpoints are swapped there.
 
 use crate::auth;
 use crate::metrics::Metrics;
-use crate::model::{BackendId, EndpointSet, ListenerId, Model, PortId, RouteId};
+use crate::model::{BackendId, EndpointSet, ListenerId, Model, Port, PortId, RouteId};
 use crate::router::{CompiledRoute, Context, PortTable, RouteTable, Stream};
 use crate::upstream::Registry;
 use crate::upstream::health::BackendHealth;
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -90,7 +89,7 @@ impl Compiler {
     /// Endpoints before routes: a new route finds its backends' endpoints in place.
     fn compile_backends(&mut self, old: &Model, new: &Model) {
         let mut stale = std::mem::take(&mut self.overridden);
-        for (id, before, backend) in changes(&old.backends, &new.backends) {
+        for (id, before, backend) in old.backends.changes(&new.backends) {
             if let Some(backend) = backend {
                 self.registry.backend(backend);
                 if before.is_none() {
@@ -99,12 +98,12 @@ impl Compiler {
             }
         }
         // After all of them: a fallback may come later than whom it stands in for.
-        for (id, _, backend) in changes(&old.backends, &new.backends) {
+        for (id, _, backend) in old.backends.changes(&new.backends) {
             if backend.is_some() {
                 self.registry.link(id);
             }
         }
-        stale.extend(changes(&old.endpoints, &new.endpoints).map(|(id, _, _)| id.clone()));
+        stale.extend(old.endpoints.changes(&new.endpoints).map(|(id, _, _)| id.clone()));
         for id in stale {
             // Of a backend that is gone, running requests keep what they had.
             if new.backends.contains_key(&id) {
@@ -122,7 +121,7 @@ impl Compiler {
             auth: &mut self.auth,
             backends: &new.backends,
         };
-        for (id, _, route) in changes(&old.routes, &new.routes) {
+        for (id, _, route) in old.routes.changes(&new.routes) {
             let compiled = route.map(|route| CompiledRoute::compile(route, &mut context));
             // The new one first: what both have stays in place.
             if let Some(compiled) = &compiled {
@@ -155,7 +154,7 @@ impl Compiler {
             auth: &mut self.auth,
             backends: &new.backends,
         };
-        for (id, _, route) in changes(&old.stream_routes, &new.stream_routes) {
+        for (id, _, route) in old.stream_routes.changes(&new.stream_routes) {
             let compiled = route.map(|route| Stream::compile(route, &mut context));
             if let Some(compiled) = &compiled {
                 for listener in distinct(&compiled.source.listeners) {
@@ -187,7 +186,7 @@ impl Compiler {
             backends: &new.backends,
         };
         let mut rerouted: HashSet<PortId> = HashSet::new();
-        for (id, before, port) in changes(&old.ports, &new.ports) {
+        for (id, before, port) in port_changes(&old.ports, &new.ports) {
             for listener in before.iter().flat_map(|port| &port.listeners) {
                 self.homes.remove(&listener.id);
             }
@@ -227,50 +226,17 @@ fn distinct(listeners: &[ListenerId]) -> impl Iterator<Item = &ListenerId> {
     listeners.iter().enumerate().filter(|(index, id)| !listeners[..*index].contains(id)).map(|(_, id)| id)
 }
 
-/// The keys under which two maps differ, with the values of both.
-fn changes<'a, K: Ord, V: PartialEq>(
-    old: &'a BTreeMap<K, Arc<V>>,
-    new: &'a BTreeMap<K, Arc<V>>,
-) -> impl Iterator<Item = (&'a K, Option<&'a Arc<V>>, Option<&'a Arc<V>>)> {
-    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
-    std::iter::from_fn(move || {
-        loop {
-            let order = match (old.peek(), new.peek()) {
-                (None, None) => return None,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some((before, _)), Some((after, _))) => before.cmp(after),
-            };
-            let before = if order.is_le() { old.next() } else { None };
-            let after = if order.is_ge() { new.next() } else { None };
-            match (before, after) {
-                (Some((_, a)), Some((_, b))) if Arc::ptr_eq(a, b) || a == b => {}
-                (before, after) => {
-                    let (key, _) = before.or(after)?;
-                    return Some((key, before.map(|(_, value)| value), after.map(|(_, value)| value)));
-                }
-            }
-        }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn changes_are_the_keys_that_differ(
-            old in prop::collection::btree_map(0u8..8, (0u8..3).prop_map(Arc::new), 0..8),
-            new in prop::collection::btree_map(0u8..8, (0u8..3).prop_map(Arc::new), 0..8),
-        ) {
-            let found: Vec<u8> = changes(&old, &new).map(|(key, before, after)| {
-                assert_eq!((before, after), (old.get(key), new.get(key)));
-                *key
-            }).collect();
-            let wanted: Vec<u8> = (0..8).filter(|key| old.get(key) != new.get(key)).collect();
-            prop_assert_eq!(found, wanted);
-        }
-    }
+/// The keys under which two small maps differ, with the values of both.
+fn port_changes<'a>(
+    old: &'a BTreeMap<PortId, Arc<Port>>,
+    new: &'a BTreeMap<PortId, Arc<Port>>,
+) -> impl Iterator<Item = (&'a PortId, Option<&'a Arc<Port>>, Option<&'a Arc<Port>>)> {
+    let gone = old.iter().filter(|(id, _)| !new.contains_key(*id)).map(|(id, port)| (id, Some(port), None));
+    let there = new.iter().map(|(id, port)| (id, old.get(id), Some(port)));
+    let same = |before: Option<&Arc<Port>>, after: Option<&Arc<Port>>| match (before, after) {
+        (Some(before), Some(after)) => Arc::ptr_eq(before, after) || before == after,
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    gone.chain(there).filter(move |(_, before, after)| !same(*before, *after))
 }

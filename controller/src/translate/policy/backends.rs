@@ -17,7 +17,7 @@ use crate::translate::route::{Routed, Translated};
 use headgate_crds::CircuitBreakerPolicy;
 use headgate_crds::policy::circuit_breaker::FallbackRef;
 use headgate_proxy::model::{
-    Action, Backend, BackendId, BackendKind, ListenerId, Model, ObjectName, Route, Target, WeightedBackend,
+    Action, Backend, BackendId, BackendKind, ListenerId, ObjectName, Route, Sorted, Target, WeightedBackend,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,11 +49,11 @@ impl Governed {
     }
 }
 
-/// Puts the policies of backends into the model, and with them the backends that stand in for others.
+/// Gives backends their policies, and adds the backends that stand in for others.
 pub(in crate::translate) fn govern<'a>(
     around: &Around<'_>,
     routes: impl Iterator<Item = (&'a TargetId, &'a Arc<Translated>)>,
-    model: &mut Model,
+    backends: &mut Sorted<BackendId, Backend>,
     told: &mut Notes,
 ) {
     if around.cluster.circuit_breaker_policies.is_empty() {
@@ -82,7 +82,7 @@ pub(in crate::translate) fn govern<'a>(
         }
         let mut found = Vec::new();
         let merged = one(around, &governed, &ages, &mut found, told);
-        if let (Some(policy), Some(backend)) = (merged, model.backends.get_mut(&id)) {
+        if let (Some(policy), Some(backend)) = (merged, backends.get_mut(&id)) {
             Arc::make_mut(backend).policy = Some(Arc::new(policy));
         }
         for backend in found {
@@ -90,7 +90,8 @@ pub(in crate::translate) fn govern<'a>(
                 let gateways = governed.gateways.clone();
                 left.push((backend.id.clone(), Governed { gateways, ..Governed::default() }));
             }
-            model.backends.entry(backend.id.clone()).or_insert_with(|| Arc::new(backend));
+            let id = backend.id.clone();
+            backends.or_insert_with(&id, || Arc::new(backend));
         }
     }
 }

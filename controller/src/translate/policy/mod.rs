@@ -190,6 +190,21 @@ impl Policies {
         policies
     }
 
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.judged.is_empty()
+    }
+
+    /// The targets that have others than `before`.
+    pub(super) fn retargeted(&self, before: &Self) -> BTreeSet<TargetId> {
+        let all = self.attached.keys().chain(before.attached.keys());
+        let same = |id: &(Kind, TargetId)| match (self.attached.get(id), before.attached.get(id)) {
+            (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+            (Some(_), None) | (None, Some(_)) | (None, None) => false,
+        };
+        all.filter(|id| !same(id)).map(|(_, target)| target.clone()).collect()
+    }
+
     fn add<K: Policy>(&mut self, cluster: &Cluster, mode: Sources, store: &Store<K>, before: &Self) {
         // The older first, then by name.
         let mut in_order: Vec<_> = store.iter().collect();

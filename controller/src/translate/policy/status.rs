@@ -10,7 +10,7 @@ use crate::status::{AncestorDraft, ConditionType, Draft, GatewayDraft, ListenerD
 use crate::status::{PolicyDraft, Reason, RouteDraft};
 use crate::translate::attach::ParentName;
 use crate::translate::lookup::Views;
-use crate::translate::route::Translated;
+use crate::translate::tally::Tally;
 use headgate_proxy::model::ObjectName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,45 +19,53 @@ use std::sync::Arc;
 const CLOSED: &str = "what it is for is closed until then: requests are answered 500";
 
 /// What routes tell of policies.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::translate) struct Notes {
-    /// The Gateways that each route is attached to, and those that forward to each Service that policies may be for.
+    /// The Gateways that forward to each Service that policies may be for.
     gateways: BTreeMap<TargetId, BTreeSet<ObjectName>>,
-    /// What became of each policy by each Gateway.
-    became: BTreeMap<((Kind, ObjectName), ObjectName), BTreeSet<Became>>,
+    /// What became of each policy by each Gateway, and how many said so.
+    became: BTreeMap<((Kind, ObjectName), ObjectName), BTreeMap<Became, usize>>,
 }
 
 impl Notes {
-    /// Takes note of what a route tells.
-    pub(in crate::translate) fn take(&mut self, route: &TargetId, translated: &Translated) {
-        self.belongs(route.clone(), translated.attached.iter().map(|listener| &listener.gateway));
-        for note in &translated.notes {
-            self.note(note.clone());
-        }
-    }
-
     /// Takes note of the Gateways that a target belongs to.
     pub(super) fn belongs<'a>(&mut self, target: TargetId, gateways: impl Iterator<Item = &'a ObjectName>) {
         self.gateways.entry(target).or_default().extend(gateways.cloned());
     }
 
     /// Takes note of what became of a policy.
-    pub(super) fn note(&mut self, note: Note) {
+    pub(in crate::translate) fn note(&mut self, note: Note) {
         let Note { policy, gateway, what } = note;
-        self.became.entry((policy, gateway)).or_default().insert(what);
+        *self.became.entry((policy, gateway)).or_default().entry(what).or_default() += 1;
+    }
+
+    /// Takes one back.
+    pub(in crate::translate) fn take_back(&mut self, note: &Note) {
+        let id = (note.policy.clone(), note.gateway.clone());
+        let Some(became) = self.became.get_mut(&id) else { return };
+        if let Some(count) = became.get_mut(&note.what) {
+            *count -= 1;
+            if *count == 0 {
+                became.remove(&note.what);
+            }
+        }
+        if became.is_empty() {
+            self.became.remove(&id);
+        }
     }
 }
 
 impl Policies {
-    /// What each policy is told.
+    /// What each policy is told. `routes` has the Gateways of routes.
     pub(in crate::translate) fn drafts(
         &self,
         views: &Views,
+        routes: &Tally,
         told: &Notes,
     ) -> BTreeMap<(Kind, ObjectName), Arc<PolicyDraft>> {
         let draft = |(id, judged): (&(Kind, ObjectName), &Judged)| {
             let gateways: BTreeSet<ObjectName> =
-                judged.targets.iter().flat_map(|target| gateways(views, told, target)).collect();
+                judged.targets.iter().flat_map(|target| gateways(views, routes, told, target)).collect();
             let missing = judged.missing.iter().map(|(target, why)| {
                 let (reason, why) = match why {
                     Missing::NotFound(why, _) => (Reason::TargetNotFound, why),
@@ -135,14 +143,15 @@ fn condition(kind: Kind, affected: ConditionType, policies: BTreeSet<&ObjectName
 }
 
 /// The Gateways of ours that a target belongs to.
-fn gateways(views: &Views, told: &Notes, target: &TargetId) -> BTreeSet<ObjectName> {
+fn gateways(views: &Views, routes: &Tally, told: &Notes, target: &TargetId) -> BTreeSet<ObjectName> {
     let (kind, name) = target;
     let found = match kind {
         Kind::Gateway => views.get(&ParentName::Gateway(name.clone())).map(|_| [name.clone()].into()),
         Kind::ListenerSet => views
             .get(&ParentName::ListenerSet(name.clone()))
             .map(|view| view.listeners.iter().map(|listener| listener.id.gateway.clone()).collect()),
-        Kind::HttpRoute | Kind::GrpcRoute | Kind::Service => told.gateways.get(target).cloned(),
+        Kind::HttpRoute | Kind::GrpcRoute => Some(routes.gateways(target)),
+        Kind::Service => told.gateways.get(target).cloned(),
         Kind::GatewayClass
         | Kind::TlsRoute
         | Kind::TcpRoute
@@ -198,11 +207,11 @@ impl Judged {
         Draft::new(ConditionType::ResolvedRefs, false, Reason::InvalidReference, why)
     }
 
-    fn programmed(&self, became: Option<&BTreeSet<Became>>) -> Draft {
-        let in_force = became.is_some_and(|became| became.contains(&Became::InForce));
+    fn programmed(&self, became: Option<&BTreeMap<Became, usize>>) -> Draft {
+        let in_force = became.is_some_and(|became| became.contains_key(&Became::InForce));
         let missing: Vec<String> = became
             .into_iter()
-            .flatten()
+            .flat_map(BTreeMap::keys)
             .filter_map(|note| match note {
                 Became::InForce => None,
                 Became::Refused(path, _) if path.is_mode() => None,
