@@ -9,13 +9,14 @@ use crate::expression::View;
 use crate::finish::Finish;
 use crate::host::Host;
 use crate::metrics::AuthOutcome;
-use crate::model::RouteId;
+use crate::model::{RouteId, Scheme};
 use crate::policy::Policies;
 use crate::rate_limit::RateLimits;
 use crate::rejection::Rejection;
 use crate::request::consult;
 use http::{HeaderMap, Method};
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// A request that policies may change: what it tells of its client.
@@ -30,6 +31,9 @@ pub(crate) struct Subject<'a, 'q> {
     /// Whether the client waits to be told to send its body.
     pub(crate) waits: &'a mut bool,
     pub(crate) route: &'a RouteId,
+    /// Who has sent it.
+    pub(crate) peer: SocketAddr,
+    pub(crate) scheme: Scheme,
 }
 
 /// Whether a request goes on.
@@ -41,23 +45,23 @@ pub(crate) enum Passage {
 }
 
 impl Subject<'_, '_> {
-    fn view<'a>(&'a self, client: &Client, headers: &'a HeaderMap) -> View<'a> {
+    fn view<'a>(&'a self, headers: &'a HeaderMap) -> View<'a> {
         View {
             method: self.method,
-            scheme: client.scheme.name(),
+            scheme: self.scheme.name(),
             host: self.host.name(),
             path: self.path,
             query: self.query.as_deref(),
             headers,
-            peer: client.peer,
+            peer: self.peer,
             auth: None,
         }
     }
 
-    fn asking<'a>(&'a self, client: &Client) -> Asking<'a> {
+    fn asking(&self) -> Asking<'_> {
         Asking {
             method: self.method,
-            scheme: client.scheme.name(),
+            scheme: self.scheme.name(),
             host: self.host.as_str(),
             path: self.path,
             query: self.query.as_deref(),
@@ -74,7 +78,7 @@ pub(crate) async fn admit(
     finish: &mut Finish,
 ) -> Result<Passage, Rejection> {
     if let Some(limits) = &policies.rate_limits {
-        limit(client, limits, &subject.view(client, subject.headers), finish).await?;
+        limit(client, limits, &subject.view(subject.headers), finish).await?;
     }
     if policies.has_guard() {
         // In a box: few rules have it, and idle connections keep the room of the largest request.
@@ -121,24 +125,23 @@ async fn guard(
         Some(Guard::Auth(auth)) => auth,
     };
     auth.strip(subject.headers);
-    let asking = subject.asking(client);
+    let asking = subject.asking();
     if let Some((login, own)) = auth.owner(&asking) {
         // Codes and states stay out of the log.
         finish.hide_query(subject.path, None);
         return Ok(Passage::Shut(Box::new(login.answer(own, &asking).await?)));
     }
     let (metrics, memory) = (&client.thread.metrics, &client.thread.memory);
-    let mut tally =
-        auth.ask(&subject.view(client, subject.headers), client.certificate(), memory, true).await;
+    let mut tally = auth.ask(&subject.view(subject.headers), client.certificate(), memory, true).await;
     let Consulted { mut granted, denial } = consult_all(client, auth, &mut tally, &mut subject).await;
-    let view = subject.view(client, subject.headers);
+    let view = subject.view(subject.headers);
     let admitted = match auth.conclude(&view, tally) {
         Ok(admitted) => admitted,
         Err(refusal) => {
             metrics.authenticated(auth.metrics(), refusal.outcome);
             let rejection = refusal.rejection;
             if rejection == Rejection::Unauthenticated
-                && let Some(instead) = instead(auth, denial, &subject.asking(client)).await?
+                && let Some(instead) = instead(auth, denial, &subject.asking()).await?
             {
                 finish.reject(Rejection::Denied);
                 return Ok(Passage::Shut(instead));
@@ -199,7 +202,8 @@ async fn consult_all(
         }
         let (method, version, path, route) = (subject.method, subject.version, subject.path, subject.route);
         let query = subject.query.as_deref();
-        let mut asked = Asked { method, path, query, version, headers: &mut *subject.headers };
+        let (peer, scheme) = (subject.peer, subject.scheme);
+        let mut asked = Asked { method, path, query, version, headers: &mut *subject.headers, peer, scheme };
         let said =
             consult(client, route, &external.authorizer, &mut asked, subject.body, subject.waits).await;
         tally.add(match said {
@@ -209,7 +213,7 @@ async fn consult_all(
             }
             Ok(Verdict::Denied(denial)) => {
                 let whole = || {
-                    let (scheme, host) = (client.scheme.name(), subject.host.as_str());
+                    let (scheme, host) = (scheme.name(), subject.host.as_str());
                     let query = query.map_or_else(String::new, |query| format!("?{query}"));
                     format!("{scheme}://{host}{path}{query}")
                 };
@@ -228,7 +232,7 @@ async fn consult_all(
 async fn attempt(client: &Client, tried: &Auth, subject: &Subject<'_, '_>) {
     let mut headers = subject.headers.clone();
     tried.strip(&mut headers);
-    let view = subject.view(client, &headers);
+    let view = subject.view(&headers);
     let mut tally = tried.ask(&view, client.certificate(), &client.thread.memory, false).await;
     for _ in tried.externals() {
         // They aren't asked only to count: it is taken that they know everybody.

@@ -13,6 +13,7 @@ mod protobuf;
 use crate::body::{Inbound, Source};
 use crate::connection::Client;
 use crate::filter::{Protocol, Terms};
+use crate::model::Scheme;
 use crate::rejection::Rejection;
 use crate::router::Authorizer;
 use crate::timer::Timer;
@@ -24,6 +25,7 @@ use ::http::{HeaderMap, Method, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -39,6 +41,9 @@ pub(crate) struct Asked<'a> {
     pub(crate) version: ::http::Version,
     /// As they go to the backend, Host among them. The authorizer may change them.
     pub(crate) headers: &'a mut HeaderMap,
+    /// Who has sent it.
+    pub(crate) peer: SocketAddr,
+    pub(crate) scheme: Scheme,
 }
 
 /// What an authorizer says.
@@ -132,7 +137,8 @@ async fn put(
     let framing = Framing::Length(body.len() as u64);
     let head = RequestHead { method, target, headers, framing, expecting: false, websocket: false };
     let until = thread.wheel.after(authorizer.terms.timeout);
-    let times = Times { request: until, attempt: None };
+    let limits = &client.thread.limits;
+    let times = Times { request: until, attempt: None, body: limits.body, stream: limits.stream };
     let mut body = (!body.is_empty()).then(|| Inbound::whole(body));
     let asking = async {
         let answer = forward(thread, &authorizer.backend, way, &head, &mut body, times, &Choice::Any).await?;
@@ -189,7 +195,7 @@ async fn read_request(client: &Rc<Client>, mut body: Inbound, most: usize) -> Re
     let (thread, mut read) = (&client.thread, BytesMut::new());
     let timer = Timer::new(&thread.wheel);
     loop {
-        let until = thread.wheel.after(thread.limits.body);
+        let until = thread.wheel.after(client.limits().body);
         let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
         match timer.bound(until, frame).await {
             None => return Err(Rejection::BodyTimeout),

@@ -6,11 +6,12 @@
 
 use crate::auth::ClientCertificate;
 use crate::body::Outbound;
+use crate::clients::{Clients, Sender};
 use crate::drain::Stay;
 use crate::finish::Finish;
 use crate::handshake::{self, Greeted, Ready, Tls, Version};
 use crate::headers::Forwarding;
-use crate::limits;
+use crate::limits::{self, Limits};
 use crate::model::{PortProtocol, Scheme};
 use crate::rejection::{Malformed, Rejection};
 use crate::request;
@@ -23,7 +24,7 @@ use crate::upstream::h2::Local;
 use crate::upstream::pool::Lease;
 use crate::upstream::{h1, upgrade};
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::{http1, http2};
@@ -46,6 +47,8 @@ use tokio::net::TcpStream;
 /// the connection, and the answer with it. So much is read and thrown away, for so long.
 const LINGER_BYTES: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
+/// Bytes of a buffer at least: hyper has none that is smaller.
+const LEAST_BUFFER: usize = 8 * 1024;
 /// The answer to a head that doesn't arrive in time; hyper has no request that it could answer.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
@@ -58,6 +61,8 @@ pub(crate) struct Client {
     pub(crate) tls: Option<Tls>,
     pub(crate) forwarding: Forwarding,
     stay: Stay,
+    /// What holds for its port instead of what is usual.
+    own: Option<Box<Own>>,
     /// The table of the port, and the generation it was read under. None: the port is gone.
     table: RefCell<(u64, Option<Arc<PortTable>>)>,
     /// Requests being served.
@@ -71,6 +76,14 @@ pub(crate) struct Client {
     /// Whether a request's body was left where it was.
     unread: Cell<bool>,
     switched: RefCell<Option<Switched>>,
+}
+
+/// What a ClientPolicy has for a connection, as it was when that began.
+struct Own {
+    clients: Arc<Clients>,
+    limits: Limits,
+    /// When it is old.
+    old: Deadline,
 }
 
 /// A connection that changes its protocol.
@@ -94,6 +107,11 @@ impl Client {
             PortProtocol::Http | PortProtocol::Tcp | PortProtocol::Udp => Scheme::Http,
         };
         let forwarding = Forwarding::new(peer.ip(), scheme, table.id().port);
+        let own = table.clients().map(|clients| {
+            let limits = clients.bounds(&thread.limits);
+            let old = limits.age.map_or(Deadline::NEVER, |age| thread.wheel.after(age));
+            Box::new(Own { clients: clients.clone(), limits, old })
+        });
         // Not the generation of `table`, which may be older: the first request looks for itself.
         let table = RefCell::new((0, Some(table)));
         Self {
@@ -104,6 +122,7 @@ impl Client {
             tls,
             forwarding,
             stay,
+            own,
             table,
             exchanges: Cell::new(0),
             head_begun: Cell::new(true),
@@ -137,9 +156,22 @@ impl Client {
         self.stay.guest().port().port
     }
 
+    /// The bounds that hold for it.
+    pub(crate) fn limits(&self) -> &Limits {
+        self.own.as_ref().map_or(&self.thread.limits, |own| &own.limits)
+    }
+
+    /// Who has sent a request with these fields. None: who is connected.
+    pub(crate) fn sender(&self, headers: &HeaderMap) -> Option<Box<Sender>> {
+        let own = self.own.as_ref()?;
+        own.clients.sender(headers, (self.peer, self.scheme, self.gateway_port()))
+    }
+
     /// Whether the connection should end with the next answer.
     pub(crate) fn is_unwanted(&self) -> bool {
-        self.thread.unready.get()
+        let is_old =
+            |own: &Own| own.old != Deadline::NEVER && own.old <= self.thread.wheel.after(Duration::ZERO);
+        self.thread.unready.get() || self.own.as_deref().is_some_and(is_old)
     }
 
     /// A request begins.
@@ -212,7 +244,7 @@ impl Watch {
             Phase::Busy | Phase::Blocked => !moved,
         };
         if self.phase != Some(phase) || !goes_on {
-            let limits = &client.thread.limits;
+            let limits = client.limits();
             let bound = match (phase, client.version) {
                 (Phase::Head, Version::Http1) => Some(limits.head),
                 // hyper doesn't tell half a header block from none.
@@ -224,6 +256,9 @@ impl Watch {
             };
             self.phase = Some(phase);
             self.deadline = bound.map_or(Deadline::NEVER, |bound| self.timer.wheel().after(bound));
+            if let (Phase::Idle, Some(own)) = (phase, &client.own) {
+                self.deadline = self.deadline.min(own.old);
+            }
         }
         self.timer.poll_at(cx, self.deadline).map(|()| phase)
     }
@@ -232,8 +267,8 @@ impl Watch {
 /// Serves a client that was just accepted, to its end.
 pub(crate) async fn serve(
     thread: Rc<Thread>,
-    socket: TcpStream,
-    peer: SocketAddr,
+    mut socket: TcpStream,
+    mut peer: SocketAddr,
     table: Arc<PortTable>,
     stay: Stay,
 ) {
@@ -243,7 +278,21 @@ pub(crate) async fn serve(
     // Without it answers are late, not wrong.
     let _ = socket.set_nodelay(true);
     let timer = Timer::new(&thread.wheel);
-    let deadline = thread.wheel.after(thread.limits.head);
+    let usual = &thread.limits;
+    let (head, handshake) = table.clients().map_or((usual.head, usual.handshake), |clients| {
+        let limits = clients.bounds(usual);
+        (limits.head, limits.handshake)
+    });
+    let deadline = thread.wheel.after(if protocol == PortProtocol::Tls { handshake } else { head });
+    if let Some(clients) = table.clients().filter(|clients| clients.may_introduce()) {
+        match timer.bound(deadline, Box::pin(clients.introduce(&mut socket, peer))).await {
+            Some(Ok(behind)) => peer = behind,
+            refused => {
+                tracing::debug!(%peer, ?refused, "no header of the PROXY protocol");
+                return thread.metrics.handshake_failed();
+            }
+        }
+    }
     let ready = match protocol {
         PortProtocol::Http => {
             let mut first = Box::pin(timer.bound(deadline, handshake::clear(socket)));
@@ -314,10 +363,13 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Respon
 async fn serve_http1(client: Rc<Client>, io: Io, timer: Timer) {
     // In a box: hyper would keep the room of one for as long as the connection, and 3.5 KiB are a quarter of an idle one.
     let service = service_fn(|request| Box::pin(answer(client.clone(), request)));
-    let mut connection = http1::Builder::new()
-        .max_buf_size(limits::HEAD)
-        .max_header_size(limits::HEAD)
-        .serve_connection(io, service);
+    let mut builder = http1::Builder::new();
+    let limits = client.limits();
+    builder.max_buf_size(limits.head_bytes.max(LEAST_BUFFER)).max_header_size(limits.head_bytes);
+    if limits.head_fields > limits::FIELDS {
+        builder.max_headers(limits.head_fields);
+    }
+    let mut connection = builder.serve_connection(io, service);
     let mut watch = Watch::new(timer);
     let mut asked = false;
     let end = std::future::poll_fn(|cx| {
@@ -387,7 +439,7 @@ async fn serve_http2(client: Rc<Client>, io: Io, timer: Timer) {
         .max_concurrent_streams(limits::STREAMS)
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
-        .max_header_list_size(limits::HEAD as u32)
+        .max_header_list_size(u32::try_from(client.limits().head_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(limits::PENDING_RESETS)
         .max_local_error_reset_streams(limits::LOCAL_RESETS)
         .serve_connection(io, service);
@@ -427,7 +479,7 @@ async fn carry(client: &Client, io: Transport, read: Bytes, switched: Switched, 
     let Switched { backend, lease, mut finish } = switched;
     let (backend, from_backend, backend_timer, seat) = backend.into_parts();
     drop(backend_timer);
-    let silence = client.thread.limits.stream;
+    let silence = client.limits().stream;
     let mut carrying =
         std::pin::pin!(upgrade::carry(io, BytesMut::from(read), backend, from_backend, &timer, silence));
     // While draining it goes on until the drain's end: there is no polite word for it that we could say.

@@ -6,11 +6,12 @@
 use crate::access_log::{Record, TlsInfo};
 use crate::auth::Refusal;
 use crate::body::Received;
+use crate::clients::Sender;
 use crate::connection::Client;
 use crate::filter::Admission;
 use crate::headers::X_REQUEST_ID;
 use crate::host::Host;
-use crate::model::{BackendId, ListenerId, Text};
+use crate::model::{BackendId, ListenerId, Scheme, Text};
 use crate::rate_limit;
 use crate::rejection::Rejection;
 use crate::router::Rule;
@@ -34,6 +35,8 @@ pub(crate) struct Finish {
     /// What the client gets; none when it left before.
     pub(crate) status: Option<StatusCode>,
     rule: Option<Arc<Rule>>,
+    /// Who has sent it, where that isn't who is connected.
+    pub(crate) sender: Option<Box<Sender>>,
     /// What the rule's CORS filter says to the request's origin.
     pub(crate) origin: Option<Box<Admission>>,
     /// What rate limits say to the request; what it has in flight counts until here.
@@ -90,6 +93,7 @@ impl Finish {
             began: Instant::now(),
             status: None,
             rule: None,
+            sender: None,
             origin: None,
             limits: None,
             refusal: None,
@@ -136,6 +140,21 @@ impl Finish {
         if let Some(line) = &mut self.line {
             line.path = joined(path, query);
         }
+    }
+
+    /// Who has sent it, as far as is known.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.sender.as_ref().map_or(self.client.peer, |sender| sender.peer)
+    }
+
+    /// By what the client came, to us or to a proxy before us that is trusted.
+    pub(crate) fn scheme(&self) -> Scheme {
+        self.sender.as_ref().map_or(self.client.scheme, |sender| sender.scheme)
+    }
+
+    /// The port that it came to.
+    pub(crate) fn port(&self) -> u16 {
+        self.sender.as_ref().map_or_else(|| self.client.gateway_port(), |sender| sender.port)
     }
 
     /// It goes to a backend.
@@ -225,7 +244,7 @@ impl Finish {
         let tls = self.client.tls.as_ref();
         self.client.thread.log.write(&Record {
             time: line.time,
-            peer: self.client.peer,
+            peer: self.peer(),
             method: line.method.as_str(),
             host: &line.host,
             path: &line.path,

@@ -16,10 +16,10 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 use std::net::IpAddr;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Fields that [`write_ours`] adds, Host among them.
@@ -32,6 +32,8 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Clone, Debug)]
 pub struct Forwarding {
     address: HeaderValue,
+    /// The address, and those of the proxies that are trusted.
+    chain: HeaderValue,
     forwarded: HeaderValue,
     scheme: HeaderValue,
     port: HeaderValue,
@@ -40,6 +42,11 @@ pub struct Forwarding {
 impl Forwarding {
     /// Of a client at `peer`, connected by `scheme` to the Gateway's port `port` (not the pod's).
     pub fn new(peer: IpAddr, scheme: Scheme, port: u16) -> Self {
+        Self::through(peer, &[], scheme, port)
+    }
+
+    /// Of a client that came through these proxies, the nearest last.
+    pub(crate) fn through(peer: IpAddr, proxies: &[IpAddr], scheme: Scheme, port: u16) -> Self {
         // An IPv4 client of a dual-stack socket is an IPv4 client.
         let peer = peer.to_canonical();
         let scheme = scheme.name();
@@ -49,8 +56,17 @@ impl Forwarding {
         };
         let value =
             |text: String| HeaderValue::try_from(text).expect("addresses and numbers are visible ASCII");
+        let address = value(peer.to_string());
+        let chain = match proxies {
+            [] => address.clone(),
+            proxies => {
+                let all = std::iter::once(peer).chain(proxies.iter().map(IpAddr::to_canonical));
+                value(all.map(|address| address.to_string()).collect::<Vec<_>>().join(", "))
+            }
+        };
         Self {
-            address: value(peer.to_string()),
+            address,
+            chain,
             // RFC 7239 without `host`, which would differ by request: X-Forwarded-Host has it.
             forwarded: value(format!("for={node};proto={scheme}")),
             scheme: HeaderValue::from_static(scheme),
@@ -365,7 +381,7 @@ fn write_ours(headers: &mut HeaderMap, incoming: &Incoming<'_>) {
             value
         }
     };
-    headers.insert(X_FORWARDED_FOR, forwarding.address.clone());
+    headers.insert(X_FORWARDED_FOR, forwarding.chain.clone());
     headers.insert(X_FORWARDED_HOST, host);
     headers.insert(X_FORWARDED_PORT, forwarding.port.clone());
     headers.insert(X_FORWARDED_PROTO, forwarding.scheme.clone());

@@ -11,6 +11,7 @@ mod authorities;
 mod authorize;
 mod body;
 mod client_auth;
+mod clients;
 mod connection;
 mod datagram;
 mod drain;
@@ -44,6 +45,7 @@ mod transport;
 pub mod upstream;
 
 pub use access_log::AccessLog;
+pub use clients::check_clients;
 pub use limits::Limits;
 pub use prometheus_client::registry::Registry;
 pub use snapshot::{Published, Publisher};

@@ -9,10 +9,12 @@ const MOST_SESSIONS: usize = 10_000;
 /// Descriptors assumed when the system doesn't tell: the usual soft limit.
 const USUAL_DESCRIPTORS: usize = 1_024;
 
-/// Bytes of a request target; more is answered 414.
-pub(crate) const TARGET: usize = 16 * 1024;
-/// Bytes of a request head, and of an HTTP/2 header list; more is answered 431.
+/// Bytes of a request target.
+const TARGET: usize = 16 * 1024;
+/// Bytes of a head, and of an HTTP/2 header list.
 pub(crate) const HEAD: usize = 64 * 1024;
+/// Fields of a request head.
+pub(crate) const FIELDS: usize = 100;
 /// Bytes of a method's name; more is answered 501.
 pub(crate) const METHOD: usize = 64;
 /// Body bytes that an answer of our own drains so that the connection can be kept.
@@ -36,8 +38,18 @@ pub struct Limits {
     /// Client connections of the whole process; when they are reached, accepting pauses. Default: 50,000, or 80 % of
     /// the descriptors the process may open.
     pub connections: usize,
-    /// For a request head to arrive, and for a TLS handshake: 10 s.
+    /// For a TLS handshake: 10 s.
+    pub handshake: Duration,
+    /// For a request head to arrive: 10 s.
     pub head: Duration,
+    /// Bytes of a request head, and of an HTTP/2 header list; more is answered 431: 64 KiB.
+    pub head_bytes: usize,
+    /// Fields of a request head; more is answered 431: 100.
+    pub head_fields: usize,
+    /// Bytes of a request target; more is answered 414: 16 KiB.
+    pub target_bytes: usize,
+    /// After which a connection ends with its next answer: never.
+    pub age: Option<Duration>,
     /// For the next request on a kept connection: 75 s.
     pub keep_alive: Duration,
     /// Silence in a request's body, and of a client that takes no more of the answer: 60 s.
@@ -68,7 +80,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: MOST_CONNECTIONS.min(descriptors() / 5 * 4),
+            handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
+            head_bytes: HEAD,
+            head_fields: FIELDS,
+            target_bytes: TARGET,
+            age: None,
             keep_alive: Duration::from_secs(75),
             body: Duration::from_secs(60),
             slow_body: Duration::from_secs(10),

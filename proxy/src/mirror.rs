@@ -96,7 +96,8 @@ async fn run(
     let Head { method, target, headers, framing } = &copy;
     let head = RequestHead { method, target, headers, framing: *framing, expecting: false, websocket: false };
     let until = thread.wheel.after(LONGEST);
-    let times = Times { request: until, attempt: None };
+    let limits = &thread.limits;
+    let times = Times { request: until, attempt: None, body: limits.body, stream: limits.stream };
     match forward(thread, backend, way, &head, &mut body, times, &Choice::Any).await {
         Ok(answer) => discard(thread, answer, until).await,
         Err(why) => tracing::debug!(backend = %backend.id(), why = why.reason(), "a mirrored request failed"),

@@ -23,7 +23,7 @@ use crate::finish::Finish;
 use crate::handshake::Version;
 use crate::headers::{self, Incoming, Upgrade};
 use crate::host::Host;
-use crate::limits;
+use crate::limits::{self, Limits};
 use crate::mirror;
 use crate::model::{BackendProtocol, RouteId, RouteKind};
 use crate::path::{check_query, normalise};
@@ -150,18 +150,17 @@ async fn serve(
     waits: bool,
     finish: &mut Finish,
 ) -> Result<Reply, Rejection> {
-    check(parts)?;
+    check(parts, client.limits())?;
     let field = Host::field(&parts.headers)?;
     let host = Host::of_request(&parts.uri, field.as_ref(), parts.version)?;
     let (path, query) = path_and_query(&parts.uri)?;
-    let (forwarding, ids) = (&client.forwarding, &client.thread.ids);
-    let incoming = Incoming { method: &parts.method, host: &host, forwarding, ids };
-    let upgrade = headers::prepare_request(&mut parts.headers, &incoming)?;
+    let upgrade = prepare(client, (&parts.method, &mut parts.headers), &host, finish)?;
+    let (peer, scheme) = (finish.peer(), finish.scheme());
     finish.note_target(&host, &path, query, &parts.headers);
     let (mut waits, mut granted) = (waits, HeaderMap::new());
     if let Some(listener) = filtering(client, host.name())? {
         let (method, version, headers) = (&parts.method, parts.version, &mut parts.headers);
-        let mut asked = Asked { method, path: &path, query, version, headers };
+        let mut asked = Asked { method, path: &path, query, version, headers, peer, scheme };
         // In a box: few listeners have them, and idle connections keep the room of the largest request.
         let filtered = Box::pin(filter(client, &listener, &mut asked, body, &mut waits, finish));
         match filtered.await? {
@@ -169,7 +168,7 @@ async fn serve(
             Authorized::No(reply) => return Ok(*reply),
         }
     }
-    let view = view(client, parts, &host, &path, query);
+    let view = view(finish, parts, &host, &path, query);
     let Taken { rule, policies, prefix_len } = find(client, &view, finish)?;
     if let (Some(policies), Some(body)) = (&policies, &*body)
         && let Some(most) = policies.request_body_bytes
@@ -193,6 +192,8 @@ async fn serve(
             body: &mut *body,
             waits: &mut waits,
             route,
+            peer,
+            scheme,
         };
         match admit::admit(client, &policies, subject, finish).await? {
             Passage::Open(fields) => granted.extend(fields),
@@ -200,13 +201,9 @@ async fn serve(
         }
     }
     if let Some(authorizer) = &rule.authorizer {
-        let mut asked = Asked {
-            method: &parts.method,
-            path: &path,
-            query: query.as_deref(),
-            version: parts.version,
-            headers: &mut parts.headers,
-        };
+        let (method, version, headers) = (&parts.method, parts.version, &mut parts.headers);
+        let query = query.as_deref();
+        let mut asked = Asked { method, path: &path, query, version, headers, peer, scheme };
         // In a box, as above.
         let route = &rule.id.route;
         match Box::pin(authorize(client, route, authorizer, &mut asked, body, &mut waits, finish)).await? {
@@ -221,6 +218,19 @@ async fn serve(
     Ok(reply)
 }
 
+/// Finds out who has sent a request, and brings its fields into the form that goes on.
+fn prepare(
+    client: &Client,
+    (method, fields): (&Method, &mut HeaderMap),
+    host: &Host<'_>,
+    finish: &mut Finish,
+) -> Result<Upgrade, Rejection> {
+    finish.sender = client.sender(fields);
+    let forwarding = finish.sender.as_ref().map_or(&client.forwarding, |sender| &sender.forwarding);
+    let incoming = Incoming { method, host, forwarding, ids: &client.thread.ids };
+    headers::prepare_request(fields, &incoming)
+}
+
 /// Adds what policies have for an answer: it takes the place of what the backend says, except that cookies are added to its.
 fn grant(headers: &mut HeaderMap, mut granted: HeaderMap) {
     if let header::Entry::Occupied(cookies) = granted.entry(header::SET_COOKIE) {
@@ -233,7 +243,7 @@ fn grant(headers: &mut HeaderMap, mut granted: HeaderMap) {
 
 /// What expressions and matches may ask about.
 fn view<'a>(
-    client: &Client,
+    finish: &Finish,
     parts: &'a request::Parts,
     host: &'a Host<'a>,
     path: &'a str,
@@ -241,12 +251,12 @@ fn view<'a>(
 ) -> View<'a> {
     View {
         method: &parts.method,
-        scheme: client.scheme.name(),
+        scheme: finish.scheme().name(),
         host: host.name(),
         path,
         query,
         headers: &parts.headers,
-        peer: client.peer,
+        peer: finish.peer(),
         auth: None,
     }
 }
@@ -279,7 +289,7 @@ async fn act(
         Action::Forward(split) => split,
         Action::Fail(rejection) => return Err(*rejection),
         Action::Redirect(redirect) => {
-            let (scheme, port, query) = (client.scheme, client.gateway_port(), query.as_deref());
+            let (scheme, port, query) = (finish.scheme(), finish.port(), query.as_deref());
             let origin = Origin { scheme, host: host.name(), port, path: &path, prefix_len, query };
             let headers = elsewhere(redirect, &origin)?;
             return Ok(answered(rule, redirect.status(), headers, client, body.take(), waits).await);
@@ -417,15 +427,18 @@ fn elsewhere(redirect: &Redirect, origin: &Origin<'_>) -> Result<HeaderMap, Reje
 }
 
 /// What hyper lets through and we don't (security.md §1).
-fn check(parts: &request::Parts) -> Result<(), Rejection> {
+fn check(parts: &request::Parts, limits: &Limits) -> Result<(), Rejection> {
     let method = &parts.method;
     if *method == Method::CONNECT || method.as_str().len() > limits::METHOD {
         return Err(Rejection::MethodUnsupported);
     }
     let uri = &parts.uri;
     let length = uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if length + uri.authority().map_or(0, |authority| authority.as_str().len()) > limits::TARGET {
+    if length + uri.authority().map_or(0, |authority| authority.as_str().len()) > limits.target_bytes {
         return Err(Rejection::TargetTooLong);
+    }
+    if parts.headers.len() > limits.head_fields {
+        return Err(Rejection::HeadTooLarge);
     }
     let asterisk = uri.path() == "*" && *method != Method::OPTIONS;
     let scheme = uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https");
@@ -503,6 +516,8 @@ async fn forward_to(
     let times = Times {
         request: rule.timeouts.request.map_or(Deadline::NEVER, |bound| wheel.after(bound)),
         attempt: rule.timeouts.backend_request,
+        body: client.limits().body,
+        stream: client.limits().stream,
     };
     let choice = held.as_ref().map_or(&Choice::Any, |held| &held.choice);
     let (answer, session) = match send(client, rule, backend, head, body, times, choice).await {
@@ -516,7 +531,7 @@ async fn forward_to(
     let endpoint = answer.endpoint;
     let mut reply = reply(answer, rule, share, head.websocket);
     if let Some(session) = session {
-        session.give(&mut reply.headers, held.as_deref(), backend, endpoint, client.scheme);
+        session.give(&mut reply.headers, held.as_deref(), backend, endpoint, finish.scheme());
     }
     Ok(reply)
 }

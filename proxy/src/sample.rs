@@ -31,7 +31,14 @@ pub(crate) fn port(number: u16, listeners: &[(&str, &str)]) -> Port {
         })
         .collect();
     let bind = SocketAddr::from(([127, 0, 0, 1], number));
-    Port { id: port_id(number), bind, protocol: PortProtocol::Http, listeners, client_certificate: None }
+    Port {
+        id: port_id(number),
+        bind,
+        protocol: PortProtocol::Http,
+        listeners,
+        client_certificate: None,
+        clients: None,
+    }
 }
 
 /// A port with TLS listeners, each a name, a hostname and a certificate.

@@ -312,7 +312,7 @@ fn port(id: PortId, bind: SocketAddr, listeners: &[Listener]) -> Option<Port> {
             filters: listener.filters.clone(),
         })
         .collect();
-    Some(Port { id, bind, protocol, listeners, client_certificate: None })
+    Some(Port { id, bind, protocol, listeners, client_certificate: None, clients: None })
 }
 
 /// Where clients reach a Gateway, and why they don't.

@@ -172,8 +172,14 @@ impl Translator {
         let mut made = self.made.take().unwrap_or_default();
         let before = std::mem::take(&mut made.model.ports);
         let ports = self.gateways.iter().flat_map(|(_, gateway)| &gateway.ports);
-        let ports = ports.map(|port| (port.id.clone(), reuse(before.get(&port.id), Arc::new(port.clone()))));
+        let mut notes = BTreeSet::new();
+        let ports = ports.map(|port| {
+            let mut port = port.clone();
+            port.clients = self.governing.clients(&port, &mut notes);
+            (port.id.clone(), reuse(before.get(&port.id), Arc::new(port)))
+        });
         made.model.ports = ports.collect();
+        self.tally.told_of_ports(notes);
         made.statuses.gateway_classes = classes.drafts;
         touched.gateways = self.gateways.iter().map(|(name, _)| name.clone()).collect();
         made.statuses.gateways.retain(|name, _| touched.gateways.contains(name));

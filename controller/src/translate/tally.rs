@@ -4,7 +4,7 @@
 //! counted. Must not know when a route is translated: [`super::Translator`] says what to put in.
 
 use super::destination::{Target, Users};
-use super::policy::Notes;
+use super::policy::{Note, Notes};
 use super::route::{Routed, Translated};
 use super::{Remembered, reuse};
 use crate::cluster::Kind;
@@ -30,6 +30,8 @@ pub(super) struct Tally {
     pub(super) attached: BTreeMap<ListenerId, i32>,
     /// What became of policies.
     pub(super) told: Notes,
+    /// What of it ports have told.
+    of_ports: BTreeSet<Note>,
     /// How often routes name each backend.
     named: BTreeMap<BackendId, usize>,
     /// How many routes of a Gateway forward to each backend that is told so, or whose policies are.
@@ -86,6 +88,16 @@ impl Tally {
             return BTreeSet::new();
         }
         old.into_iter().chain(new).map(|listener| listener.gateway).collect()
+    }
+
+    /// Takes note of what became of policies of ports, in place of what was told before.
+    pub(super) fn told_of_ports(&mut self, notes: BTreeSet<Note>) {
+        for note in &notes {
+            self.told.note(note.clone());
+        }
+        for note in std::mem::replace(&mut self.of_ports, notes) {
+            self.told.take_back(&note);
+        }
     }
 
     fn add(&mut self, route: &Remembered) {

@@ -1,7 +1,8 @@
 //! ClientPolicy: how clients may talk to a listener.
 
 use super::{
-    LISTENER_TARGETS, LISTENER_TARGETS_MESSAGE, ONE_KIND, ONE_KIND_MESSAGE, PolicyStatus, Strategy, TargetRef,
+    DURATION, LISTENER_TARGETS, LISTENER_TARGETS_MESSAGE, ONE_KIND, ONE_KIND_MESSAGE, PolicyStatus, Strategy,
+    TargetRef,
 };
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -31,6 +32,10 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.limits) || has(self.timeouts) || has(self.clientIP)",
+    "message": "the policy says nothing; write limits, timeouts or clientIP",
+}]))]
 pub struct ClientPolicySpec {
     /// What the policy is for: 1 to 16 objects of one kind, in its namespace.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-validations" = [
@@ -42,10 +47,17 @@ pub struct ClientPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Strategy>,
     /// How much clients may send.
-    pub limits: ClientLimits,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ClientLimits>,
+    /// How long clients may take. Listeners of one port have to say the same; see `Programmed` in the status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<ClientTimeouts>,
+    /// Who a client is when there are proxies before the Gateway. Listeners of one port have to say the same.
+    #[serde(default, rename = "clientIP", skip_serializing_if = "Option::is_none")]
+    pub client_ip: Option<ClientIp>,
 }
 
-/// How much clients may send.
+/// How much clients may send. But for `requestBodyBytes`, listeners of one port have to say the same.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("minProperties" = 1))]
@@ -56,6 +68,104 @@ pub struct ClientLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = BYTES))]
     pub request_body_bytes: Option<String>,
+    /// Bytes of a request's head, fields and all, `1Ki` to `1Mi`; more is answered 431. Absent: `64Ki`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), regex(pattern = BYTES))]
+    pub request_header_bytes: Option<String>,
+    /// Fields of a request's head; more is answered 431. Absent: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub request_header_count: Option<i32>,
+    /// Bytes of a request's target, path and query, `128` to `64Ki`; more is answered 414. Absent: `16Ki`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), regex(pattern = BYTES))]
+    pub request_target_bytes: Option<String>,
+}
+
+/// How long clients may take: `100ms` to `24h` each.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "x-kubernetes-validations" = [{
+    "rule": "[has(self.tlsHandshake) ? self.tlsHandshake : '1s', has(self.requestHeaders) ? self.requestHeaders : '1s', \
+        has(self.requestBodyIdle) ? self.requestBodyIdle : '1s', has(self.keepAliveIdle) ? self.keepAliveIdle : '1s', \
+        has(self.streamIdle) ? self.streamIdle : '1s', has(self.maxConnectionAge) ? self.maxConnectionAge : '1s']\
+        .all(time, duration(time) >= duration('100ms') && duration(time) <= duration('24h'))",
+    "message": "timeouts are from 100ms to 24h",
+}]))]
+pub struct ClientTimeouts {
+    /// For a TLS handshake; then the connection is closed. Absent: `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 28), regex(pattern = DURATION))]
+    pub tls_handshake: Option<String>,
+    /// For a request's head, from its first byte to its last; then 408 (HTTP/1.1). Absent: `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 28), regex(pattern = DURATION))]
+    pub request_headers: Option<String>,
+    /// Silence in a request's body, which is answered 408, and of a client that takes no more of the answer. Absent: `60s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 28), regex(pattern = DURATION))]
+    pub request_body_idle: Option<String>,
+    /// For the next request on a kept connection; then it is closed. Absent: `75s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 28), regex(pattern = DURATION))]
+    pub keep_alive_idle: Option<String>,
+    /// Silence in an answer's body and on an upgraded connection, such as a WebSocket. Absent: `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 28), regex(pattern = DURATION))]
+    pub stream_idle: Option<String>,
+    /// After which a connection ends with its next answer (`Connection: close`, GOAWAY), so that clients spread anew. Absent:
+    /// never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 28), regex(pattern = DURATION))]
+    pub max_connection_age: Option<String>,
+}
+
+/// Which proxies before the Gateway are believed when they say who a client is. Without it nobody is: the client is who is
+/// connected, and what it sends as `X-Forwarded-*` or `Forwarded` is dropped. Rate limits, rules, logs and backends go by it.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.header) || has(self.trustedHops) || has(self.trustedCIDRs)",
+        "message": "header needs trustedCIDRs or trustedHops, for else every client could say who it is",
+    },
+    {
+        "rule": "!has(self.proxyProtocol) || self.proxyProtocol != 'Accept' || has(self.trustedCIDRs)",
+        "message": "proxyProtocol: Accept needs trustedCIDRs, for else every client could say who it is",
+    },
+]))]
+pub struct ClientIp {
+    /// How many proxies there are: the client is the address that the farthest of them has added, so many from the end of the
+    /// list. A request with a shorter list is that of who is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub trusted_hops: Option<i32>,
+    /// Networks of proxies, such as `10.0.0.0/8`: the client is the last address of the list that isn't in one of them. Nobody else
+    /// is believed; with `trustedHops` as well, connections from elsewhere aren't.
+    #[serde(default, rename = "trustedCIDRs", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 2, max = 64)))]
+    pub trusted_cidrs: Option<Vec<String>>,
+    /// The header that they say it by: `X-Forwarded-For`, `Forwarded` (RFC 7239), or another one with one address, such as
+    /// `CF-Connecting-IP`. Absent: `X-Forwarded-For`. The scheme is that of `X-Forwarded-Proto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = "^[A-Za-z0-9!#$%&'*+\\-.^_|~]+$"))]
+    pub header: Option<String>,
+    /// Whether connections begin with the PROXY protocol, as balancers of TCP send it: version 1 or 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Whether connections begin with the PROXY protocol. `Off` (the default): no. `Accept`: those from `trustedCIDRs` may. `Require`: all
+/// have to, and from `trustedCIDRs` where there are any; others are closed.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum ProxyProtocol {
+    /// No.
+    #[default]
+    Off,
+    /// They may.
+    Accept,
+    /// They have to.
+    Require,
 }
 
 /// A number of bytes, as Kubernetes writes quantities.

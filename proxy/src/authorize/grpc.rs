@@ -48,12 +48,12 @@ fn write_attributes(
     asked: &Asked<'_>,
     body: &Bytes,
 ) {
-    let peer = client.peer.ip().to_canonical().to_string();
+    let peer = asked.peer.ip().to_canonical().to_string();
     out.message(1, |source| {
         source.message(1, |address| {
             address.message(1, |socket| {
                 socket.bytes(2, peer.as_bytes());
-                socket.number(3, client.peer.port().into());
+                socket.number(3, asked.peer.port().into());
             });
         });
     });
@@ -87,7 +87,7 @@ fn write_request(
     }
     out.bytes(4, super::target("", asked).as_bytes());
     out.bytes(5, text(&header::HOST));
-    out.bytes(6, client.scheme.name().as_bytes());
+    out.bytes(6, asked.scheme.name().as_bytes());
     let length = asked.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     out.number(9, length.and_then(|length| length.parse().ok()).unwrap_or(-1));
     out.bytes(

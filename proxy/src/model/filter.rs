@@ -153,4 +153,12 @@ impl Scheme {
             Self::Https => "https",
         }
     }
+
+    /// The port that goes without saying.
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
 }

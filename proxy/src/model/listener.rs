@@ -1,6 +1,6 @@
 //! Ports, the listeners on them, and their certificates.
 
-use super::{ExternalAuth, Failure, ListenerId, ObjectName, PortId, Text, Transport};
+use super::{Clients, ExternalAuth, Failure, ListenerId, ObjectName, PortId, Text, Transport};
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,6 +23,9 @@ pub struct Port {
     /// What backends that speak TLS and ask for a certificate are shown (GEP-3155); absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<Arc<Certificate>>,
+    /// How clients may talk to it, where it isn't as usual.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Arc<Clients>>,
 }
 
 /// What clients speak on a port.

@@ -11,6 +11,7 @@
 mod auth;
 mod backend;
 mod backend_policy;
+mod clients;
 mod filter;
 mod id;
 mod listener;
@@ -33,6 +34,7 @@ pub use backend_policy::{
     BackendLimits, BackendPolicy, Breaker, BreakerScope, Ejection, FailurePercent, FailureWhen, OnOpen,
     Ratio, SlowRatio, Trip,
 };
+pub use clients::{ClientAddress, ClientLimits, ClientTimeouts, Clients, ProxyProtocol};
 pub use filter::{
     AuthProtocol, Cors, ExternalAuth, Filter, HeaderEdits, Mirror, PathRewrite, Redirect, Rewrite, Scheme,
 };

@@ -19,6 +19,7 @@ pub(crate) use rule::{CompiledRoute, Context};
 pub use stream::Stream;
 
 use crate::client_auth::ClientAuth;
+use crate::clients::Clients;
 use crate::model::{self, Content, HostPattern, ListenerId, PortId, PortProtocol};
 use crate::path::{is_ambiguous, lax_readings};
 use crate::rejection::{Malformed, Rejection};
@@ -151,6 +152,7 @@ pub struct PortTable {
     listeners: Vec<(Arc<Listener>, Arc<RouteTable>)>,
     /// At most one.
     client_certificate: Certificates,
+    clients: Option<Arc<Clients>>,
     /// Whether some listener has filters.
     filters: bool,
 }
@@ -167,6 +169,11 @@ impl PortTable {
     }
 
     /// What backends that speak TLS and ask for a certificate are shown.
+    /// How clients may talk to it, where it isn't as usual.
+    pub(crate) fn clients(&self) -> Option<&Arc<Clients>> {
+        self.clients.as_ref()
+    }
+
     pub(crate) fn client_certificate(&self) -> Option<&Arc<CertifiedKey>> {
         self.client_certificate.first().map(|(_, key)| key)
     }
@@ -287,7 +294,16 @@ impl PortTable {
         let known = previous.map_or(&[][..], |table| &table.client_certificate);
         let client_certificate = compile_certificates(from.client_certificate.as_slice(), known, &from.id);
         let (id, hosts) = (from.id.clone(), Arc::new(hosts));
-        Self { id, protocol: from.protocol, hosts, listeners, client_certificate, filters }
+        let clients = from.clients.as_deref().and_then(|clients| {
+            let compiled = Clients::compile(clients);
+            // Its author was told.
+            let port = &from.id;
+            compiled
+                .inspect_err(|error| tracing::error!(%port, %error, "a ClientPolicy can't be compiled"))
+                .ok()
+        });
+        let clients = clients.map(Arc::new);
+        Self { id, protocol: from.protocol, hosts, listeners, client_certificate, clients, filters }
     }
 
     /// The same port with other routes.

@@ -43,6 +43,10 @@ pub(crate) struct Times {
     pub(crate) request: Deadline,
     /// How long one try may take.
     pub(crate) attempt: Option<Duration>,
+    /// How long a client may be silent in its body, or take nothing of the answer.
+    pub(crate) body: Duration,
+    /// How long the answer's body may be silent.
+    pub(crate) stream: Duration,
 }
 
 /// An answer.
@@ -443,13 +447,12 @@ impl Forwarding<'_> {
     }
 
     fn bounds(&self) -> Bounds {
-        let limits = &self.thread.limits;
         Bounds {
             request: self.times.request,
             attempt: self.times.attempt.map_or(Deadline::NEVER, |bound| self.thread.wheel.after(bound)),
-            head: limits.answer,
-            body: limits.body,
-            stream: limits.stream,
+            head: self.thread.limits.answer,
+            body: self.times.body,
+            stream: self.times.stream,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What ClientPolicies bound, with clients that speak in bytes.
 
 use crate::harness::{Backend, Gateway, Setup, soon};
-use headgate_proxy::model::{Policies, ScopedPolicies};
+use headgate_proxy::model::{
+    ClientAddress, ClientLimits, ClientTimeouts, Clients, Policies, ProxyProtocol, ScopedPolicies,
+};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A gateway before an echo, whose requests may have bodies of so many bytes.
@@ -81,7 +84,7 @@ async fn a_chunked_body_is_413_when_too_much_has_come() {
     assert_eq!((refused.status(), refused.header("connection")), (413, Some("close")));
     let got = soon(seen.recv()).await.unwrap();
     let got = String::from_utf8(got).unwrap();
-    assert!(!got.contains("def") && !got.contains("0\r\n\r\n"), "{got}");
+    assert!(!got.contains("def") && !got.contains("0\r\n\n"), "{got}");
 }
 
 /// Once the backend answers there is no other answer to give: what is left is to cut it.
@@ -104,4 +107,177 @@ async fn an_answer_under_way_is_cut() {
     client.send("3\r\ndef\r\n").await;
     let rest = String::from_utf8(soon(client.rest()).await).unwrap();
     assert!(rest.len() < 100, "{rest}");
+}
+
+/// A gateway before an echo, to whose ports clients may talk like that.
+async fn talking(clients: Clients) -> (Backend, Gateway) {
+    let backend = Backend::echo().await;
+    let mut setup = Setup::only(&[backend.address]);
+    for port in setup.model.ports.values_mut() {
+        Arc::make_mut(port).clients = Some(Arc::new(clients.clone()));
+    }
+    let gateway = setup.start();
+    (backend, gateway)
+}
+
+fn with_timeouts(change: impl FnOnce(&mut ClientTimeouts)) -> Clients {
+    let mut clients = Clients::default();
+    change(&mut clients.timeouts);
+    clients
+}
+
+const MOMENT: Option<Duration> = Some(Duration::from_millis(200));
+
+#[tokio::test]
+async fn heads_have_the_bounds_of_the_policy() {
+    let limits = ClientLimits { header_bytes: Some(2_000), header_count: Some(5), target_bytes: Some(100) };
+    let (_backend, gateway) = talking(Clients { limits, ..Clients::default() }).await;
+    let status = async |target: &str, fields: &str| {
+        let mut client = gateway.client().await;
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
+        client.response().await.status()
+    };
+    let fields = |count: usize| (0..count).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
+    assert_eq!(status("/", &fields(4)).await, 200);
+    assert_eq!(status("/", &fields(5)).await, 431);
+    assert_eq!(status("/", &format!("X: {}\r\n", "x".repeat(1_800))).await, 200);
+    assert_eq!(status("/", &format!("X: {}\r\n", "x".repeat(2_000))).await, 431);
+    assert_eq!(status(&format!("/{}", "x".repeat(99)), "").await, 200);
+    assert_eq!(status(&format!("/{}", "x".repeat(100)), "").await, 414);
+
+    // More than usual: hyper has bounds of its own, that follow.
+    let limits = ClientLimits { header_count: Some(300), target_bytes: Some(40_000), header_bytes: None };
+    let (_backend, gateway) = talking(Clients { limits, ..Clients::default() }).await;
+    let mut client = gateway.client().await;
+    client.send(format!("GET /{} HTTP/1.1\r\nHost: a\r\n{}\r\n", "x".repeat(30_000), fields(290))).await;
+    assert_eq!(client.response().await.status(), 200);
+}
+
+#[tokio::test]
+async fn slow_clients_have_the_time_of_the_policy() {
+    let (_backend, gateway) = talking(with_timeouts(|times| times.request_headers = MOMENT)).await;
+    let mut client = gateway.client().await;
+    client.send("GET / HTTP/1.1\r\nHos").await;
+    assert_eq!(client.response().await.status(), 408);
+
+    let (_backend, gateway) = talking(with_timeouts(|times| times.request_body_idle = MOMENT)).await;
+    let mut client = gateway.client().await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello").await;
+    assert_eq!(client.response().await.status(), 408);
+
+    let (_backend, gateway) = talking(with_timeouts(|times| times.keep_alive_idle = MOMENT)).await;
+    let mut client = gateway.client().await;
+    assert_eq!(client.get("/").await.status(), 200);
+    soon(async { assert_eq!(client.io.read(&mut [0]).await.unwrap(), 0) }).await;
+}
+
+#[tokio::test]
+async fn old_connections_end_with_an_answer() {
+    let (_backend, gateway) = talking(with_timeouts(|times| times.max_connection_age = MOMENT)).await;
+    let mut client = gateway.client().await;
+    let mut answers = 0;
+    // Never without a word: the last answer says so.
+    soon(async {
+        loop {
+            let answer = client.get("/").await;
+            assert_eq!(answer.status(), 200);
+            answers += 1;
+            if answer.header("connection") == Some("close") {
+                break;
+            }
+        }
+    })
+    .await;
+    assert!(answers > 1);
+    assert_eq!(client.io.read(&mut [0]).await.unwrap(), 0);
+    // One that asks for nothing ends by itself.
+    let mut idle = gateway.client().await;
+    assert_eq!(idle.get("/").await.status(), 200);
+    soon(async { assert_eq!(idle.io.read(&mut [0]).await.unwrap(), 0) }).await;
+}
+
+fn behind(hops: usize, networks: &[&str], proxy_protocol: ProxyProtocol) -> Clients {
+    let trusted_networks = networks.iter().map(|text| (*text).into()).collect();
+    let address = ClientAddress { trusted_hops: hops, trusted_networks, header: None, proxy_protocol };
+    Clients { address, ..Clients::default() }
+}
+
+#[tokio::test]
+async fn proxies_that_are_trusted_say_who_the_client_is() {
+    let fields = "X-Forwarded-For: 6.6.6.6, 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 6.6.6.6\r\n";
+    let ask = async |gateway: &Gateway| {
+        let mut client = gateway.client().await;
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
+        client.response().await.text()
+    };
+    for clients in [behind(0, &["127.0.0.0/8"], ProxyProtocol::Off), behind(1, &[], ProxyProtocol::Off)] {
+        let (_backend, gateway) = talking(clients).await;
+        let seen = ask(&gateway).await;
+        assert!(seen.contains("x-forwarded-for: 192.0.2.1, 127.0.0.1\n"), "{seen}");
+        assert!(seen.contains("x-real-ip: 192.0.2.1\n") && !seen.contains("6.6.6.6"), "{seen}");
+        assert!(
+            seen.contains("x-forwarded-proto: https\n") && seen.contains("x-forwarded-port: 443\n"),
+            "{seen}"
+        );
+        assert!(seen.contains("forwarded: for=192.0.2.1;proto=https\n"), "{seen}");
+    }
+    // Whom nobody trusts says nothing.
+    let (_backend, gateway) = talking(behind(0, &["192.0.2.0/24"], ProxyProtocol::Off)).await;
+    let seen = ask(&gateway).await;
+    assert!(
+        seen.contains("x-forwarded-for: 127.0.0.1\n") && seen.contains("x-forwarded-proto: http\n"),
+        "{seen}"
+    );
+    assert!(!seen.contains("192.0.2.1"), "{seen}");
+}
+
+const SECOND: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f\xc0\0\x02\x01\x0a\0\0\x01\x13\x88\0\x50\x04\0\0";
+
+#[tokio::test]
+async fn the_proxy_protocol_says_who_is_behind_a_connection() {
+    let (backend, gateway) = talking(behind(0, &[], ProxyProtocol::Require)).await;
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let seen = async |gateway: &Gateway, parts: &[&[u8]]| {
+        let mut client = gateway.client().await;
+        for part in parts {
+            client.send(part).await;
+            tokio::task::yield_now().await;
+        }
+        client.response().await.text()
+    };
+    let first = &b"PROXY TCP4 192.0.2.1 10.0.0.1 5000 80\r\n"[..];
+    for header in [first, SECOND] {
+        let text = seen(&gateway, &[header, request]).await;
+        assert!(text.contains("x-forwarded-for: 192.0.2.1\n"), "{text}");
+        // In pieces, and the request in one with the last of them.
+        let (one, two) = header.split_at(9);
+        let text = seen(&gateway, &[one, &[two, request].concat()]).await;
+        assert!(text.contains("x-real-ip: 192.0.2.1\n"), "{text}");
+    }
+    // The proxy's own question.
+    let own = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    assert!(seen(&gateway, &[own, request]).await.contains("x-real-ip: 127.0.0.1\n"));
+    let before = backend.connections();
+    for bad in
+        [&request[..], b"PROXY TCP4 nonsense 10.0.0.1 5000 80\r\n", b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\0\0\0\0"]
+    {
+        let mut client = gateway.client().await;
+        client.send(bad).await;
+        // Without an answer: nobody knows whose it would be.
+        let mut left = Vec::new();
+        let _ = soon(client.io.read_to_end(&mut left)).await;
+        assert_eq!(left, b"");
+    }
+    assert_eq!(backend.connections(), before);
+
+    let (_backend, gateway) = talking(behind(0, &["127.0.0.0/8"], ProxyProtocol::Accept)).await;
+    assert!(seen(&gateway, &[first, request]).await.contains("x-real-ip: 192.0.2.1\n"));
+    assert!(seen(&gateway, &[request]).await.contains("x-real-ip: 127.0.0.1\n"));
+    // `PRI` of HTTP/2 and `PROXY` begin alike.
+    assert!(seen(&gateway, &[b"P", b"ATCH / HTTP/1.1\r\nHost: a\r\n\r\n"]).await.contains("PATCH / "));
+    // Strangers' headers aren't read: they are no requests.
+    let (_backend, gateway) = talking(behind(0, &["192.0.2.0/24"], ProxyProtocol::Accept)).await;
+    let mut client = gateway.client().await;
+    client.send(&[first, request].concat()).await;
+    assert_eq!(client.response().await.status(), 400);
 }

@@ -133,7 +133,14 @@ impl Setup {
                 filters: vec![],
             })
             .collect();
-        let port = Port { id: id.clone(), bind: loopback(), protocol, listeners, client_certificate: None };
+        let port = Port {
+            id: id.clone(),
+            bind: loopback(),
+            protocol,
+            listeners,
+            client_certificate: None,
+            clients: None,
+        };
         self.model.ports.insert(id, Arc::new(port));
         self
     }

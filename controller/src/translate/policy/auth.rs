@@ -269,9 +269,14 @@ fn local(policy: &ObjectName, name: &str) -> ObjectName {
 
 fn duration(field: &str, from: Option<&String>, plain: Duration) -> Result<Duration, Problem> {
     let Some(from) = from else { return Ok(plain) };
-    let parsed = gateway_api::Duration::from_str(from);
+    parse_duration(from).map_err(|why| Problem::Invalid(format!("{field}: {why}")))
+}
+
+/// Reads a length of time as Gateway API writes it (GEP-2257).
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let parsed = gateway_api::Duration::from_str(text);
     let parsed = parsed.map(|duration| Duration::new(duration.as_secs(), duration.subsec_nanos()));
-    parsed.map_err(|error| Problem::Invalid(format!("{field}: {error}; write it like 60s or 5m")))
+    parsed.map_err(|error| format!("{error}; write it like 60s or 5m"))
 }
 
 fn of_jwt(policy: &ObjectName, from: &Jwt, resolver: &mut Resolver<'_>) -> Result<model::JwtAuth, Problem> {

@@ -1,12 +1,15 @@
-//! ClientPolicies: to what holds for requests that come by a listener.
+//! ClientPolicies: to what holds for requests that come by a listener, and for clients of a port ([`super::ports`]).
 
 use super::merge::{Path, Shape};
 use super::resolve::Resolver;
 use super::{At, Came, Common, OfRequests, Policy};
 use crate::status::ConditionType;
 use headgate_crds::ClientPolicy;
+use headgate_crds::policy::client::{ClientIp, ClientLimits, ClientTimeouts, ProxyProtocol};
+use headgate_proxy::check_clients;
 use headgate_proxy::model::{self, ObjectName};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The way to the limit of bodies.
 const BODY: [&str; 2] = ["limits", "requestBodyBytes"];
@@ -15,7 +18,7 @@ const UNITS: [(&str, u64); 6] =
     [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)];
 
 impl Policy for ClientPolicy {
-    const SHAPE: Shape = Shape { open: &["limits"], named: &[], fixed: &[] };
+    const SHAPE: Shape = Shape { open: &["limits", "timeouts", "clientIP"], named: &[], fixed: &[] };
     const AFFECTED: ConditionType = ConditionType::ClientPolicyAffected;
     const OF_ROUTES: bool = false;
 
@@ -25,12 +28,30 @@ impl Policy for ClientPolicy {
     }
 
     fn fields(&self) -> Value {
-        json!({"limits": self.spec.limits})
+        let spec = &self.spec;
+        json!({"limits": spec.limits, "timeouts": spec.timeouts, "clientIP": spec.client_ip})
     }
 
     fn check(&self, _: &ObjectName, _: &mut Resolver<'_>) -> Vec<(Path, String)> {
-        let limit = self.spec.limits.request_body_bytes.as_deref();
-        limit.and_then(|text| bytes(text).err()).map(|why| (Path::of(&BODY), why)).into_iter().collect()
+        let spec = &self.spec;
+        let mut invalid = Vec::new();
+        let mut check = |section: &str, field: &str, checked: Result<(), String>| {
+            invalid.extend(checked.err().map(|why| (Path::of(&[section, field]), why)));
+        };
+        for (field, text, range) in spec.limits.iter().flat_map(byte_limits) {
+            check("limits", field, text.map_or(Ok(()), |text| within(text, range).map(drop)));
+        }
+        for (field, text) in spec.timeouts.iter().flat_map(times) {
+            check("timeouts", field, text.map_or(Ok(()), |text| time(text).map(drop)));
+        }
+        if let Some(address) = &spec.client_ip {
+            // As a whole: who is believed by the rest of it may be more than was meant.
+            let clients = model::Clients { address: of_address(address), ..model::Clients::default() };
+            invalid.extend(check_clients(&clients).err().map(|why| {
+                (Path::of(&["clientIP"]), why.strip_prefix("clientIP.").unwrap_or(&why).to_owned())
+            }));
+        }
+        invalid
     }
 }
 
@@ -41,6 +62,98 @@ impl OfRequests for ClientPolicy {
         let most = field.and_then(|field| bytes(field.value.as_str()?).ok());
         policies.request_body_bytes = most.filter(|most| *most > 0);
         Vec::new()
+    }
+}
+
+/// Whether a field is one of requests, not of their connections.
+pub(super) fn is_of_requests(path: &Path) -> bool {
+    *path == Path::of(&BODY)
+}
+
+/// What merged policies say of connections. What can't be read was left out when they were checked.
+pub(super) fn clients(
+    limits: Option<&ClientLimits>,
+    timeouts: Option<&ClientTimeouts>,
+    address: Option<&ClientIp>,
+) -> model::Clients {
+    let time = |text: Option<&String>| text.and_then(|text| time(text).ok());
+    let timeouts = timeouts.map(|from| model::ClientTimeouts {
+        tls_handshake: time(from.tls_handshake.as_ref()),
+        request_headers: time(from.request_headers.as_ref()),
+        request_body_idle: time(from.request_body_idle.as_ref()),
+        keep_alive_idle: time(from.keep_alive_idle.as_ref()),
+        stream_idle: time(from.stream_idle.as_ref()),
+        max_connection_age: time(from.max_connection_age.as_ref()),
+    });
+    let count = |text: Option<&String>, range| {
+        text.and_then(|text| within(text, range).ok()).and_then(|bytes| usize::try_from(bytes).ok())
+    };
+    let limits = limits.map(|from| model::ClientLimits {
+        header_bytes: count(from.request_header_bytes.as_ref(), HEADER_BYTES),
+        header_count: from.request_header_count.and_then(|count| usize::try_from(count).ok()),
+        target_bytes: count(from.request_target_bytes.as_ref(), TARGET_BYTES),
+    });
+    model::Clients {
+        timeouts: timeouts.unwrap_or_default(),
+        limits: limits.unwrap_or_default(),
+        address: address.map(of_address).unwrap_or_default(),
+    }
+}
+
+fn of_address(from: &ClientIp) -> model::ClientAddress {
+    let networks = from.trusted_cidrs.iter().flatten();
+    model::ClientAddress {
+        trusted_hops: from.trusted_hops.and_then(|hops| usize::try_from(hops).ok()).unwrap_or_default(),
+        trusted_networks: networks.map(|network| network.as_str().into()).collect(),
+        header: from.header.as_deref().map(Into::into),
+        proxy_protocol: match from.proxy_protocol.unwrap_or_default() {
+            ProxyProtocol::Off => model::ProxyProtocol::Off,
+            ProxyProtocol::Accept => model::ProxyProtocol::Accept,
+            ProxyProtocol::Require => model::ProxyProtocol::Require,
+        },
+    }
+}
+
+type Range = (u64, u64);
+const ANY: Range = (0, u64::MAX);
+const HEADER_BYTES: Range = (1 << 10, 1 << 20);
+const TARGET_BYTES: Range = (128, 64 << 10);
+const TIMES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(24 * 3_600));
+
+/// The fields that are numbers of bytes, and what they may be.
+fn byte_limits(from: &ClientLimits) -> [(&'static str, Option<&String>, Range); 3] {
+    [
+        ("requestBodyBytes", from.request_body_bytes.as_ref(), ANY),
+        ("requestHeaderBytes", from.request_header_bytes.as_ref(), HEADER_BYTES),
+        ("requestTargetBytes", from.request_target_bytes.as_ref(), TARGET_BYTES),
+    ]
+}
+
+/// The fields that are times.
+fn times(from: &ClientTimeouts) -> [(&'static str, Option<&String>); 6] {
+    [
+        ("tlsHandshake", from.tls_handshake.as_ref()),
+        ("requestHeaders", from.request_headers.as_ref()),
+        ("requestBodyIdle", from.request_body_idle.as_ref()),
+        ("keepAliveIdle", from.keep_alive_idle.as_ref()),
+        ("streamIdle", from.stream_idle.as_ref()),
+        ("maxConnectionAge", from.max_connection_age.as_ref()),
+    ]
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let parsed = super::auth::parse_duration(text)?;
+    match (TIMES.0..=TIMES.1).contains(&parsed) {
+        true => Ok(parsed),
+        false => Err(format!("{text} isn't from 100ms to 24h")),
+    }
+}
+
+fn within(text: &str, (least, most): Range) -> Result<u64, String> {
+    let number = bytes(text)?;
+    match (least..=most).contains(&number) {
+        true => Ok(number),
+        false => Err(format!("{text} isn't from {least} to {most} bytes")),
     }
 }
 

@@ -9,6 +9,7 @@ mod backends;
 mod circuit_breaker;
 mod client;
 mod merge;
+mod ports;
 mod rate_limit;
 mod resolve;
 mod scope;
@@ -259,6 +260,18 @@ impl Policies {
         let attached = attached.into_iter().map(|(target, all)| ((K::KIND, target), Arc::new(all)));
         self.attached.extend(attached);
     }
+}
+
+/// What is attached to these objects and their sections, the least specific first.
+fn levels_of<'a, 'b>(
+    parts: impl IntoIterator<Item = (Option<&'a Attached>, Option<&'b str>)>,
+) -> Vec<&'a Level> {
+    let levels = parts.into_iter().flat_map(|(attached, section)| {
+        let whole = attached.and_then(|attached| attached.whole.as_ref());
+        let part = attached.and_then(|attached| attached.sections.get(section?));
+        whole.into_iter().chain(part)
+    });
+    levels.collect()
 }
 
 impl Attached {

@@ -1,7 +1,7 @@
 //! What holds for a rule of a route by each of its listeners, and what became of the policies that have a say in it.
 
 use super::merge::{Level, Path, Refused};
-use super::{Attached, Came, KINDS};
+use super::{Attached, Came, KINDS, levels_of};
 use crate::api::http_route::BackendRef;
 use crate::cluster::Kind;
 use crate::translate::backend_ref::resolve;
@@ -85,13 +85,7 @@ impl Above {
             Some(_) => (None, Some(&*id.name)),
         };
         let parts = [(gateway, of_gateway), (set, of_set), (&self.own[kind], rule)];
-        let levels = parts.into_iter().flat_map(|(attached, section)| {
-            let attached = attached.as_deref();
-            let whole = attached.and_then(|attached| attached.whole.as_ref());
-            let part = attached.and_then(|attached| attached.sections.get(section?));
-            whole.into_iter().chain(part)
-        });
-        levels.collect()
+        levels_of(parts.map(|(attached, section)| (attached.as_deref(), section)))
     }
 
     /// What holds for the `n`th rule, by listener.

@@ -1,0 +1,92 @@
+//! How clients may talk to a port: ClientPolicies as they came out of merging. What is absent is as it is without any.
+
+use super::Text;
+use serde::Serialize;
+use std::time::Duration;
+
+/// How clients may talk to a port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Clients {
+    /// How long they may take.
+    pub timeouts: ClientTimeouts,
+    /// How much they may send.
+    pub limits: ClientLimits,
+    /// Who they are, where proxies are before us.
+    pub address: ClientAddress,
+}
+
+/// How long clients may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClientTimeouts {
+    /// For a TLS handshake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_handshake: Option<Duration>,
+    /// For a request's head, from its first byte to its last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_headers: Option<Duration>,
+    /// Silence in a request's body, and of a client that takes no more of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_body_idle: Option<Duration>,
+    /// For the next request on a kept connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_alive_idle: Option<Duration>,
+    /// Silence in an answer's body or an upgraded connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_idle: Option<Duration>,
+    /// After that a connection ends with its next answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connection_age: Option<Duration>,
+}
+
+/// How much clients may send before there is a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClientLimits {
+    /// Bytes of a request's head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header_bytes: Option<usize>,
+    /// Fields of a request's head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header_count: Option<usize>,
+    /// Bytes of a request's target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_bytes: Option<usize>,
+}
+
+/// Which proxies before us are believed when they say who a client is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClientAddress {
+    /// How many proxies there are; 0: unknown.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub trusted_hops: usize,
+    /// Networks of proxies; nobody else is believed where there are any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trusted_networks: Vec<Text>,
+    /// The field that they tell it by; absent: `X-Forwarded-For`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<Text>,
+    /// Whether connections begin with the PROXY protocol.
+    #[serde(skip_serializing_if = "ProxyProtocol::is_off")]
+    pub proxy_protocol: ProxyProtocol,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// Whether connections begin with the PROXY protocol (version 1 or 2), which says who is behind them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum ProxyProtocol {
+    /// No.
+    #[default]
+    Off,
+    /// Those of trusted networks may.
+    Accept,
+    /// They have to.
+    Require,
+}
+
+impl ProxyProtocol {
+    fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
+}
