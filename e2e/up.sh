@@ -48,7 +48,7 @@ start_cluster() {
 loadbalancer_ready() { grep -q 'giving addresses' "$RUN/loadbalancer.log"; }
 
 start_loadbalancer() {
-  local node root=()
+  local node root=() enter=()
   node=$(k get node "$CLUSTER-worker" -o jsonpath='{.status.addresses[?(@.type=="InternalIP")].address}')
   [ "$(id -u)" = 0 ] || root=(sudo)
   inside "${root[@]}" ip route replace "$LOADBALANCER_RANGE" via "$node"
@@ -58,7 +58,9 @@ start_loadbalancer() {
   if alive loadbalancer && [ "$(cat "$RUN/loadbalancer.version")" = "$TOOLS" ]; then return; fi
   stop loadbalancer
   : > "$RUN/loadbalancer.log"
-  inside setsid "$TOOLS/loadbalancer" -range "$LOADBALANCER_RANGE" > "$RUN/loadbalancer.log" 2>&1 < /dev/null 9>&- &
+  # Not by `inside`: a shell would stand between us and the process whose id is recorded, and could end before it.
+  [ "$(engine)" != own ] || enter=(nsenter --net="/run/netns/$NETNS")
+  setsid "${enter[@]}" "$TOOLS/loadbalancer" -range "$LOADBALANCER_RANGE" > "$RUN/loadbalancer.log" 2>&1 < /dev/null 9>&- &
   record loadbalancer $!
   echo "$TOOLS" > "$RUN/loadbalancer.version"
   until_true 30 loadbalancer_ready || die "the load-balancer loop does not start: $RUN/loadbalancer.log"
