@@ -4,15 +4,20 @@
 //! than the last one that is trusted was written by the client itself, and counts for nothing (security.md §2).
 
 mod proxy_protocol;
+mod seats;
+
+pub(crate) use seats::{Seat, Seats};
 
 use crate::headers::{Forwarding, X_FORWARDED_FOR, X_FORWARDED_PORT, X_FORWARDED_PROTO};
 use crate::limits::Limits;
 use crate::model::{self, ProxyProtocol, Scheme};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+use seats::Full;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use tokio::net::TcpStream;
 
 /// Addresses of a chain that are looked at.
@@ -90,7 +95,8 @@ impl Clients {
 
     /// The usual bounds with these in their place.
     pub(crate) fn bounds(&self, usual: &Limits) -> Limits {
-        let model::Clients { timeouts, limits, .. } = &self.from;
+        let model::Clients { timeouts, limits, http2, .. } = &self.from;
+        let header_list = limits.header_bytes.and_then(|bytes| u32::try_from(bytes).ok());
         Limits {
             handshake: timeouts.tls_handshake.unwrap_or(usual.handshake),
             head: timeouts.request_headers.unwrap_or(usual.head),
@@ -101,6 +107,10 @@ impl Clients {
             head_bytes: limits.header_bytes.unwrap_or(usual.head_bytes),
             head_fields: limits.header_count.unwrap_or(usual.head_fields),
             target_bytes: limits.target_bytes.unwrap_or(usual.target_bytes),
+            header_list: http2.max_header_list_bytes.or(header_list).unwrap_or(usual.header_list),
+            http2: usual.http2 && !http2.disabled,
+            streams: http2.max_concurrent_streams.unwrap_or(usual.streams),
+            stream_window: http2.initial_window_bytes.unwrap_or(usual.stream_window),
             ..*usual
         }
     }
@@ -120,6 +130,15 @@ impl Clients {
     /// Whether connections may have something to say before they are what they are.
     pub(crate) fn may_introduce(&self) -> bool {
         self.from.address.proxy_protocol != ProxyProtocol::Off
+    }
+
+    /// A seat for a connection. The error is that there is none.
+    pub(crate) fn seat(&self, seats: &Arc<Seats>, peer: IpAddr) -> Result<Option<Seat>, Full> {
+        let limits = &self.from.limits;
+        match (limits.connections, limits.connections_per_ip) {
+            (None, None) => Ok(None),
+            (most, each) => seats.take(most, each.map(|each| (peer, each))).map(Some),
+        }
     }
 
     /// Who has sent a request. None: who is connected, for all that we know.

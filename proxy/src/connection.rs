@@ -6,7 +6,7 @@
 
 use crate::auth::ClientCertificate;
 use crate::body::Outbound;
-use crate::clients::{Clients, Sender};
+use crate::clients::{Clients, Seat, Sender};
 use crate::drain::Stay;
 use crate::finish::Finish;
 use crate::handshake::{self, Greeted, Ready, Tls, Version};
@@ -268,7 +268,7 @@ impl Watch {
 pub(crate) async fn serve(
     thread: Rc<Thread>,
     mut socket: TcpStream,
-    mut peer: SocketAddr,
+    peer: SocketAddr,
     table: Arc<PortTable>,
     stay: Stay,
 ) {
@@ -279,23 +279,18 @@ pub(crate) async fn serve(
     let _ = socket.set_nodelay(true);
     let timer = Timer::new(&thread.wheel);
     let usual = &thread.limits;
-    let (head, handshake) = table.clients().map_or((usual.head, usual.handshake), |clients| {
-        let limits = clients.bounds(usual);
-        (limits.head, limits.handshake)
-    });
+    let Limits { head, handshake, http2, .. } =
+        table.clients().map_or(*usual, |clients| clients.bounds(usual));
     let deadline = thread.wheel.after(if protocol == PortProtocol::Tls { handshake } else { head });
-    if let Some(clients) = table.clients().filter(|clients| clients.may_introduce()) {
-        match timer.bound(deadline, Box::pin(clients.introduce(&mut socket, peer))).await {
-            Some(Ok(behind)) => peer = behind,
-            refused => {
-                tracing::debug!(%peer, ?refused, "no header of the PROXY protocol");
-                return thread.metrics.handshake_failed();
-            }
-        }
-    }
+    let admitted = match table.clients() {
+        None => Some((peer, None)),
+        // In a box, as below.
+        Some(clients) => Box::pin(admit(clients, &table, (&mut socket, peer), (&timer, deadline))).await,
+    };
+    let Some((peer, seat)) = admitted else { return thread.metrics.connection_refused() };
     let ready = match protocol {
         PortProtocol::Http => {
-            let mut first = Box::pin(timer.bound(deadline, handshake::clear(socket)));
+            let mut first = Box::pin(timer.bound(deadline, handshake::clear(socket, http2)));
             std::future::poll_fn(|cx| {
                 let outcome = first.as_mut().poll(cx);
                 match outcome.is_pending() && stay.guest().is_leaving(cx) {
@@ -311,7 +306,7 @@ pub(crate) async fn serve(
         }),
         PortProtocol::Tls => {
             // In a box, as all that an idle connection is better without: its task is as large as its largest part.
-            Box::pin(timer.bound(deadline, handshake::tls(socket, &table))).await
+            Box::pin(timer.bound(deadline, handshake::tls(socket, &table, http2))).await
         }
     };
     match ready {
@@ -338,7 +333,28 @@ pub(crate) async fn serve(
         }
         Some(Ok(None)) | None => thread.metrics.handshake_failed(),
     }
-    drop(counted);
+    drop((counted, seat));
+}
+
+/// Who is behind a connection, and its seat where they are counted. None: it has to end.
+async fn admit(
+    clients: &Clients,
+    table: &PortTable,
+    (socket, peer): (&mut TcpStream, SocketAddr),
+    (timer, deadline): (&Timer, Deadline),
+) -> Option<(SocketAddr, Option<Seat>)> {
+    let mut behind = peer;
+    if clients.may_introduce() {
+        match timer.bound(deadline, clients.introduce(socket, peer)).await {
+            Some(Ok(said)) => behind = said,
+            refused => {
+                tracing::debug!(%peer, ?refused, "no header of the PROXY protocol");
+                return None;
+            }
+        }
+    }
+    let seat = clients.seat(table.seats(), behind.ip());
+    seat.inspect_err(|_| tracing::debug!(%peer, "too many connections")).ok().map(|seat| (behind, seat))
 }
 
 /// Counts the end of a connection, however it comes.
@@ -435,11 +451,12 @@ fn note(client: &Client, error: &hyper::Error) {
 
 async fn serve_http2(client: Rc<Client>, io: Io, timer: Timer) {
     let service = service_fn(|request| answer(client.clone(), request));
+    let limits = client.limits();
     let connection = http2::Builder::new(Local)
-        .max_concurrent_streams(limits::STREAMS)
-        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(limits.stream_window)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(client.limits().head_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(limits.header_list)
         .max_pending_accept_reset_streams(limits::PENDING_RESETS)
         .max_local_error_reset_streams(limits::LOCAL_RESETS)
         .serve_connection(io, service);

@@ -53,8 +53,9 @@ pub(crate) struct Tls {
     pub(crate) certificate: Option<Box<ClientCertificate>>,
 }
 
-/// Finds out the version by the first bytes. `None`: the client left without a word.
-pub(crate) async fn clear(mut socket: TcpStream) -> io::Result<Option<Ready>> {
+/// Finds out the version by the first bytes. `None`: the client left without a word, or speaks HTTP/2 where that isn't
+/// spoken.
+pub(crate) async fn clear(mut socket: TcpStream, http2: bool) -> io::Result<Option<Ready>> {
     let mut begun = BytesMut::with_capacity(FIRST_READ);
     loop {
         if socket.read_buf(&mut begun).await? == 0 {
@@ -63,6 +64,7 @@ pub(crate) async fn clear(mut socket: TcpStream) -> io::Result<Option<Ready>> {
         let known = begun.len().min(PREFACE.len());
         let version = match begun[..known] == PREFACE[..known] {
             true if known < PREFACE.len() => continue,
+            true if !http2 => return Ok(None),
             true => Version::Http2,
             false => Version::Http1,
         };
@@ -80,7 +82,11 @@ pub(crate) enum Greeted {
 }
 
 /// Reads the ClientHello, and does the handshake where TLS ends here. `None`: no listener or route serves the name.
-pub(crate) async fn tls(mut socket: TcpStream, table: &PortTable) -> io::Result<Option<Greeted>> {
+pub(crate) async fn tls(
+    mut socket: TcpStream,
+    table: &PortTable,
+    http2: bool,
+) -> io::Result<Option<Greeted>> {
     let (begun, accepted) = hello(&mut socket).await?;
     let hello = accepted.client_hello();
     // RFC 6066 §3: compared without case; a final dot isn't allowed, but harmless.
@@ -109,6 +115,8 @@ pub(crate) async fn tls(mut socket: TcpStream, table: &PortTable) -> io::Result<
     if stream.is_some() {
         // Nobody here knows what is spoken inside.
         config.alpn_protocols.clear();
+    } else if !http2 {
+        config.alpn_protocols.retain(|protocol| protocol != b"h2");
     }
     drop(begun);
     let tls = StartHandshake::from_parts(accepted, socket).into_stream(Arc::new(config)).await?;

@@ -22,9 +22,9 @@ pub(crate) const DRAINED_BODY: u64 = 64 * 1024;
 /// Bytes a second that a request's body must have brought on average, once [`Limits::slow_body`] was waited for it.
 pub(crate) const BODY_RATE: u64 = 240;
 /// HTTP/2 streams a client may have open at once.
-pub(crate) const STREAMS: u32 = 128;
+const STREAMS: u32 = 128;
 /// Bytes a client may send ahead on one HTTP/2 stream.
-pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
+const STREAM_WINDOW: u32 = 64 * 1024;
 /// Bytes a client may send ahead on an HTTP/2 connection.
 pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// HTTP/2 streams that a client may have reset before we looked at them.
@@ -42,8 +42,16 @@ pub struct Limits {
     pub handshake: Duration,
     /// For a request head to arrive: 10 s.
     pub head: Duration,
-    /// Bytes of a request head, and of an HTTP/2 header list; more is answered 431: 64 KiB.
+    /// Bytes of a request head; more is answered 431: 64 KiB.
     pub head_bytes: usize,
+    /// Bytes of an HTTP/2 header list; more is answered 431: 64 KiB.
+    pub header_list: u32,
+    /// Whether HTTP/2 is spoken: yes.
+    pub http2: bool,
+    /// HTTP/2 streams that a client may have open at once: 128.
+    pub streams: u32,
+    /// Bytes that a client may send ahead on an HTTP/2 stream: 64 KiB.
+    pub stream_window: u32,
     /// Fields of a request head; more is answered 431: 100.
     pub head_fields: usize,
     /// Bytes of a request target; more is answered 414: 16 KiB.
@@ -83,6 +91,10 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
             head_bytes: HEAD,
+            header_list: HEAD as u32,
+            http2: true,
+            streams: STREAMS,
+            stream_window: STREAM_WINDOW,
             head_fields: FIELDS,
             target_bytes: TARGET,
             age: None,

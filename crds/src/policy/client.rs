@@ -33,8 +33,8 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.limits) || has(self.timeouts) || has(self.clientIP)",
-    "message": "the policy says nothing; write limits, timeouts or clientIP",
+    "rule": "has(self.limits) || has(self.timeouts) || has(self.clientIP) || has(self.http2)",
+    "message": "the policy says nothing; write limits, timeouts, clientIP or http2",
 }]))]
 pub struct ClientPolicySpec {
     /// What the policy is for: 1 to 16 objects of one kind, in its namespace.
@@ -55,6 +55,9 @@ pub struct ClientPolicySpec {
     /// Who a client is when there are proxies before the Gateway. Listeners of one port have to say the same.
     #[serde(default, rename = "clientIP", skip_serializing_if = "Option::is_none")]
     pub client_ip: Option<ClientIp>,
+    /// Bounds of HTTP/2. Listeners of one port have to say the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http2: Option<ClientHttp2>,
 }
 
 /// How much clients may send. But for `requestBodyBytes`, listeners of one port have to say the same.
@@ -80,6 +83,37 @@ pub struct ClientLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = BYTES))]
     pub request_target_bytes: Option<String>,
+    /// Connections to the port at a time, in each replica; more are closed at once. Absent: what the process can have. Connections that
+    /// began before there was such a limit aren't counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections: Option<i32>,
+    /// The same of one address, or of one /64 of IPv6. Behind proxies it is theirs, unless the PROXY protocol tells another.
+    #[serde(default, rename = "connectionsPerIP", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_per_ip: Option<i32>,
+}
+
+/// Bounds of HTTP/2. Those against resets and CONTINUATION floods always hold.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1))]
+pub struct ClientHttp2 {
+    /// Whether it is spoken. Absent: true. Else TLS clients are told, and others that begin with it are closed; gRPC needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Streams that a client may have open at once; more are refused. Absent: 128.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_concurrent_streams: Option<i32>,
+    /// Bytes of a header list, `1Ki` to `1Mi`; more is answered 431. Absent: `limits.requestHeaderBytes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), regex(pattern = BYTES))]
+    pub max_header_list_bytes: Option<String>,
+    /// Bytes that a client may send ahead on one stream, `16Ki` to `16Mi`. Absent: `64Ki`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), regex(pattern = BYTES))]
+    pub initial_window_bytes: Option<String>,
 }
 
 /// How long clients may take: `100ms` to `24h` each.

@@ -253,6 +253,11 @@ impl Metrics {
         let single = |cell: fn(&ThreadCells) -> &Cell| self.total(|cells| cell(cells).get());
         for (name, help, count) in [
             (
+                "headgate_connections_refused",
+                "Connections closed before a request, as a ClientPolicy has it",
+                single(|cells| &cells.connections_refused),
+            ),
+            (
                 "headgate_tls_handshake_failures",
                 "TLS handshakes of clients that failed",
                 single(|cells| &cells.handshake_failures),

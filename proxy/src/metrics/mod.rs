@@ -196,6 +196,7 @@ struct ThreadCells {
     opened: [Cell; 4],
     closed: [Cell; 4],
     handshake_failures: Cell,
+    connections_refused: Cell,
     received: Cell,
     sent: Cell,
 }
@@ -370,6 +371,11 @@ impl ThreadMetrics {
     /// A client's connection is gone.
     pub fn connection_closed(&self, protocol: PortProtocol) {
         self.cells().closed[side(protocol)].add(1);
+    }
+
+    /// A connection was closed before it said anything: as its port's ClientPolicy has it.
+    pub fn connection_refused(&self) {
+        self.cells().connections_refused.add(1);
     }
 
     /// A client's TLS handshake failed.

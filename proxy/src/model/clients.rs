@@ -13,6 +13,8 @@ pub struct Clients {
     pub limits: ClientLimits,
     /// Who they are, where proxies are before us.
     pub address: ClientAddress,
+    /// Bounds of HTTP/2.
+    pub http2: ClientHttp2,
 }
 
 /// How long clients may take.
@@ -50,6 +52,29 @@ pub struct ClientLimits {
     /// Bytes of a request's target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_bytes: Option<usize>,
+    /// Connections to the port, in this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<usize>,
+    /// Connections of one address (of one /64 of IPv6) to the port, in this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections_per_ip: Option<usize>,
+}
+
+/// Bounds of HTTP/2.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClientHttp2 {
+    /// Whether it isn't spoken.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+    /// Streams that a client may have open at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_streams: Option<u32>,
+    /// Bytes of a header list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_header_list_bytes: Option<u32>,
+    /// Bytes that a client may send ahead on one stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_window_bytes: Option<u32>,
 }
 
 /// Which proxies before us are believed when they say who a client is.

@@ -19,7 +19,7 @@ pub(crate) use rule::{CompiledRoute, Context};
 pub use stream::Stream;
 
 use crate::client_auth::ClientAuth;
-use crate::clients::Clients;
+use crate::clients::{Clients, Seats};
 use crate::model::{self, Content, HostPattern, ListenerId, PortId, PortProtocol};
 use crate::path::{is_ambiguous, lax_readings};
 use crate::rejection::{Malformed, Rejection};
@@ -153,6 +153,7 @@ pub struct PortTable {
     /// At most one.
     client_certificate: Certificates,
     clients: Option<Arc<Clients>>,
+    seats: Arc<Seats>,
     /// Whether some listener has filters.
     filters: bool,
 }
@@ -172,6 +173,11 @@ impl PortTable {
     /// How clients may talk to it, where it isn't as usual.
     pub(crate) fn clients(&self) -> Option<&Arc<Clients>> {
         self.clients.as_ref()
+    }
+
+    /// Where its connections are counted, if they are.
+    pub(crate) fn seats(&self) -> &Arc<Seats> {
+        &self.seats
     }
 
     pub(crate) fn client_certificate(&self) -> Option<&Arc<CertifiedKey>> {
@@ -303,7 +309,8 @@ impl PortTable {
                 .ok()
         });
         let clients = clients.map(Arc::new);
-        Self { id, protocol: from.protocol, hosts, listeners, client_certificate, clients, filters }
+        let seats = previous.map_or_else(Arc::default, |table| table.seats.clone());
+        Self { id, protocol: from.protocol, hosts, listeners, client_certificate, clients, seats, filters }
     }
 
     /// The same port with other routes.

@@ -2,7 +2,8 @@
 
 use crate::harness::{Backend, Gateway, Setup, soon};
 use headgate_proxy::model::{
-    ClientAddress, ClientLimits, ClientTimeouts, Clients, Policies, ProxyProtocol, ScopedPolicies,
+    ClientAddress, ClientHttp2, ClientLimits, ClientTimeouts, Clients, Policies, ProxyProtocol,
+    ScopedPolicies,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,7 +131,12 @@ const MOMENT: Option<Duration> = Some(Duration::from_millis(200));
 
 #[tokio::test]
 async fn heads_have_the_bounds_of_the_policy() {
-    let limits = ClientLimits { header_bytes: Some(2_000), header_count: Some(5), target_bytes: Some(100) };
+    let limits = ClientLimits {
+        header_bytes: Some(2_000),
+        header_count: Some(5),
+        target_bytes: Some(100),
+        ..ClientLimits::default()
+    };
     let (_backend, gateway) = talking(Clients { limits, ..Clients::default() }).await;
     let status = async |target: &str, fields: &str| {
         let mut client = gateway.client().await;
@@ -146,7 +152,8 @@ async fn heads_have_the_bounds_of_the_policy() {
     assert_eq!(status(&format!("/{}", "x".repeat(100)), "").await, 414);
 
     // More than usual: hyper has bounds of its own, that follow.
-    let limits = ClientLimits { header_count: Some(300), target_bytes: Some(40_000), header_bytes: None };
+    let limits =
+        ClientLimits { header_count: Some(300), target_bytes: Some(40_000), ..ClientLimits::default() };
     let (_backend, gateway) = talking(Clients { limits, ..Clients::default() }).await;
     let mut client = gateway.client().await;
     client.send(format!("GET /{} HTTP/1.1\r\nHost: a\r\n{}\r\n", "x".repeat(30_000), fields(290))).await;
@@ -280,4 +287,38 @@ async fn the_proxy_protocol_says_who_is_behind_a_connection() {
     let mut client = gateway.client().await;
     client.send(&[first, request].concat()).await;
     assert_eq!(client.response().await.status(), 400);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed_and_those_that_end_make_room() {
+    let limits = ClientLimits { connections_per_ip: Some(2), ..ClientLimits::default() };
+    let (_backend, gateway) = talking(Clients { limits, ..Clients::default() }).await;
+    let (mut one, mut two) = (gateway.client().await, gateway.client().await);
+    assert_eq!((one.get("/").await.status(), two.get("/").await.status()), (200, 200));
+    let mut three = gateway.client().await;
+    // Closed without a word; or reset, where the client has said one.
+    assert_eq!(three.io.read(&mut [0]).await.unwrap_or(0), 0);
+    assert_eq!(gateway.metric("headgate_connections_refused_total").await, 1.0);
+    drop(one);
+    soon(async {
+        loop {
+            let mut again = gateway.client().await;
+            let _ = again.io.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            if again.io.read(&mut [0; 12]).await.unwrap_or(0) > 0 {
+                break;
+            }
+        }
+    })
+    .await;
+    assert_eq!(two.get("/").await.status(), 200);
+}
+
+#[tokio::test]
+async fn http2_can_be_left_out() {
+    let http2 = ClientHttp2 { disabled: true, ..ClientHttp2::default() };
+    let (_backend, gateway) = talking(Clients { http2, ..Clients::default() }).await;
+    let mut client = gateway.client().await;
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    assert_eq!(client.io.read(&mut [0]).await.unwrap_or(0), 0);
+    assert_eq!(gateway.client().await.get("/").await.status(), 200);
 }

@@ -5,7 +5,7 @@ use super::resolve::Resolver;
 use super::{At, Came, Common, OfRequests, Policy};
 use crate::status::ConditionType;
 use headgate_crds::ClientPolicy;
-use headgate_crds::policy::client::{ClientIp, ClientLimits, ClientTimeouts, ProxyProtocol};
+use headgate_crds::policy::client::{ClientHttp2, ClientIp, ClientLimits, ClientTimeouts, ProxyProtocol};
 use headgate_proxy::check_clients;
 use headgate_proxy::model::{self, ObjectName};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ const UNITS: [(&str, u64); 6] =
     [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)];
 
 impl Policy for ClientPolicy {
-    const SHAPE: Shape = Shape { open: &["limits", "timeouts", "clientIP"], named: &[], fixed: &[] };
+    const SHAPE: Shape = Shape { open: &["limits", "timeouts", "clientIP", "http2"], named: &[], fixed: &[] };
     const AFFECTED: ConditionType = ConditionType::ClientPolicyAffected;
     const OF_ROUTES: bool = false;
 
@@ -29,7 +29,12 @@ impl Policy for ClientPolicy {
 
     fn fields(&self) -> Value {
         let spec = &self.spec;
-        json!({"limits": spec.limits, "timeouts": spec.timeouts, "clientIP": spec.client_ip})
+        json!({
+            "limits": spec.limits,
+            "timeouts": spec.timeouts,
+            "clientIP": spec.client_ip,
+            "http2": spec.http2,
+        })
     }
 
     fn check(&self, _: &ObjectName, _: &mut Resolver<'_>) -> Vec<(Path, String)> {
@@ -40,6 +45,9 @@ impl Policy for ClientPolicy {
         };
         for (field, text, range) in spec.limits.iter().flat_map(byte_limits) {
             check("limits", field, text.map_or(Ok(()), |text| within(text, range).map(drop)));
+        }
+        for (field, text, range) in spec.http2.iter().flat_map(byte_windows) {
+            check("http2", field, text.map_or(Ok(()), |text| within(text, range).map(drop)));
         }
         for (field, text) in spec.timeouts.iter().flat_map(times) {
             check("timeouts", field, text.map_or(Ok(()), |text| time(text).map(drop)));
@@ -75,6 +83,7 @@ pub(super) fn clients(
     limits: Option<&ClientLimits>,
     timeouts: Option<&ClientTimeouts>,
     address: Option<&ClientIp>,
+    http2: Option<&ClientHttp2>,
 ) -> model::Clients {
     let time = |text: Option<&String>| text.and_then(|text| time(text).ok());
     let timeouts = timeouts.map(|from| model::ClientTimeouts {
@@ -88,15 +97,28 @@ pub(super) fn clients(
     let count = |text: Option<&String>, range| {
         text.and_then(|text| within(text, range).ok()).and_then(|bytes| usize::try_from(bytes).ok())
     };
+    let number = |number: Option<i32>| number.and_then(|number| usize::try_from(number).ok());
+    let small = |text: Option<&String>, range| {
+        text.and_then(|text| within(text, range).ok()).and_then(|bytes| u32::try_from(bytes).ok())
+    };
+    let http2 = http2.map(|from| model::ClientHttp2 {
+        disabled: from.enabled == Some(false),
+        max_concurrent_streams: from.max_concurrent_streams.and_then(|most| u32::try_from(most).ok()),
+        max_header_list_bytes: small(from.max_header_list_bytes.as_ref(), HEADER_BYTES),
+        initial_window_bytes: small(from.initial_window_bytes.as_ref(), WINDOW),
+    });
     let limits = limits.map(|from| model::ClientLimits {
         header_bytes: count(from.request_header_bytes.as_ref(), HEADER_BYTES),
-        header_count: from.request_header_count.and_then(|count| usize::try_from(count).ok()),
+        header_count: number(from.request_header_count),
+        connections: number(from.connections),
+        connections_per_ip: number(from.connections_per_ip),
         target_bytes: count(from.request_target_bytes.as_ref(), TARGET_BYTES),
     });
     model::Clients {
         timeouts: timeouts.unwrap_or_default(),
         limits: limits.unwrap_or_default(),
         address: address.map(of_address).unwrap_or_default(),
+        http2: http2.unwrap_or_default(),
     }
 }
 
@@ -118,6 +140,7 @@ type Range = (u64, u64);
 const ANY: Range = (0, u64::MAX);
 const HEADER_BYTES: Range = (1 << 10, 1 << 20);
 const TARGET_BYTES: Range = (128, 64 << 10);
+const WINDOW: Range = (16 << 10, 16 << 20);
 const TIMES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(24 * 3_600));
 
 /// The fields that are numbers of bytes, and what they may be.
@@ -126,6 +149,14 @@ fn byte_limits(from: &ClientLimits) -> [(&'static str, Option<&String>, Range); 
         ("requestBodyBytes", from.request_body_bytes.as_ref(), ANY),
         ("requestHeaderBytes", from.request_header_bytes.as_ref(), HEADER_BYTES),
         ("requestTargetBytes", from.request_target_bytes.as_ref(), TARGET_BYTES),
+    ]
+}
+
+/// The same of HTTP/2.
+fn byte_windows(from: &ClientHttp2) -> [(&'static str, Option<&String>, Range); 2] {
+    [
+        ("maxHeaderListBytes", from.max_header_list_bytes.as_ref(), HEADER_BYTES),
+        ("initialWindowBytes", from.initial_window_bytes.as_ref(), WINDOW),
     ]
 }
 

@@ -35,7 +35,7 @@ impl Policies {
         let differ = port.listeners.iter().zip(&all).filter(|(_, (_, own))| *own != clients);
         for (listener, (own, _)) in differ {
             let why = format!(
-                "listener {} shares port {} with others that say otherwise of timeouts, limits of heads or clientIP: what \
+                "listener {} shares port {} with others that say otherwise of connections and heads: what \
                  the Gateway's own policies say holds",
                 listener.id.name, port.id.port
             );
@@ -89,6 +89,7 @@ fn connections(levels: &[&Level]) -> (Merged, model::Clients) {
         part(&merged, "limits").as_ref(),
         part(&merged, "timeouts").as_ref(),
         part(&merged, "clientIP").as_ref(),
+        part(&merged, "http2").as_ref(),
     );
     (merged, clients)
 }
