@@ -1,6 +1,7 @@
 //! What ClientPolicies bound, with clients that speak in bytes.
 
 use crate::harness::{Backend, Gateway, Setup, soon};
+use crate::tls;
 use headgate_proxy::model::{
     ClientAddress, ClientHttp2, ClientLimits, ClientTimeouts, Clients, Policies, ProxyProtocol,
     ScopedPolicies,
@@ -113,12 +114,20 @@ async fn an_answer_under_way_is_cut() {
 /// A gateway before an echo, to whose ports clients may talk like that.
 async fn talking(clients: Clients) -> (Backend, Gateway) {
     let backend = Backend::echo().await;
+    let gateway = gateway_of(&backend, clients);
+    (backend, gateway)
+}
+
+fn gateway_of(backend: &Backend, clients: Clients) -> Gateway {
     let mut setup = Setup::only(&[backend.address]);
+    put_clients(&mut setup, &clients);
+    setup.start()
+}
+
+fn put_clients(setup: &mut Setup, clients: &Clients) {
     for port in setup.model.ports.values_mut() {
         Arc::make_mut(port).clients = Some(Arc::new(clients.clone()));
     }
-    let gateway = setup.start();
-    (backend, gateway)
 }
 
 fn with_timeouts(change: impl FnOnce(&mut ClientTimeouts)) -> Clients {
@@ -321,4 +330,78 @@ async fn http2_can_be_left_out() {
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     assert_eq!(client.io.read(&mut [0]).await.unwrap_or(0), 0);
     assert_eq!(gateway.client().await.get("/").await.status(), 200);
+    // Over TLS the client is told.
+    let certificate = tls::certificate(&["a.example"]);
+    let backend = Backend::echo().await;
+    let mut setup = tls::setup(&[("any", "a.example", &[&certificate])], &[&backend]);
+    let offers = Arc::new(tls::trust(&[&certificate], &["h2", "http/1.1"]));
+    for (disabled, spoken) in [(false, &b"h2"[..]), (true, b"http/1.1")] {
+        let http2 = ClientHttp2 { disabled, ..ClientHttp2::default() };
+        put_clients(&mut setup, &Clients { http2, ..Clients::default() });
+        let gateway = setup.start();
+        let stream = tls::handshake(&gateway, "a.example", &offers).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(spoken));
+    }
+}
+
+#[tokio::test]
+async fn silent_answers_have_the_time_of_the_policy() {
+    let backend = Backend::raw(|mut stream, _| async move {
+        let _ = stream.read(&mut [0; 1_024]).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await;
+        // And nothing more, until the other side has gone.
+        let _ = stream.read(&mut [0]).await;
+    })
+    .await;
+    let gateway = gateway_of(&backend, with_timeouts(|times| times.stream_idle = MOMENT));
+    let mut client = gateway.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut all = Vec::new();
+    let _ = soon(client.io.read_to_end(&mut all)).await;
+    assert!(all.ends_with(b"\r\n\r\nhello"), "{}", String::from_utf8_lossy(&all));
+}
+
+#[tokio::test]
+async fn handshakes_have_the_time_of_the_policy() {
+    let backend = Backend::echo().await;
+    let certificate = tls::certificate(&["a.example"]);
+    let mut setup = tls::setup(&[("any", "a.example", &[&certificate])], &[&backend]);
+    put_clients(&mut setup, &with_timeouts(|times| times.tls_handshake = MOMENT));
+    let gateway = setup.start();
+    let mut silent = tokio::net::TcpStream::connect(gateway.address(443)).await.unwrap();
+    soon(async { assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0) }).await;
+    soon(async { while gateway.metric("headgate_tls_handshake_failures_total").await != 1.0 {} }).await;
+}
+
+/// What the first frame of a server says, by number (RFC 9113 §6.5).
+async fn settings(gateway: &Gateway) -> Vec<(u16, u32)> {
+    let mut client = gateway.client().await;
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    let mut head = [0; 9];
+    client.io.read_exact(&mut head).await.unwrap();
+    assert_eq!((head[3], head[4]), (4, 0), "it begins with SETTINGS");
+    let mut payload = vec![0; usize::from(head[2])];
+    client.io.read_exact(&mut payload).await.unwrap();
+    let number = |bytes: &[u8]| bytes.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+    payload.chunks(6).map(|one| (number(&one[..2]) as u16, number(&one[2..]))).collect()
+}
+
+#[tokio::test]
+async fn http2_clients_are_told_the_bounds_of_the_policy() {
+    let (streams, window, list) = (3, 4, 6);
+    let http2 = ClientHttp2 {
+        max_concurrent_streams: Some(7),
+        max_header_list_bytes: Some(5_000),
+        initial_window_bytes: Some(100_000),
+        disabled: false,
+    };
+    let (_backend, gateway) = talking(Clients { http2, ..Clients::default() }).await;
+    let told = settings(&gateway).await;
+    for one in [(streams, 7), (window, 100_000), (list, 5_000)] {
+        assert!(told.contains(&one), "{one:?} among {told:?}");
+    }
+    let limits = ClientLimits { header_bytes: Some(3_000), ..ClientLimits::default() };
+    let (_backend, gateway) = talking(Clients { limits, ..Clients::default() }).await;
+    let told = settings(&gateway).await;
+    assert!(told.contains(&(list, 3_000)) && told.contains(&(streams, 128)), "{told:?}");
 }

@@ -66,7 +66,7 @@ async fn ask(stream: TlsStream<TcpStream>, host: &str) -> (Client<TlsStream<TcpS
 }
 
 /// Listeners on port 443: name, hostname, certificates; each has a route to a backend that answers its name.
-fn setup(listeners: &[(&'static str, &str, &[&Arc<Certificate>])], backends: &[&Backend]) -> Setup {
+pub fn setup(listeners: &[(&'static str, &str, &[&Arc<Certificate>])], backends: &[&Backend]) -> Setup {
     let mut setup = Setup::default();
     let tls = |certificates: &[&Arc<Certificate>]| {
         let certificates = certificates.iter().map(|one| (*one).clone()).collect();
