@@ -8,7 +8,7 @@ mod seats;
 
 pub(crate) use seats::{Seat, Seats};
 
-use crate::headers::{Forwarding, X_FORWARDED_FOR, X_FORWARDED_PORT, X_FORWARDED_PROTO};
+use crate::headers::{Forwarding, Rules, X_FORWARDED_FOR, X_FORWARDED_PORT, X_FORWARDED_PROTO};
 use crate::limits::Limits;
 use crate::model::{self, ProxyProtocol, Scheme};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -28,6 +28,7 @@ const CHAIN: usize = 64;
 pub(crate) struct Clients {
     from: model::Clients,
     proxies: Option<Proxies>,
+    headers: Rules,
 }
 
 /// Who is believed.
@@ -90,7 +91,8 @@ impl Clients {
             return Err(why.to_owned());
         }
         let proxies = (!nobody).then_some(Proxies { hops: address.trusted_hops, networks, field });
-        Ok(Self { from: from.clone(), proxies })
+        let headers = Rules::compile(&from.headers)?;
+        Ok(Self { from: from.clone(), proxies, headers })
     }
 
     /// The usual bounds with these in their place.
@@ -111,8 +113,19 @@ impl Clients {
             http2: usual.http2 && !http2.disabled,
             streams: http2.max_concurrent_streams.unwrap_or(usual.streams),
             stream_window: http2.initial_window_bytes.unwrap_or(usual.stream_window),
+            resets: http2.max_resets.unwrap_or(usual.resets),
             ..*usual
         }
+    }
+
+    /// What becomes of fields.
+    pub(crate) fn headers(&self) -> &Rules {
+        &self.headers
+    }
+
+    /// What becomes of paths.
+    pub(crate) fn path(&self) -> &model::ClientPath {
+        &self.from.path
     }
 
     /// Reads who is behind a connection, where it says so at its beginning. The error is no such beginning where there has to be one.

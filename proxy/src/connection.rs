@@ -10,9 +10,9 @@ use crate::clients::{Clients, Seat, Sender};
 use crate::drain::Stay;
 use crate::finish::Finish;
 use crate::handshake::{self, Greeted, Ready, Tls, Version};
-use crate::headers::Forwarding;
+use crate::headers::{self, Forwarding};
 use crate::limits::{self, Limits};
-use crate::model::{PortProtocol, Scheme};
+use crate::model::{ClientPath, EscapedSlashes, PortProtocol, Scheme};
 use crate::rejection::{Malformed, Rejection};
 use crate::request;
 use crate::router::PortTable;
@@ -67,6 +67,8 @@ pub(crate) struct Client {
     table: RefCell<(u64, Option<Arc<PortTable>>)>,
     /// Requests being served.
     exchanges: Cell<u32>,
+    /// Requests that the client gave up before their answers.
+    given_up: Cell<u32>,
     /// Whether bytes of a head were read while nothing was served.
     head_begun: Cell<bool>,
     /// Whether the client takes nothing of what we have for it.
@@ -125,6 +127,7 @@ impl Client {
             own,
             table,
             exchanges: Cell::new(0),
+            given_up: Cell::new(0),
             head_begun: Cell::new(true),
             blocked: Cell::new(false),
             moved: Cell::new(false),
@@ -161,10 +164,30 @@ impl Client {
         self.own.as_ref().map_or(&self.thread.limits, |own| &own.limits)
     }
 
+    /// What becomes of its fields.
+    pub(crate) fn headers(&self) -> &headers::Rules {
+        self.own.as_ref().map_or(&headers::USUAL, |own| own.clients.headers())
+    }
+
+    /// What becomes of its paths.
+    pub(crate) fn path(&self) -> &ClientPath {
+        const USUAL: &ClientPath = &ClientPath {
+            escaped_slashes: EscapedSlashes::Keep,
+            reject_dot_segments: false,
+            merge_slashes: false,
+        };
+        self.own.as_ref().map_or(USUAL, |own| own.clients.path())
+    }
+
     /// Who has sent a request with these fields. None: who is connected.
     pub(crate) fn sender(&self, headers: &HeaderMap) -> Option<Box<Sender>> {
         let own = self.own.as_ref()?;
         own.clients.sender(headers, (self.peer, self.scheme, self.gateway_port()))
+    }
+
+    /// Whether the client gives up more requests than it may: each costs us and a backend, and it nothing (CVE-2023-44487).
+    fn floods(&self) -> bool {
+        self.given_up.get() > self.limits().resets
     }
 
     /// Whether the connection should end with the next answer.
@@ -180,8 +203,9 @@ impl Client {
         self.head_begun.set(false);
     }
 
-    /// A request is over.
-    pub(crate) fn leave(&self) {
+    /// A request is over; `given_up`: its client didn't wait for the answer.
+    pub(crate) fn leave(&self, given_up: bool) {
+        self.given_up.set(self.given_up.get().saturating_add(given_up.into()));
         self.exchanges.set(self.exchanges.get() - 1);
     }
 
@@ -468,7 +492,7 @@ async fn serve_http2(client: Rc<Client>, io: Io, timer: Timer) {
             if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
                 return Poll::Ready(End::Done(outcome));
             }
-            let leaving = client.stay.guest().is_leaving(cx) || client.is_unwanted();
+            let leaving = client.stay.guest().is_leaving(cx) || client.is_unwanted() || client.floods();
             let expired = match watch.poll(cx, &client) {
                 Poll::Ready(Phase::Idle | Phase::Head) if !asked => true,
                 Poll::Ready(phase) => return Poll::Ready(End::Expired(phase)),

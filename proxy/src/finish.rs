@@ -9,7 +9,6 @@ use crate::body::Received;
 use crate::clients::Sender;
 use crate::connection::Client;
 use crate::filter::Admission;
-use crate::headers::X_REQUEST_ID;
 use crate::host::Host;
 use crate::model::{BackendId, ListenerId, Scheme, Text};
 use crate::rate_limit;
@@ -117,7 +116,7 @@ impl Finish {
         let Some(line) = &mut self.line else { return };
         line.host = host.as_str().to_owned();
         line.path = joined(path, query);
-        line.request_id = headers.get(X_REQUEST_ID).cloned();
+        line.request_id = headers.get(self.client.headers().id()).cloned();
     }
 
     /// A rule took it.
@@ -290,6 +289,6 @@ impl Drop for Finish {
             metrics.request(&rule.metrics, status, self.began.elapsed());
         }
         self.log(status, received, sent);
-        self.client.leave();
+        self.client.leave(self.status.is_none());
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! One scan over the names decides. Hop-by-hop fields go, and what `Connection` names; fields by which clients could
 //! impersonate us (`X-Forwarded-*`, request ids) or talk a backend into another host, path or method go, and ours are
-//! written; names with underscores go, for many backends read them as the same names with hyphens. After it, Host is
+//! written; names with underscores go, for many backends read them as the same names with hyphens ([`Rules`] may differ). After it, Host is
 //! the one host that the request was for. Does not know routes or filters.
 
 mod request_id;
+mod rules;
 
 pub use request_id::RequestIds;
+pub use rules::{Rules, USUAL};
 
 use crate::host::Host;
-use crate::model::Scheme;
+use crate::model::{Scheme, Underscores};
 use crate::rejection::{Malformed, Rejection};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
@@ -86,6 +88,8 @@ pub struct Incoming<'a> {
     pub forwarding: &'a Forwarding,
     /// Where ids come from.
     pub ids: &'a RequestIds,
+    /// What its port has to say of fields.
+    pub rules: &'a Rules,
 }
 
 /// Which protocol a request asks to change to.
@@ -102,6 +106,7 @@ pub enum Upgrade {
 enum Fate {
     Keep,
     Drop,
+    Underscored,
     Connection,
     Upgrade,
     Te,
@@ -138,7 +143,8 @@ fn fate_in_request(name: &str) -> Fate {
         | "x-override-url"
         | "x-http-destinationurl" => Fate::Drop,
         _ if name.starts_with("x-forwarded-") || name == "x-forwarded" => Fate::Drop,
-        _ if name.starts_with("proxy-") || name.contains('_') => Fate::Drop,
+        _ if name.starts_with("proxy-") => Fate::Drop,
+        _ if name.contains('_') => Fate::Underscored,
         _ => Fate::Keep,
     }
 }
@@ -187,6 +193,7 @@ pub fn prepare_request(headers: &mut HeaderMap, incoming: &Incoming<'_>) -> Resu
         match fate_in_request(name.as_str()) {
             Fate::Keep | Fate::Host => {}
             Fate::Drop => seen.doomed.push(name.clone()),
+            Fate::Underscored => judge_underscores(name, incoming.rules, &mut seen)?,
             Fate::Connection => seen.connection = true,
             Fate::Upgrade => seen.upgrade = true,
             Fate::Te => seen.te = true,
@@ -205,6 +212,7 @@ pub fn prepare_request(headers: &mut HeaderMap, incoming: &Incoming<'_>) -> Resu
     if seen.connection {
         doom_named(headers, &mut seen.doomed);
     }
+    let id = incoming.rules.told_id(headers).unwrap_or_else(|| incoming.ids.next());
     for name in &seen.doomed {
         headers.remove(name);
     }
@@ -218,8 +226,22 @@ pub fn prepare_request(headers: &mut HeaderMap, incoming: &Incoming<'_>) -> Resu
         join_cookies(headers);
     }
     set_connection(headers, upgrade, seen.connection || seen.upgrade);
-    write_ours(headers, incoming);
+    write_ours(headers, incoming, id);
     Ok(upgrade)
+}
+
+/// What becomes of a field with underscores in its name.
+fn judge_underscores(name: &HeaderName, rules: &Rules, seen: &mut Seen) -> Result<(), Rejection> {
+    match rules.underscores {
+        Underscores::Drop => seen.doomed.push(name.clone()),
+        Underscores::Reject => return Err(Rejection::Malformed(Malformed::Head)),
+        // As another field, it would have another fate.
+        Underscores::Keep if fate_in_request(&rules::hyphenated(name)) != Fate::Keep => {
+            seen.doomed.push(name.clone());
+        }
+        Underscores::Keep => {}
+    }
+    Ok(())
 }
 
 /// Cleans a response's fields. `upgrade` is what the response switches to: [`Upgrade::None`] unless it is a 101.
@@ -368,7 +390,7 @@ fn set_connection(headers: &mut HeaderMap, upgrade: Upgrade, had: bool) {
     }
 }
 
-fn write_ours(headers: &mut HeaderMap, incoming: &Incoming<'_>) {
+fn write_ours(headers: &mut HeaderMap, incoming: &Incoming<'_>, id: HeaderValue) {
     let forwarding = incoming.forwarding;
     let host = incoming.host.as_str();
     // Grown once, not twice.
@@ -387,7 +409,7 @@ fn write_ours(headers: &mut HeaderMap, incoming: &Incoming<'_>) {
     headers.insert(X_FORWARDED_PROTO, forwarding.scheme.clone());
     headers.insert(header::FORWARDED, forwarding.forwarded.clone());
     headers.insert(X_REAL_IP, forwarding.address.clone());
-    headers.insert(X_REQUEST_ID, incoming.ids.next());
+    headers.insert(incoming.rules.id(), id);
 }
 
 #[cfg(test)]

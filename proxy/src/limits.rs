@@ -29,6 +29,8 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// HTTP/2 streams that a client may have reset before we looked at them.
 pub(crate) const PENDING_RESETS: usize = 20;
+/// Requests over HTTP/2 that a client may give up before their answers.
+const RESETS: u32 = 1_000;
 /// HTTP/2 streams that we reset for a client's errors before the connection is ended.
 pub(crate) const LOCAL_RESETS: usize = 200;
 
@@ -52,6 +54,8 @@ pub struct Limits {
     pub streams: u32,
     /// Bytes that a client may send ahead on an HTTP/2 stream: 64 KiB.
     pub stream_window: u32,
+    /// Requests that a client may give up before their answers, on one HTTP/2 connection; after the next it is asked to go: 1,000.
+    pub resets: u32,
     /// Fields of a request head; more is answered 431: 100.
     pub head_fields: usize,
     /// Bytes of a request target; more is answered 414: 16 KiB.
@@ -95,6 +99,7 @@ impl Default for Limits {
             http2: true,
             streams: STREAMS,
             stream_window: STREAM_WINDOW,
+            resets: RESETS,
             head_fields: FIELDS,
             target_bytes: TARGET,
             age: None,

@@ -5,6 +5,7 @@
 //! §6.2.2). Escaped slashes, empty segments and parameters stay: whoever forwards them must know that backends
 //! differ about them, which is what [`lax_readings`] is for. Queries are none of its business.
 
+use crate::model::{ClientPath, EscapedSlashes};
 use crate::rejection::{Malformed, Rejection};
 use std::borrow::Cow;
 
@@ -35,6 +36,41 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, Rejection> {
         true if *decoded == *path => Cow::Borrowed(path),
         _ => decoded,
     })
+}
+
+/// The same, and then what a ClientPolicy says of slashes and dot segments. Idempotent as well.
+pub(crate) fn normalise_by<'a>(path: &'a str, rules: &ClientPath) -> Result<Cow<'a, str>, Rejection> {
+    let normal = normalise(path)?;
+    if *rules == ClientPath::default() {
+        return Ok(normal);
+    }
+    // Not from the normal form: slashes come before dots, so that `/a%2F..%2Fb` is `/b`, and not below `/a`.
+    let mut text = decode_unreserved(path)?;
+    let has = |escape: &str| text.contains(escape);
+    match rules.escaped_slashes {
+        EscapedSlashes::Reject if has("%2F") || has("%5C") => return Err(BAD),
+        EscapedSlashes::Decode if has("%5C") => return Err(BAD),
+        EscapedSlashes::Decode => text = text.replace("%2F", "/"),
+        EscapedSlashes::Keep | EscapedSlashes::Reject => {}
+    }
+    if rules.merge_slashes {
+        text = merge_slashes(&text);
+    }
+    match has_dot_segments(&text) {
+        true if rules.reject_dot_segments => Err(BAD),
+        true => Ok(Cow::Owned(remove_dot_segments(&text))),
+        false => Ok(Cow::Owned(text)),
+    }
+}
+
+fn merge_slashes(path: &str) -> String {
+    let mut merged = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !merged.ends_with('/') {
+            merged.push(character);
+        }
+    }
+    merged
 }
 
 /// Whether a query has only what a request target may have: visible ASCII without `#`.
@@ -127,12 +163,7 @@ pub fn lax_readings(path: &str) -> [String; 2] {
     let decoded_first = cut_parameters(&decode_ascii(path));
     let cut_first = decode_ascii(&cut_parameters(path));
     [decoded_first, cut_first].map(|text| {
-        let mut merged = String::with_capacity(text.len());
-        for byte in text.chars().map(|c| if c == '\\' { '/' } else { c }) {
-            if byte != '/' || !merged.ends_with('/') {
-                merged.push(byte);
-            }
-        }
+        let merged = merge_slashes(&text.replace('\\', "/"));
         remove_dot_segments(&merged)
     })
 }
@@ -208,6 +239,44 @@ mod tests {
     }
 
     #[test]
+    fn normal_form_by_a_policy() {
+        let rules = |escaped_slashes, reject_dot_segments, merge_slashes| ClientPath {
+            escaped_slashes,
+            reject_dot_segments,
+            merge_slashes,
+        };
+        use EscapedSlashes::{Decode, Keep, Reject};
+        for (rules, path, normal) in [
+            (rules(Keep, false, true), "/a//b///c//", Some("/a/b/c/")),
+            (rules(Keep, false, true), "//", Some("/")),
+            (rules(Keep, false, true), "/a/..//b", Some("/b")),
+            (rules(Keep, false, true), "/a%2F/b", Some("/a%2F/b")),
+            (rules(Keep, false, true), "/a//../b", Some("/b")),
+            (rules(Keep, true, false), "/a/./b", None),
+            (rules(Keep, true, false), "/a/%2e%2e/b", None),
+            (rules(Keep, true, false), "/a/...", Some("/a/...")),
+            (rules(Keep, true, false), "/%41", Some("/A")),
+            (rules(Reject, false, false), "/a%2fb", None),
+            (rules(Reject, false, false), "/a%5Cb", None),
+            (rules(Reject, false, false), "/a%252fb", Some("/a%252fb")),
+            (rules(Decode, false, false), "/a%2fb", Some("/a/b")),
+            (rules(Decode, false, false), "/a%2F..%2Fb", Some("/b")),
+            (rules(Decode, false, false), "/x/y/..%2f../b", Some("/b")),
+            (rules(Decode, false, false), "/a%5cb", None),
+            (rules(Decode, false, false), "/a%252fb", Some("/a%252fb")),
+            (rules(Decode, false, false), "/a%2F/b", Some("/a//b")),
+            (rules(Decode, false, true), "/a%2F/b", Some("/a/b")),
+            (rules(Decode, true, false), "/a%2F..%2Fb", None),
+        ] {
+            let got = normalise_by(path, &rules);
+            match normal {
+                Some(normal) => assert_eq!(got.as_deref(), Ok(normal), "{path} {rules:?}"),
+                None => assert_eq!(got, Err(BAD), "{path} {rules:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn refused() {
         for path in ["/%", "/%4", "/%4g", "/%00", "/a%0", "/a\\b", "/%%41"] {
             assert_eq!(normalise(path), Err(BAD), "{path}");
@@ -261,6 +330,19 @@ mod tests {
                 let again = normalise(&normal).unwrap();
                 prop_assert_eq!(&again, &normal);
                 prop_assert!(!has_dot_segments(&normal) && normal.starts_with('/'));
+            }
+        }
+
+        /// So it is with every policy, and no policy leaves a dot segment.
+        #[test]
+        fn idempotent_by_a_policy(path in "(/|\\.|%2[eEfF5]|%5[cC]|;|a){0,24}", slashes in 0..3, dots: bool, merge: bool) {
+            let escaped_slashes =
+                [EscapedSlashes::Keep, EscapedSlashes::Reject, EscapedSlashes::Decode][slashes as usize];
+            let rules = ClientPath { escaped_slashes, reject_dot_segments: dots, merge_slashes: merge };
+            if let Ok(normal) = normalise_by(&format!("/{path}"), &rules) {
+                prop_assert_eq!(&normalise_by(&normal, &rules).unwrap(), &normal);
+                prop_assert!(!has_dot_segments(&normal) && normal.starts_with('/'));
+                prop_assert!(!merge || !normal.contains("//"));
             }
         }
 

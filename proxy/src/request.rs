@@ -25,8 +25,8 @@ use crate::headers::{self, Incoming, Upgrade};
 use crate::host::Host;
 use crate::limits::{self, Limits};
 use crate::mirror;
-use crate::model::{BackendProtocol, RouteId, RouteKind};
-use crate::path::{check_query, normalise};
+use crate::model::{BackendProtocol, ClientPath, RouteId, RouteKind};
+use crate::path::{check_query, normalise_by};
 use crate::policy::Policies;
 use crate::rejection::{Malformed, Rejection};
 use crate::router::{Action, Authorizer, Head, Listener, Rule, SplitBackend};
@@ -125,6 +125,9 @@ fn respond(client: &Rc<Client>, reply: Reply, mut finish: Finish) -> Response<Ou
     let mut headers = reply.headers;
     finish.apply_cors(&mut headers);
     finish.apply_limits(&mut headers);
+    if let Some(server) = client.headers().server() {
+        headers.insert(header::SERVER, server.clone());
+    }
     let close = reply.close || client.is_unwanted() || client.has_left_unread();
     if client.version == Version::Http1 && close && reply.switched.is_none() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -153,7 +156,7 @@ async fn serve(
     check(parts, client.limits())?;
     let field = Host::field(&parts.headers)?;
     let host = Host::of_request(&parts.uri, field.as_ref(), parts.version)?;
-    let (path, query) = path_and_query(&parts.uri)?;
+    let (path, query) = path_and_query(&parts.uri, client.path())?;
     let upgrade = prepare(client, (&parts.method, &mut parts.headers), &host, finish)?;
     let (peer, scheme) = (finish.peer(), finish.scheme());
     finish.note_target(&host, &path, query, &parts.headers);
@@ -227,7 +230,7 @@ fn prepare(
 ) -> Result<Upgrade, Rejection> {
     finish.sender = client.sender(fields);
     let forwarding = finish.sender.as_ref().map_or(&client.forwarding, |sender| &sender.forwarding);
-    let incoming = Incoming { method, host, forwarding, ids: &client.thread.ids };
+    let incoming = Incoming { method, host, forwarding, ids: &client.thread.ids, rules: client.headers() };
     headers::prepare_request(fields, &incoming)
 }
 
@@ -301,6 +304,7 @@ async fn act(
         Some(held) => split.share(held.share),
     };
     share.filters.apply_to_request(&mut outgoing);
+    client.headers().drop_shadows(outgoing.headers);
     let rewritten = (outgoing.path != path).then(|| outgoing.path.into_owned());
     let path = rewritten.map_or(path, Cow::Owned);
     let target = target(uri, path, query.as_deref());
@@ -451,11 +455,14 @@ fn check(parts: &request::Parts, limits: &Limits) -> Result<(), Rejection> {
 }
 
 /// Path and query in the form that is matched.
-fn path_and_query(uri: &Uri) -> Result<(Cow<'_, str>, Option<&str>), Rejection> {
+fn path_and_query<'a>(
+    uri: &'a Uri,
+    rules: &ClientPath,
+) -> Result<(Cow<'a, str>, Option<&'a str>), Rejection> {
     let path = match uri.path() {
         // Of the server as a whole (RFC 9110 §9.3.7): routed like its root.
         "*" => Cow::Borrowed("/"),
-        path => normalise(path)?,
+        path => normalise_by(path, rules)?,
     };
     uri.query().map_or(Ok(()), check_query)?;
     Ok((path, uri.query()))

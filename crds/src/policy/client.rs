@@ -33,8 +33,8 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.limits) || has(self.timeouts) || has(self.clientIP) || has(self.http2)",
-    "message": "the policy says nothing; write limits, timeouts, clientIP or http2",
+    "rule": "has(self.limits) || has(self.timeouts) || has(self.clientIP) || has(self.http2) || has(self.headers) || has(self.path)",
+    "message": "the policy says nothing; write limits, timeouts, clientIP, http2, headers or path",
 }]))]
 pub struct ClientPolicySpec {
     /// What the policy is for: 1 to 16 objects of one kind, in its namespace.
@@ -58,6 +58,13 @@ pub struct ClientPolicySpec {
     /// Bounds of HTTP/2. Listeners of one port have to say the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http2: Option<ClientHttp2>,
+    /// What becomes of the fields of requests and answers. Listeners of one port have to say the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<ClientHeaders>,
+    /// What becomes of paths before they are matched: what is matched is what backends get. Listeners of one port have to
+    /// say the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<ClientPath>,
 }
 
 /// How much clients may send. But for `requestBodyBytes`, listeners of one port have to say the same.
@@ -114,6 +121,101 @@ pub struct ClientHttp2 {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = BYTES))]
     pub initial_window_bytes: Option<String>,
+    /// Requests that a client may give up before their answers, on one connection. After one more the connection takes no new
+    /// requests (GOAWAY), and ends when those that are there have their answers. Absent: 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_resets_per_connection: Option<i32>,
+}
+
+/// What becomes of the fields of requests and answers.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1))]
+pub struct ClientHeaders {
+    /// What becomes of fields with underscores in their names. Absent: `Drop`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub underscores: Option<Underscores>,
+    /// The id of each request, that backends, external authorizers and the access log get.
+    #[serde(default, rename = "requestID", skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<RequestId>,
+    /// `Server` of every answer, in place of what backends say. Absent: what backends say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[!-~]([ -~]*[!-~])?$"))]
+    pub server: Option<String>,
+}
+
+/// What becomes of fields with underscores in their names, which many backends read as the same names with hyphens. `Drop` (the
+/// default): they are taken away. `Reject`: their request is answered 400. `Keep`: they go on, except where the name with hyphens is in
+/// the request as well, or isn't the client's to say, such as `X_Forwarded_For`.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Underscores {
+    /// They are taken away.
+    #[default]
+    Drop,
+    /// Their request is answered 400.
+    Reject,
+    /// They go on.
+    Keep,
+}
+
+/// The id of each request.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "x-kubernetes-validations" = [{
+    "rule": "!has(self.header) || !self.header.lowerAscii().matches('^(host|connection|content-.*|cookie|authorization|te|upgrade\
+        |expect|transfer-encoding|keep-alive|forwarded|x-forwarded.*|x-real-ip|proxy.*)$')",
+    "message": "requestID.header has a meaning already; write X-Request-ID, or a name of your own",
+}]))]
+pub struct RequestId {
+    /// The header. Absent: `X-Request-ID`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = "^[A-Za-z0-9!#$%&'*+\\-.^|~]+$"))]
+    pub header: Option<String>,
+    /// Whether a client's own id is kept: one, of 1 to 128 visible characters. Absent: false, each request gets a new one. Only for
+    /// clients that are your own, such as a CDN: others could make your logs lie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<bool>,
+}
+
+/// What becomes of paths. Without it: escapes of unreserved characters are decoded, dot segments are resolved (RFC 3986 §6.2.2), and what
+/// backends could read in two ways that lead to different rules is answered 400.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1))]
+pub struct ClientPath {
+    /// What becomes of `%2F` and `%5C`. Absent: `Keep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escaped_slashes: Option<EscapedSlashes>,
+    /// What becomes of `/./` and `/../`, escaped or not. Absent: `Normalize`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dot_segments: Option<DotSegments>,
+    /// Whether `//` becomes `/`. Absent: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge_slashes: Option<bool>,
+}
+
+/// What becomes of `%2F` and `%5C`. `Keep` (the default): they go on, and are no slashes for matching. `Reject`: their request is
+/// answered 400. `Decode`: `%2F` is a slash, for matching and for backends; `%5C` is answered 400, as a backslash is.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum EscapedSlashes {
+    /// They go on.
+    #[default]
+    Keep,
+    /// Their request is answered 400.
+    Reject,
+    /// `%2F` is a slash.
+    Decode,
+}
+
+/// What becomes of dot segments. `Normalize` (the default): they are resolved. `Reject`: their request is answered 400.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum DotSegments {
+    /// They are resolved.
+    #[default]
+    Normalize,
+    /// Their request is answered 400.
+    Reject,
 }
 
 /// How long clients may take: `100ms` to `24h` each.

@@ -121,10 +121,12 @@ const REFUSED_CLIENTS: &[(&str, &str)] = &[
     ("{gateway}, limits: {}", "should have at least 1 properties"),
     ("{gateway}, limits: {requestBodyBytes: 1mb}", "should match"),
     ("{gateway}, limits: {requestBodyBytes: 1048576}", "expected string"),
-    ("{gateway}", "the policy says nothing; write limits, timeouts, clientIP or http2"),
+    ("{gateway}", "the policy says nothing; write limits, timeouts, clientIP, http2, headers or path"),
     ("{gateway}, timeouts: {keepAliveIdle: 1ms}", "timeouts are from 100ms to 24h"),
     ("{gateway}, limits: {requestHeaderCount: 0}", "should be greater than or equal to 1"),
     ("{gateway}, http2: {maxConcurrentStreams: 0}", "should be greater than or equal to 1"),
+    ("{gateway}, headers: {requestID: {header: X-Forwarded-For}}", "requestID.header has a meaning already"),
+    ("{gateway}, path: {escapedSlashes: Merge}", "Unsupported value: \"Merge\""),
     ("{gateway}, clientIP: {header: X-Real-IP}", "header needs trustedCIDRs or trustedHops"),
     (
         "{gateway}, clientIP: {proxyProtocol: Accept, trustedHops: 1}",

@@ -4,7 +4,6 @@ use super::protobuf::{Append, Check, Set, Writer, read};
 use super::{Asked, Denial, Said, Verdict, may_set};
 use crate::connection::Client;
 use crate::handshake::Version;
-use crate::headers::X_REQUEST_ID;
 use crate::router::Authorizer;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
@@ -74,7 +73,7 @@ fn write_request(
     body: &Bytes,
 ) {
     let text = |name: &HeaderName| asked.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
-    out.bytes(1, text(&X_REQUEST_ID));
+    out.bytes(1, text(client.headers().id()));
     out.bytes(2, asked.method.as_str().as_bytes());
     let only = &authorizer.terms.request_headers;
     for name in asked.headers.keys().filter(|name| only.is_empty() || only.contains(name)) {

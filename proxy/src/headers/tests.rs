@@ -16,7 +16,11 @@ fn prepare(headers: &mut HeaderMap, method: Method) -> Result<Upgrade, Rejection
     let forwarding = Forwarding::new("192.0.2.7".parse().unwrap(), Scheme::Https, 8443);
     let host = Host::parse("Shop.example:8443").unwrap();
     let ids = RequestIds::new();
-    prepare_request(headers, &Incoming { method: &method, host: &host, forwarding: &forwarding, ids: &ids })
+    let rules = &USUAL;
+    prepare_request(
+        headers,
+        &Incoming { method: &method, host: &host, forwarding: &forwarding, ids: &ids, rules },
+    )
 }
 
 /// What is left of a request's own fields, as text.

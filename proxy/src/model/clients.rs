@@ -15,6 +15,10 @@ pub struct Clients {
     pub address: ClientAddress,
     /// Bounds of HTTP/2.
     pub http2: ClientHttp2,
+    /// What becomes of fields.
+    pub headers: ClientHeaders,
+    /// What becomes of paths.
+    pub path: ClientPath,
 }
 
 /// How long clients may take.
@@ -75,6 +79,76 @@ pub struct ClientHttp2 {
     /// Bytes that a client may send ahead on one stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_window_bytes: Option<u32>,
+    /// Requests that a client may give up before their answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_resets: Option<u32>,
+}
+
+/// What becomes of a request's fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClientHeaders {
+    /// Of names with underscores.
+    #[serde(skip_serializing_if = "Underscores::is_drop")]
+    pub underscores: Underscores,
+    /// The field with a request's id; absent: `X-Request-ID`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Text>,
+    /// Whether clients may say the id.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub trust_request_id: bool,
+    /// `Server` of every answer; absent: as the backend says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<Text>,
+}
+
+/// What becomes of fields with underscores in their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Underscores {
+    /// They go.
+    #[default]
+    Drop,
+    /// So does their request.
+    Reject,
+    /// They stay, but where a backend may read them as another field.
+    Keep,
+}
+
+impl Underscores {
+    fn is_drop(&self) -> bool {
+        *self == Self::Drop
+    }
+}
+
+/// What becomes of paths before they are matched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClientPath {
+    /// Of slashes and backslashes that are escaped.
+    #[serde(skip_serializing_if = "EscapedSlashes::is_keep")]
+    pub escaped_slashes: EscapedSlashes,
+    /// Whether paths with dot segments are refused, not resolved.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reject_dot_segments: bool,
+    /// Whether several slashes become one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub merge_slashes: bool,
+}
+
+/// What becomes of `%2F` and `%5C`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum EscapedSlashes {
+    /// They stay.
+    #[default]
+    Keep,
+    /// Their request is refused.
+    Reject,
+    /// `%2F` is a slash; `%5C` is refused, as a backslash is.
+    Decode,
+}
+
+impl EscapedSlashes {
+    fn is_keep(&self) -> bool {
+        *self == Self::Keep
+    }
 }
 
 /// Which proxies before us are believed when they say who a client is.

@@ -34,7 +34,10 @@ pub use backend_policy::{
     BackendLimits, BackendPolicy, Breaker, BreakerScope, Ejection, FailurePercent, FailureWhen, OnOpen,
     Ratio, SlowRatio, Trip,
 };
-pub use clients::{ClientAddress, ClientHttp2, ClientLimits, ClientTimeouts, Clients, ProxyProtocol};
+pub use clients::{
+    ClientAddress, ClientHeaders, ClientHttp2, ClientLimits, ClientPath, ClientTimeouts, Clients,
+    EscapedSlashes, ProxyProtocol, Underscores,
+};
 pub use filter::{
     AuthProtocol, Cors, ExternalAuth, Filter, HeaderEdits, Mirror, PathRewrite, Redirect, Rewrite, Scheme,
 };

@@ -1,10 +1,11 @@
 //! What ClientPolicies bound, with clients that speak in bytes.
 
 use crate::harness::{Backend, Gateway, Setup, soon};
+use crate::http2::{connect, get};
 use crate::tls;
 use headgate_proxy::model::{
-    ClientAddress, ClientHttp2, ClientLimits, ClientTimeouts, Clients, Policies, ProxyProtocol,
-    ScopedPolicies,
+    ClientAddress, ClientHeaders, ClientHttp2, ClientLimits, ClientPath, ClientTimeouts, Clients,
+    EscapedSlashes, Filter, HeaderEdits, Policies, ProxyProtocol, ScopedPolicies, Underscores,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -393,7 +394,7 @@ async fn http2_clients_are_told_the_bounds_of_the_policy() {
         max_concurrent_streams: Some(7),
         max_header_list_bytes: Some(5_000),
         initial_window_bytes: Some(100_000),
-        disabled: false,
+        ..ClientHttp2::default()
     };
     let (_backend, gateway) = talking(Clients { http2, ..Clients::default() }).await;
     let told = settings(&gateway).await;
@@ -404,4 +405,135 @@ async fn http2_clients_are_told_the_bounds_of_the_policy() {
     let (_backend, gateway) = talking(Clients { limits, ..Clients::default() }).await;
     let told = settings(&gateway).await;
     assert!(told.contains(&(list, 3_000)) && told.contains(&(streams, 128)), "{told:?}");
+}
+
+/// What a backend gets of a request with these fields, or the status.
+async fn told(gateway: &Gateway, target: &str, fields: &str) -> Result<String, u16> {
+    let mut client = gateway.client().await;
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
+    let answer = client.response().await;
+    if answer.status() == 200 { Ok(answer.text()) } else { Err(answer.status()) }
+}
+
+fn with_headers(headers: ClientHeaders) -> Clients {
+    Clients { headers, ..Clients::default() }
+}
+
+#[tokio::test]
+async fn underscores_have_the_fate_of_the_policy() {
+    let fields = "x_tenant: one\r\nX-User: me\r\nX_User: root\r\nX_Forwarded_For: 6.6.6.6\r\nX_Set: mine\r\n";
+    let of = |underscores| with_headers(ClientHeaders { underscores, ..ClientHeaders::default() });
+    let (_backend, gateway) = talking(of(Underscores::Drop)).await;
+    let seen = told(&gateway, "/", fields).await.unwrap();
+    assert!(!seen.contains('_') && seen.contains("x-user: me\n"), "{seen}");
+
+    let (_backend, gateway) = talking(of(Underscores::Reject)).await;
+    assert_eq!(told(&gateway, "/", fields).await, Err(400));
+    assert!(told(&gateway, "/", "X-User: me\r\n").await.is_ok());
+
+    // They go on, but nobody gets to say what another field says, nor one that the route sets.
+    let backend = Backend::echo().await;
+    let mut setup = Setup::only(&[backend.address]);
+    put_clients(&mut setup, &of(Underscores::Keep));
+    let set = HeaderEdits { set: vec![("X-Set".into(), "ours".into())], ..HeaderEdits::default() };
+    for route in setup.model.routes.values_mut() {
+        for rule in &mut Arc::make_mut(route).rules {
+            rule.filters.push(Filter::RequestHeaders(set.clone()));
+        }
+    }
+    let gateway = setup.start();
+    let seen = told(&gateway, "/", fields).await.unwrap();
+    assert!(seen.contains("x_tenant: one\n") && seen.contains("x-set: ours\n"), "{seen}");
+    for gone in ["x_user", "x_forwarded_for", "6.6.6.6", "x_set"] {
+        assert!(!seen.contains(gone), "{gone} is in {seen}");
+    }
+}
+
+#[tokio::test]
+async fn ids_of_requests_have_the_name_and_the_trust_of_the_policy() {
+    let id = |seen: &str, name: &str| {
+        let mut lines = seen.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let id = lines.next().map(str::to_owned);
+        assert_eq!(lines.next(), None, "{seen}");
+        id
+    };
+    let named = |trust_request_id| {
+        let request_id = Some("X-Correlation-ID".into());
+        with_headers(ClientHeaders { request_id, trust_request_id, ..ClientHeaders::default() })
+    };
+    let (_backend, gateway) = talking(named(false)).await;
+    let fields = "X-Correlation-ID: mine\r\nX-Request-ID: other\r\n";
+    let seen = told(&gateway, "/", fields).await.unwrap();
+    assert_eq!((id(&seen, "x-correlation-id").unwrap().len(), id(&seen, "x-request-id")), (36, None));
+
+    let (_backend, gateway) = talking(named(true)).await;
+    let seen = told(&gateway, "/", fields).await.unwrap();
+    assert_eq!(id(&seen, "x-correlation-id").as_deref(), Some("mine"));
+    let long = format!("X-Correlation-ID: {}\r\n", "x".repeat(129));
+    for bad in ["", "X-Correlation-ID: a b\r\n", "X-Correlation-ID: a\r\nX-Correlation-ID: b\r\n", &long] {
+        let seen = told(&gateway, "/", bad).await.unwrap();
+        assert_eq!(id(&seen, "x-correlation-id").unwrap().len(), 36, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn answers_have_the_server_of_the_policy() {
+    let headers = ClientHeaders { server: Some("shop".into()), ..ClientHeaders::default() };
+    let (_backend, gateway) = talking(with_headers(headers)).await;
+    for (target, status) in [("/", 200), ("/%00", 400)] {
+        let answer = gateway.client().await.get(target).await;
+        assert_eq!((answer.status(), answer.header("server")), (status, Some("shop")));
+    }
+}
+
+/// What is matched and what backends get is one path.
+#[tokio::test]
+async fn paths_have_the_form_of_the_policy() {
+    let path = |escaped_slashes, reject_dot_segments, merge_slashes| Clients {
+        path: ClientPath { escaped_slashes, reject_dot_segments, merge_slashes },
+        ..Clients::default()
+    };
+    let got = async |clients: Clients, target: &str| {
+        let (_backend, gateway) = talking(clients).await;
+        let seen = told(&gateway, target, "").await?;
+        Ok::<_, u16>(seen.split(' ').nth(1).unwrap_or_default().to_owned())
+    };
+    let decode = || path(EscapedSlashes::Decode, false, true);
+    assert_eq!(got(decode(), "/a%2Fb//c?d=%2F//").await.as_deref(), Ok("/a/b/c?d=%2F//"));
+    assert_eq!(got(decode(), "/a%5Cb").await, Err(400));
+    assert_eq!(got(path(EscapedSlashes::Reject, false, false), "/a%2fb").await, Err(400));
+    assert_eq!(got(path(EscapedSlashes::Keep, true, false), "/a/%2e%2e/b").await, Err(400));
+    assert_eq!(got(path(EscapedSlashes::Keep, false, false), "/a/../b").await.as_deref(), Ok("/b"));
+}
+
+/// The bound of rapid resets: what is under way is answered, and nothing more is taken.
+#[tokio::test]
+async fn clients_that_give_up_too_often_are_asked_to_go() {
+    let backend = Backend::raw(|mut stream, _| async move {
+        // An answer would come, were it waited for.
+        while !matches!(stream.read(&mut [0; 4096]).await, Ok(0) | Err(_)) {}
+    })
+    .await;
+    let http2 = ClientHttp2 { max_resets: Some(3), ..ClientHttp2::default() };
+    let gateway = gateway_of(&backend, Clients { http2, ..Clients::default() });
+    let client = connect(gateway.address(80)).await;
+    let mut given_up = 0;
+    soon(async {
+        loop {
+            let mut waiting = client.clone();
+            if waiting.ready().await.is_err() {
+                break;
+            }
+            let before = backend.connections();
+            let call = tokio::spawn(async move { waiting.send_request(get("http://a/")).await });
+            while backend.connections() == before && !call.is_finished() {
+                tokio::task::yield_now().await;
+            }
+            call.abort();
+            given_up += 1;
+        }
+    })
+    .await;
+    // After the fourth; what is on its way then may be a few more.
+    assert!((4..=10).contains(&given_up), "{given_up}");
 }

@@ -5,7 +5,10 @@ use super::resolve::Resolver;
 use super::{At, Came, Common, OfRequests, Policy};
 use crate::status::ConditionType;
 use headgate_crds::ClientPolicy;
-use headgate_crds::policy::client::{ClientHttp2, ClientIp, ClientLimits, ClientTimeouts, ProxyProtocol};
+use headgate_crds::policy::client::{
+    ClientHeaders, ClientHttp2, ClientIp, ClientLimits, ClientPath, ClientTimeouts, DotSegments,
+    EscapedSlashes, ProxyProtocol, Underscores,
+};
 use headgate_proxy::check_clients;
 use headgate_proxy::model::{self, ObjectName};
 use serde_json::{Value, json};
@@ -13,12 +16,14 @@ use std::time::Duration;
 
 /// The way to the limit of bodies.
 const BODY: [&str; 2] = ["limits", "requestBodyBytes"];
+/// What policies are merged by.
+const SECTIONS: [&str; 6] = ["limits", "timeouts", "clientIP", "http2", "headers", "path"];
 /// Units of bytes.
 const UNITS: [(&str, u64); 6] =
     [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)];
 
 impl Policy for ClientPolicy {
-    const SHAPE: Shape = Shape { open: &["limits", "timeouts", "clientIP", "http2"], named: &[], fixed: &[] };
+    const SHAPE: Shape = Shape { open: &SECTIONS, named: &[], fixed: &[] };
     const AFFECTED: ConditionType = ConditionType::ClientPolicyAffected;
     const OF_ROUTES: bool = false;
 
@@ -34,6 +39,8 @@ impl Policy for ClientPolicy {
             "timeouts": spec.timeouts,
             "clientIP": spec.client_ip,
             "http2": spec.http2,
+            "headers": spec.headers,
+            "path": spec.path,
         })
     }
 
@@ -59,6 +66,15 @@ impl Policy for ClientPolicy {
                 (Path::of(&["clientIP"]), why.strip_prefix("clientIP.").unwrap_or(&why).to_owned())
             }));
         }
+        if let Some(headers) = &spec.headers {
+            let clients = model::Clients { headers: of_headers(headers), ..model::Clients::default() };
+            invalid.extend(check_clients(&clients).err().map(|why| {
+                let (field, why) = why.split_once(": ").unwrap_or(("headers", &why));
+                // A section's members are merged whole.
+                let field: Vec<_> = field.split('.').take(2).collect();
+                (Path::of(&field), why.to_owned())
+            }));
+        }
         invalid
     }
 }
@@ -78,47 +94,83 @@ pub(super) fn is_of_requests(path: &Path) -> bool {
     *path == Path::of(&BODY)
 }
 
+/// What merged policies have of each section.
+pub(super) struct Sections {
+    pub(super) limits: Option<ClientLimits>,
+    pub(super) timeouts: Option<ClientTimeouts>,
+    pub(super) client_ip: Option<ClientIp>,
+    pub(super) http2: Option<ClientHttp2>,
+    pub(super) headers: Option<ClientHeaders>,
+    pub(super) path: Option<ClientPath>,
+}
+
 /// What merged policies say of connections. What can't be read was left out when they were checked.
-pub(super) fn clients(
-    limits: Option<&ClientLimits>,
-    timeouts: Option<&ClientTimeouts>,
-    address: Option<&ClientIp>,
-    http2: Option<&ClientHttp2>,
-) -> model::Clients {
+pub(super) fn clients(from: &Sections) -> model::Clients {
+    model::Clients {
+        timeouts: from.timeouts.as_ref().map(of_timeouts).unwrap_or_default(),
+        limits: from.limits.as_ref().map(of_limits).unwrap_or_default(),
+        address: from.client_ip.as_ref().map(of_address).unwrap_or_default(),
+        http2: from.http2.as_ref().map(of_http2).unwrap_or_default(),
+        headers: from.headers.as_ref().map(of_headers).unwrap_or_default(),
+        path: from.path.as_ref().map(of_path).unwrap_or_default(),
+    }
+}
+
+fn of_timeouts(from: &ClientTimeouts) -> model::ClientTimeouts {
     let time = |text: Option<&String>| text.and_then(|text| time(text).ok());
-    let timeouts = timeouts.map(|from| model::ClientTimeouts {
+    model::ClientTimeouts {
         tls_handshake: time(from.tls_handshake.as_ref()),
         request_headers: time(from.request_headers.as_ref()),
         request_body_idle: time(from.request_body_idle.as_ref()),
         keep_alive_idle: time(from.keep_alive_idle.as_ref()),
         stream_idle: time(from.stream_idle.as_ref()),
         max_connection_age: time(from.max_connection_age.as_ref()),
-    });
-    let count = |text: Option<&String>, range| {
-        text.and_then(|text| within(text, range).ok()).and_then(|bytes| usize::try_from(bytes).ok())
-    };
-    let number = |number: Option<i32>| number.and_then(|number| usize::try_from(number).ok());
-    let small = |text: Option<&String>, range| {
-        text.and_then(|text| within(text, range).ok()).and_then(|bytes| u32::try_from(bytes).ok())
-    };
-    let http2 = http2.map(|from| model::ClientHttp2 {
-        disabled: from.enabled == Some(false),
-        max_concurrent_streams: from.max_concurrent_streams.and_then(|most| u32::try_from(most).ok()),
-        max_header_list_bytes: small(from.max_header_list_bytes.as_ref(), HEADER_BYTES),
-        initial_window_bytes: small(from.initial_window_bytes.as_ref(), WINDOW),
-    });
-    let limits = limits.map(|from| model::ClientLimits {
-        header_bytes: count(from.request_header_bytes.as_ref(), HEADER_BYTES),
+    }
+}
+
+fn of_limits(from: &ClientLimits) -> model::ClientLimits {
+    model::ClientLimits {
+        header_bytes: size(from.request_header_bytes.as_ref(), HEADER_BYTES),
         header_count: number(from.request_header_count),
         connections: number(from.connections),
         connections_per_ip: number(from.connections_per_ip),
-        target_bytes: count(from.request_target_bytes.as_ref(), TARGET_BYTES),
-    });
-    model::Clients {
-        timeouts: timeouts.unwrap_or_default(),
-        limits: limits.unwrap_or_default(),
-        address: address.map(of_address).unwrap_or_default(),
-        http2: http2.unwrap_or_default(),
+        target_bytes: size(from.request_target_bytes.as_ref(), TARGET_BYTES),
+    }
+}
+
+fn of_http2(from: &ClientHttp2) -> model::ClientHttp2 {
+    model::ClientHttp2 {
+        disabled: from.enabled == Some(false),
+        max_concurrent_streams: number(from.max_concurrent_streams),
+        max_header_list_bytes: size(from.max_header_list_bytes.as_ref(), HEADER_BYTES),
+        initial_window_bytes: size(from.initial_window_bytes.as_ref(), WINDOW),
+        max_resets: number(from.max_resets_per_connection),
+    }
+}
+
+fn of_headers(from: &ClientHeaders) -> model::ClientHeaders {
+    let id = from.request_id.as_ref();
+    model::ClientHeaders {
+        underscores: match from.underscores.unwrap_or_default() {
+            Underscores::Drop => model::Underscores::Drop,
+            Underscores::Reject => model::Underscores::Reject,
+            Underscores::Keep => model::Underscores::Keep,
+        },
+        request_id: id.and_then(|id| id.header.as_deref()).map(Into::into),
+        trust_request_id: id.and_then(|id| id.trust) == Some(true),
+        server: from.server.as_deref().map(Into::into),
+    }
+}
+
+fn of_path(from: &ClientPath) -> model::ClientPath {
+    model::ClientPath {
+        escaped_slashes: match from.escaped_slashes.unwrap_or_default() {
+            EscapedSlashes::Keep => model::EscapedSlashes::Keep,
+            EscapedSlashes::Reject => model::EscapedSlashes::Reject,
+            EscapedSlashes::Decode => model::EscapedSlashes::Decode,
+        },
+        reject_dot_segments: from.dot_segments == Some(DotSegments::Reject),
+        merge_slashes: from.merge_slashes == Some(true),
     }
 }
 
@@ -134,6 +186,14 @@ fn of_address(from: &ClientIp) -> model::ClientAddress {
             ProxyProtocol::Require => model::ProxyProtocol::Require,
         },
     }
+}
+
+fn size<T: TryFrom<u64>>(text: Option<&String>, range: Range) -> Option<T> {
+    text.and_then(|text| within(text, range).ok()).and_then(|bytes| T::try_from(bytes).ok())
+}
+
+fn number<T: TryFrom<i32>>(number: Option<i32>) -> Option<T> {
+    number.and_then(|number| T::try_from(number).ok())
 }
 
 type Range = (u64, u64);

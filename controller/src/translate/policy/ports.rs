@@ -1,7 +1,7 @@
 //! What ClientPolicies say of a port's connections: of clients there is no request yet by which one of its listeners could be
 //! chosen, so that all of them have to say the same. Where they don't, what the Gateway's own policies say holds.
 
-use super::client::{clients, is_of_requests};
+use super::client::{Sections, clients, is_of_requests};
 use super::merge::{Field, Merged, Refused};
 use super::scope::Became;
 use super::{Attached, Came, Level, Note, Policies, Policy, levels_of};
@@ -85,11 +85,13 @@ fn connections(levels: &[&Level]) -> (Merged, model::Clients) {
     fn part<T: DeserializeOwned>(merged: &Merged, name: &str) -> Option<T> {
         serde_json::from_value(merged.member(name)).ok()
     }
-    let clients = clients(
-        part(&merged, "limits").as_ref(),
-        part(&merged, "timeouts").as_ref(),
-        part(&merged, "clientIP").as_ref(),
-        part(&merged, "http2").as_ref(),
-    );
+    let clients = clients(&Sections {
+        limits: part(&merged, "limits"),
+        timeouts: part(&merged, "timeouts"),
+        client_ip: part(&merged, "clientIP"),
+        http2: part(&merged, "http2"),
+        headers: part(&merged, "headers"),
+        path: part(&merged, "path"),
+    });
     (merged, clients)
 }
