@@ -46,7 +46,7 @@ pub async fn watch(
     let mut watched = Watched::new(ring);
     let mut logged = BTreeSet::new();
     let mut state = State::new(paths.clone(), &controller_name);
-    let mut look = tokio::time::interval(LOOK);
+    let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut first = true;
     loop {
@@ -68,16 +68,14 @@ pub async fn watch(
         }
         loop {
             tokio::select! {
-                _ = bell.recv() => {
-                    settle(&mut bell, &paths).await;
-                    break;
-                }
+                _ = bell.recv() => break,
                 _ = look.tick() => if seen != fingerprint(&paths) {
                     break;
                 },
                 () = changes.closed() => return Ok(()),
             }
         }
+        settle(&mut bell, &paths).await;
     }
 }
 
