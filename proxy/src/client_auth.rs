@@ -5,7 +5,7 @@
 
 use crate::authorities::{AuthorityError, roots};
 use crate::handshake::configuration;
-use crate::model::{Authorities, ClientValidation, ClientValidationMode};
+use crate::model::{Authorities, ClientTls, ClientValidation, ClientValidationMode};
 use crate::tls::provider;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -19,23 +19,24 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct ClientAuth {
     from: Arc<ClientValidation>,
+    rules: ClientTls,
     /// None: no client can be validated, and none is let in.
     config: Option<Arc<ServerConfig>>,
 }
 
 impl ClientAuth {
     /// Compiles a setting; one that says the same as `known` keeps its sessions.
-    pub(crate) fn compile(from: &Arc<ClientValidation>, known: Option<&Self>) -> Self {
-        if let Some(known) = known.filter(|known| known.from == *from) {
+    pub(crate) fn compile(from: &Arc<ClientValidation>, rules: &ClientTls, known: Option<&Self>) -> Self {
+        if let Some(known) = known.filter(|known| known.from == *from && known.rules == *rules) {
             return known.clone();
         }
-        let config = verifier(from).map(|verifier| Arc::new(configuration(Some(verifier))));
+        let config = verifier(from).and_then(|verifier| configuration(Some(verifier), rules)).map(Arc::new);
         let config = config
             .inspect_err(|error| {
                 tracing::error!(%error, "clients can't be validated: none is let in");
             })
             .ok();
-        Self { from: from.clone(), config }
+        Self { from: from.clone(), rules: rules.clone(), config }
     }
 
     /// Whether a client's certificate proves anything.

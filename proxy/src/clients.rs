@@ -8,11 +8,13 @@ mod seats;
 
 pub(crate) use seats::{Seat, Seats};
 
+use crate::handshake;
 use crate::headers::{Forwarding, Rules, X_FORWARDED_FOR, X_FORWARDED_PORT, X_FORWARDED_PROTO};
 use crate::limits::Limits;
-use crate::model::{self, ProxyProtocol, Scheme};
+use crate::model::{self, ClientTls, ProxyProtocol, Scheme};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+use rustls::server::ServerConfig;
 use seats::Full;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +31,8 @@ pub(crate) struct Clients {
     from: model::Clients,
     proxies: Option<Proxies>,
     headers: Rules,
+    /// None: as usual.
+    tls: Option<Arc<ServerConfig>>,
 }
 
 /// Who is believed.
@@ -92,7 +96,9 @@ impl Clients {
         }
         let proxies = (!nobody).then_some(Proxies { hops: address.trusted_hops, networks, field });
         let headers = Rules::compile(&from.headers)?;
-        Ok(Self { from: from.clone(), proxies, headers })
+        let own = from.tls != ClientTls::default();
+        let tls = own.then(|| handshake::configuration(None, &from.tls).map(Arc::new)).transpose()?;
+        Ok(Self { from: from.clone(), proxies, headers, tls })
     }
 
     /// The usual bounds with these in their place.
@@ -116,6 +122,16 @@ impl Clients {
             resets: http2.max_resets.unwrap_or(usual.resets),
             ..*usual
         }
+    }
+
+    /// Whether it was compiled from these.
+    pub(crate) fn is_of(&self, from: &model::Clients) -> bool {
+        self.from == *from
+    }
+
+    /// How TLS is done with them, where it isn't as usual and no certificate is asked for.
+    pub(crate) fn tls(&self) -> Option<&Arc<ServerConfig>> {
+        self.tls.as_ref()
     }
 
     /// What becomes of fields.

@@ -5,8 +5,9 @@
 //! connection that is already there. In clear text the first bytes tell HTTP/2 with prior knowledge from HTTP/1.1.
 
 use crate::auth::ClientCertificate;
+use crate::model::ClientTls;
 use crate::router::{PortTable, Reception, Stream};
-use crate::tls::provider;
+use crate::tls::{provider_by, versions};
 use crate::transport::Transport;
 use bytes::{Bytes, BytesMut};
 use rustls::server::danger::ClientCertVerifier;
@@ -95,12 +96,14 @@ pub(crate) async fn tls(
     let Some(reception) = table.receive(sni.as_deref(), hello.signature_schemes()) else {
         return Ok(None);
     };
+    let own = table.clients().and_then(|clients| clients.tls());
+    let usual = own.map_or_else(|| &*BASE, |own| &**own);
     let mut validates = false;
     let (certificate, base, stream) = match reception {
         Reception::Passthrough(stream) => {
             return Ok(Some(Greeted::Stream(Transport::Clear(socket), begun, stream.clone())));
         }
-        Reception::Http(certificate, None) => (certificate, &*BASE, None),
+        Reception::Http(certificate, None) => (certificate, usual, None),
         Reception::Http(certificate, Some(auth)) => match auth.config() {
             Some(config) => {
                 validates = auth.validates();
@@ -108,7 +111,7 @@ pub(crate) async fn tls(
             }
             None => return Ok(None),
         },
-        Reception::Terminate(certificate, stream) => (certificate, &*BASE, Some(stream.clone())),
+        Reception::Terminate(certificate, stream) => (certificate, usual, Some(stream.clone())),
     };
     let mut config = base.clone();
     config.cert_resolver = Arc::new(Chosen(certificate.clone()));
@@ -167,28 +170,41 @@ async fn hello(socket: &mut TcpStream) -> io::Result<(BytesMut, Accepted)> {
     }
 }
 
-/// What handshakes have in common that ask for no certificate.
-static BASE: LazyLock<ServerConfig> = LazyLock::new(|| configuration(None));
+/// What handshakes have in common that ask for no certificate, where no ClientPolicy says otherwise.
+static BASE: LazyLock<ServerConfig> = LazyLock::new(|| {
+    configuration(None, &ClientTls::default()).expect("the usual suites are those of the provider")
+});
 
-/// What handshakes have in common: the versions, suites and groups of security.md §6, no early data, and one set of
-/// ticket keys for all threads, which rotates itself every six hours.
-pub(crate) fn configuration(verifier: Option<Arc<dyn ClientCertVerifier>>) -> ServerConfig {
-    let builder = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .expect("the provider has suites for both versions");
+/// What handshakes have in common: the versions, suites and groups of security.md §6, or what a ClientPolicy leaves of them, no
+/// early data, and one set of ticket keys for all threads, which rotates itself every six hours. The error is for the policy's
+/// author.
+pub(crate) fn configuration(
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    rules: &ClientTls,
+) -> Result<ServerConfig, String> {
+    let builder = ServerConfig::builder_with_provider(provider_by(rules)?)
+        .with_protocol_versions(&versions(rules))
+        .map_err(|error| format!("tls: {error}"))?;
     let builder = match verifier {
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Nobody));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = match &*rules.alpn {
+        [] => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        own => own.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(),
+    };
     // Tickets do the same without memory of ours.
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    if rules.no_session_tickets {
+        config.send_tls13_tickets = 0;
+        return Ok(config);
+    }
     match rustls::crypto::aws_lc_rs::Ticketer::new() {
         Ok(ticketer) => config.ticketer = ticketer,
         Err(error) => tracing::error!(%error, "no session tickets: every handshake will be a full one"),
     }
-    config
+    Ok(config)
 }
 
 /// The certificate that was chosen by the ClientHello.

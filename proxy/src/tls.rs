@@ -6,7 +6,7 @@
 
 pub use crate::authorities::{AuthorityError, check_authorities};
 
-use crate::model::Certificate;
+use crate::model::{Certificate, ClientTls, TlsVersion};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
+use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 use std::sync::{Arc, LazyLock};
 
 /// The suites and groups of security.md §6, for clients and for backends.
@@ -23,6 +24,56 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
         Arc::new(CryptoProvider { kx_groups, ..default_provider() })
     });
     PROVIDER.clone()
+}
+
+/// The same, or what a ClientPolicy leaves of it. The error is for its author, and begins with the field.
+pub(crate) fn provider_by(rules: &ClientTls) -> Result<Arc<CryptoProvider>, String> {
+    let usual = provider();
+    if rules.cipher_suites.is_empty() && rules.curves.is_empty() {
+        return Ok(usual);
+    }
+    let named = rules.cipher_suites.iter().map(|name| suite(&usual, name));
+    let named = named.collect::<Result<Vec<_>, _>>()?;
+    let is_bounded = |version: &SupportedProtocolVersion| {
+        named.iter().any(|suite| suite.version().version == version.version)
+    };
+    let usual_ones = usual.cipher_suites.iter().filter(|suite| !is_bounded(suite.version()));
+    let mut cipher_suites: Vec<_> = usual_ones.copied().collect();
+    cipher_suites.extend(&named);
+    let groups = rules.curves.iter().map(|name| match &**name {
+        "X25519" => Ok(kx_group::X25519),
+        "P-256" => Ok(kx_group::SECP256R1),
+        "P-384" => Ok(kx_group::SECP384R1),
+        "X25519MLKEM768" => Ok(kx_group::X25519MLKEM768),
+        name => Err(format!("tls.curves: {name:?} is none of X25519, P-256, P-384, X25519MLKEM768")),
+    });
+    let mut kx_groups = groups.collect::<Result<Vec<_>, _>>()?;
+    if kx_groups.is_empty() {
+        kx_groups.clone_from(&usual.kx_groups);
+    }
+    Ok(Arc::new(CryptoProvider { cipher_suites, kx_groups, ..CryptoProvider::clone(&usual) }))
+}
+
+/// A suite by the name that IANA has for it. rustls writes those of TLS 1.3 with their version.
+fn suite(provider: &CryptoProvider, name: &str) -> Result<SupportedCipherSuite, String> {
+    let iana = |suite: &SupportedCipherSuite| {
+        let own = suite.suite().as_str().unwrap_or_default();
+        own.strip_prefix("TLS13_").map_or_else(|| own.to_owned(), |rest| format!("TLS_{rest}"))
+    };
+    let found = provider.cipher_suites.iter().find(|suite| iana(suite) == name).copied();
+    found.ok_or_else(|| {
+        let known: Vec<_> = provider.cipher_suites.iter().map(iana).collect();
+        format!("tls.cipherSuites: {name:?} is none of {}", known.join(", "))
+    })
+}
+
+/// The versions that a ClientPolicy leaves, at least one.
+pub(crate) fn versions(rules: &ClientTls) -> Vec<&'static SupportedProtocolVersion> {
+    let least = rules.min_version.unwrap_or(TlsVersion::V12);
+    let most = rules.max_version.unwrap_or(TlsVersion::V13).max(least);
+    let all = [(TlsVersion::V13, &rustls::version::TLS13), (TlsVersion::V12, &rustls::version::TLS12)];
+    let left = all.into_iter().filter(|(version, _)| (least..=most).contains(version));
+    left.map(|(_, version)| version).collect()
 }
 
 /// Certificates in one chain. The longest public chains have four; each is sent in every full handshake.

@@ -33,8 +33,8 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.limits) || has(self.timeouts) || has(self.clientIP) || has(self.http2) || has(self.headers) || has(self.path)",
-    "message": "the policy says nothing; write limits, timeouts, clientIP, http2, headers or path",
+    "rule": "has(self.limits) || has(self.timeouts) || has(self.clientIP) || has(self.http2) || has(self.headers) || has(self.path) || has(self.tls)",
+    "message": "the policy says nothing; write limits, timeouts, clientIP, http2, headers, path or tls",
 }]))]
 pub struct ClientPolicySpec {
     /// What the policy is for: 1 to 16 objects of one kind, in its namespace.
@@ -65,6 +65,9 @@ pub struct ClientPolicySpec {
     /// say the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<ClientPath>,
+    /// How TLS is done, where it ends here. Listeners of one port have to say the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
 }
 
 /// How much clients may send. But for `requestBodyBytes`, listeners of one port have to say the same.
@@ -217,6 +220,56 @@ pub enum DotSegments {
     /// Their request is answered 400.
     Reject,
 }
+
+/// How TLS is done. Without it: 1.2 and 1.3, key exchange with forward secrecy, authenticated encryption; Mozilla's "intermediate" without
+/// what is old of it. Nothing weaker can be chosen.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "x-kubernetes-validations" = [{
+    "rule": "!has(self.minVersion) || !has(self.maxVersion) || self.minVersion <= self.maxVersion",
+    "message": "minVersion is newer than maxVersion",
+}]))]
+pub struct ClientTls {
+    /// The oldest version of TLS. Absent: `1.2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_version: Option<TlsVersion>,
+    /// The newest version of TLS. Absent: `1.3`. Where another policy's minVersion is newer, that one counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_version: Option<TlsVersion>,
+    /// Cipher suites, by the names that IANA has for them. A version of TLS of which none is here keeps its usual ones: to choose those of
+    /// 1.2, name those of 1.2. The client's preference counts. Absent: all of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 9), inner(regex(pattern = SUITES)))]
+    pub cipher_suites: Option<Vec<String>>,
+    /// Groups of the key exchange, the preferred one first: `X25519`, `P-256`, `P-384`, `X25519MLKEM768` (hybrid, against quantum
+    /// computers to come). Absent: the first three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4), inner(regex(pattern = "^(X25519|P-256|P-384|X25519MLKEM768)$")))]
+    pub curves: Option<Vec<String>>,
+    /// Protocols of HTTP that clients are offered (ALPN), the preferred one first. Absent: `h2`, `http/1.1`. `http2.enabled: false` takes
+    /// `h2` away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2), inner(regex(pattern = "^(h2|http/1\\.1)$")))]
+    pub alpn: Option<Vec<String>>,
+    /// Whether clients get tickets to resume their sessions with. Absent: true; their keys are changed every six hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_tickets: Option<bool>,
+}
+
+/// A version of TLS.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    V12,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    V13,
+}
+
+/// The suites that there are: forward secrecy and authenticated encryption.
+const SUITES: &str = "^TLS_(AES_(128_GCM_SHA256|256_GCM_SHA384)|CHACHA20_POLY1305_SHA256|ECDHE_(ECDSA|RSA)_WITH_\
+    (AES_128_GCM_SHA256|AES_256_GCM_SHA384|CHACHA20_POLY1305_SHA256))$";
 
 /// How long clients may take: `100ms` to `24h` each.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]

@@ -19,6 +19,8 @@ pub struct Clients {
     pub headers: ClientHeaders,
     /// What becomes of paths.
     pub path: ClientPath,
+    /// How TLS is done with them.
+    pub tls: ClientTls,
 }
 
 /// How long clients may take.
@@ -82,6 +84,40 @@ pub struct ClientHttp2 {
     /// Requests that a client may give up before their answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_resets: Option<u32>,
+}
+
+/// How TLS is done with clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClientTls {
+    /// The oldest version; absent: 1.2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_version: Option<TlsVersion>,
+    /// The newest version; absent: 1.3. Where it is older than the oldest, that one counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_version: Option<TlsVersion>,
+    /// Names of suites as IANA writes them. A version of which none is here has its usual ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cipher_suites: Vec<Text>,
+    /// Groups of the key exchange, the preferred one first; none: the usual ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<Text>,
+    /// Protocols, the preferred one first; none: `h2` and `http/1.1`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<Text>,
+    /// Whether sessions aren't resumed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_session_tickets: bool,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    V12,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    V13,
 }
 
 /// What becomes of a request's fields.

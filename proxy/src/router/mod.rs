@@ -20,7 +20,7 @@ pub use stream::Stream;
 
 use crate::client_auth::ClientAuth;
 use crate::clients::{Clients, Seats};
-use crate::model::{self, Content, HostPattern, ListenerId, PortId, PortProtocol};
+use crate::model::{self, ClientTls, Content, HostPattern, ListenerId, PortId, PortProtocol};
 use crate::path::{is_ambiguous, lax_readings};
 use crate::rejection::{Malformed, Rejection};
 use crate::tls::parse_certificate;
@@ -169,7 +169,6 @@ impl PortTable {
         self.protocol
     }
 
-    /// What backends that speak TLS and ask for a certificate are shown.
     /// How clients may talk to it, where it isn't as usual.
     pub(crate) fn clients(&self) -> Option<&Arc<Clients>> {
         self.clients.as_ref()
@@ -180,6 +179,7 @@ impl PortTable {
         &self.seats
     }
 
+    /// What backends that speak TLS and ask for a certificate are shown.
     pub(crate) fn client_certificate(&self) -> Option<&Arc<CertifiedKey>> {
         self.client_certificate.first().map(|(_, key)| key)
     }
@@ -291,24 +291,19 @@ impl PortTable {
         for (position, listener) in from.listeners.iter().enumerate().rev() {
             hosts.change(&listener.hostname, |slot| *slot = position, |_| true);
         }
+        let usual = ClientTls::default();
+        let tls = from.clients.as_ref().map_or(&usual, |clients| &clients.tls);
         let listeners = from.listeners.iter().map(|listener| {
             let old = previous.and_then(|table| table.listener(&listener.id));
-            (Arc::new(compile_listener(listener, old, context)), routes(&listener.id))
+            (Arc::new(compile_listener(listener, tls, old, context)), routes(&listener.id))
         });
         let listeners: Vec<_> = listeners.collect();
         let filters = listeners.iter().any(|(listener, _)| !listener.filters.is_empty());
         let known = previous.map_or(&[][..], |table| &table.client_certificate);
         let client_certificate = compile_certificates(from.client_certificate.as_slice(), known, &from.id);
         let (id, hosts) = (from.id.clone(), Arc::new(hosts));
-        let clients = from.clients.as_deref().and_then(|clients| {
-            let compiled = Clients::compile(clients);
-            // Its author was told.
-            let port = &from.id;
-            compiled
-                .inspect_err(|error| tracing::error!(%port, %error, "a ClientPolicy can't be compiled"))
-                .ok()
-        });
-        let clients = clients.map(Arc::new);
+        let known = previous.and_then(|table| table.clients.as_ref());
+        let clients = from.clients.as_deref().and_then(|clients| compile_clients(clients, known, &from.id));
         let seats = previous.map_or_else(Arc::default, |table| table.seats.clone());
         Self { id, protocol: from.protocol, hosts, listeners, client_certificate, clients, seats, filters }
     }
@@ -326,6 +321,7 @@ impl PortTable {
 
 fn compile_listener(
     from: &model::Listener,
+    rules: &ClientTls,
     previous: Option<&Listener>,
     context: &mut Context<'_>,
 ) -> Listener {
@@ -334,11 +330,25 @@ fn compile_listener(
     let certificates = compile_certificates(wanted, known, &from.id);
     let validation = from.tls.as_ref().and_then(|tls| tls.client_validation.as_ref());
     let client_auth = validation.map(|validation| {
-        ClientAuth::compile(validation, previous.and_then(|listener| listener.client_auth.as_ref()))
+        ClientAuth::compile(validation, rules, previous.and_then(|listener| listener.client_auth.as_ref()))
     });
     let filters = from.filters.iter().map(|filter| Authorizer::of_listener(filter, context)).collect();
     let (id, hostname, content) = (from.id.clone(), from.hostname.clone(), from.content);
     Listener { id, hostname, content, certificates, client_auth, filters }
+}
+
+/// What is known already stays, and TLS sessions with it.
+fn compile_clients(
+    from: &model::Clients,
+    known: Option<&Arc<Clients>>,
+    port: &PortId,
+) -> Option<Arc<Clients>> {
+    if let Some(known) = known.filter(|known| known.is_of(from)) {
+        return Some(known.clone());
+    }
+    // Its author was told.
+    let told = |error: &String| tracing::error!(%port, %error, "a ClientPolicy can't be compiled");
+    Clients::compile(from).inspect_err(told).ok().map(Arc::new)
 }
 
 /// Reads certificates; those that are known already stay the same object. `of` is whose they are.

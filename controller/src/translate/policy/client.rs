@@ -6,8 +6,8 @@ use super::{At, Came, Common, OfRequests, Policy};
 use crate::status::ConditionType;
 use headgate_crds::ClientPolicy;
 use headgate_crds::policy::client::{
-    ClientHeaders, ClientHttp2, ClientIp, ClientLimits, ClientPath, ClientTimeouts, DotSegments,
-    EscapedSlashes, ProxyProtocol, Underscores,
+    ClientHeaders, ClientHttp2, ClientIp, ClientLimits, ClientPath, ClientTimeouts, ClientTls, DotSegments,
+    EscapedSlashes, ProxyProtocol, TlsVersion, Underscores,
 };
 use headgate_proxy::check_clients;
 use headgate_proxy::model::{self, ObjectName};
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The way to the limit of bodies.
 const BODY: [&str; 2] = ["limits", "requestBodyBytes"];
 /// What policies are merged by.
-const SECTIONS: [&str; 6] = ["limits", "timeouts", "clientIP", "http2", "headers", "path"];
+const SECTIONS: [&str; 7] = ["limits", "timeouts", "clientIP", "http2", "headers", "path", "tls"];
 /// Units of bytes.
 const UNITS: [(&str, u64); 6] =
     [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)];
@@ -41,6 +41,7 @@ impl Policy for ClientPolicy {
             "http2": spec.http2,
             "headers": spec.headers,
             "path": spec.path,
+            "tls": spec.tls,
         })
     }
 
@@ -66,10 +67,14 @@ impl Policy for ClientPolicy {
                 (Path::of(&["clientIP"]), why.strip_prefix("clientIP.").unwrap_or(&why).to_owned())
             }));
         }
-        if let Some(headers) = &spec.headers {
-            let clients = model::Clients { headers: of_headers(headers), ..model::Clients::default() };
+        let headers = spec.headers.as_ref().map(of_headers).unwrap_or_default();
+        let tls = spec.tls.as_ref().map(of_tls).unwrap_or_default();
+        for clients in [
+            model::Clients { headers, ..model::Clients::default() },
+            model::Clients { tls, ..model::Clients::default() },
+        ] {
             invalid.extend(check_clients(&clients).err().map(|why| {
-                let (field, why) = why.split_once(": ").unwrap_or(("headers", &why));
+                let (field, why) = why.split_once(": ").unwrap_or((&why, &why));
                 // A section's members are merged whole.
                 let field: Vec<_> = field.split('.').take(2).collect();
                 (Path::of(&field), why.to_owned())
@@ -102,6 +107,7 @@ pub(super) struct Sections {
     pub(super) http2: Option<ClientHttp2>,
     pub(super) headers: Option<ClientHeaders>,
     pub(super) path: Option<ClientPath>,
+    pub(super) tls: Option<ClientTls>,
 }
 
 /// What merged policies say of connections. What can't be read was left out when they were checked.
@@ -113,6 +119,7 @@ pub(super) fn clients(from: &Sections) -> model::Clients {
         http2: from.http2.as_ref().map(of_http2).unwrap_or_default(),
         headers: from.headers.as_ref().map(of_headers).unwrap_or_default(),
         path: from.path.as_ref().map(of_path).unwrap_or_default(),
+        tls: from.tls.as_ref().map(of_tls).unwrap_or_default(),
     }
 }
 
@@ -159,6 +166,23 @@ fn of_headers(from: &ClientHeaders) -> model::ClientHeaders {
         request_id: id.and_then(|id| id.header.as_deref()).map(Into::into),
         trust_request_id: id.and_then(|id| id.trust) == Some(true),
         server: from.server.as_deref().map(Into::into),
+    }
+}
+
+fn of_tls(from: &ClientTls) -> model::ClientTls {
+    let version = |version| match version {
+        TlsVersion::V12 => model::TlsVersion::V12,
+        TlsVersion::V13 => model::TlsVersion::V13,
+    };
+    let names =
+        |names: &Option<Vec<String>>| names.iter().flatten().map(|name| name.as_str().into()).collect();
+    model::ClientTls {
+        min_version: from.min_version.map(version),
+        max_version: from.max_version.map(version),
+        cipher_suites: names(&from.cipher_suites),
+        curves: names(&from.curves),
+        alpn: names(&from.alpn),
+        no_session_tickets: from.session_tickets == Some(false),
     }
 }
 

@@ -92,6 +92,7 @@ fn connections(levels: &[&Level]) -> (Merged, model::Clients) {
         http2: part(&merged, "http2"),
         headers: part(&merged, "headers"),
         path: part(&merged, "path"),
+        tls: part(&merged, "tls"),
     });
     (merged, clients)
 }
