@@ -8,7 +8,12 @@
 
 mod grpc;
 mod http;
+mod permit;
+mod permits;
 mod protobuf;
+
+pub(crate) use permit::Permit;
+pub(crate) use permits::Permits;
 
 use crate::body::{Inbound, Source};
 use crate::connection::Client;
@@ -39,7 +44,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) path: &'a str,
     pub(crate) query: Option<&'a str>,
     pub(crate) version: ::http::Version,
-    /// As they go to the backend, Host among them. The authorizer may change them.
+    /// As they go to the backend, Host among them.
     pub(crate) headers: &'a mut HeaderMap,
     /// Who has sent it.
     pub(crate) peer: SocketAddr,
@@ -48,8 +53,8 @@ pub(crate) struct Asked<'a> {
 
 /// What an authorizer says.
 pub(crate) enum Verdict {
-    /// It may pass; the answer gets these fields.
-    Allowed(Option<Box<HeaderMap>>),
+    /// It may pass.
+    Allowed(Box<Permit>),
     /// This is the answer.
     Denied(Box<Denial>),
 }
@@ -66,7 +71,7 @@ pub(crate) async fn ask(
     client: &Rc<Client>,
     authorizer: &Authorizer,
     way: Way,
-    asked: &mut Asked<'_>,
+    asked: &Asked<'_>,
     body: &mut Option<Inbound>,
 ) -> Result<Verdict, Rejection> {
     let Terms { protocol, max_body, .. } = &authorizer.terms;
@@ -87,14 +92,14 @@ pub(crate) async fn ask(
             let headers = http::told(&authorizer.terms, asked.headers);
             let question = Question { method: asked.method, target: &target, headers: &headers, body: seen };
             let answer = put(client, authorizer, way, question).await?;
-            http::verdict(answer, response_headers, asked.headers)
+            http::verdict(answer, response_headers)
         }
         Protocol::Grpc => {
             let (headers, call) = grpc::call(client, authorizer, asked, &seen);
             let question =
                 Question { method: &Method::POST, target: grpc::CHECK, headers: &headers, body: call };
             let answer = put(client, authorizer, way, question).await?;
-            grpc::verdict(answer, asked)
+            grpc::verdict(answer)
         }
     };
     verdict.ok_or_else(|| {

@@ -21,6 +21,7 @@ mod finish;
 mod handshake;
 pub mod headers;
 pub mod host;
+mod key;
 mod limits;
 mod listener;
 pub mod metrics;

@@ -377,9 +377,7 @@ async fn authorize(
 ) -> Result<Authorized, Rejection> {
     let method = asked.method;
     let denial = match consult(client, route, authorizer, asked, body, waits).await? {
-        Verdict::Allowed(fields) => {
-            return Ok(Authorized::Yes(fields.map_or_else(HeaderMap::new, |all| *all)));
-        }
+        Verdict::Allowed(permit) => return Ok(Authorized::Yes(permit.apply(asked.headers))),
         Verdict::Denied(denial) => *denial,
     };
     finish.reject(Rejection::Denied);
@@ -391,7 +389,7 @@ pub(crate) async fn consult(
     client: &Rc<Client>,
     route: &RouteId,
     authorizer: &Authorizer,
-    asked: &mut Asked<'_>,
+    asked: &Asked<'_>,
     body: &mut Option<Inbound>,
     waits: &mut bool,
 ) -> Result<Verdict, Rejection> {

@@ -1,7 +1,7 @@
 //! AuthPolicy: who may pass, and what they may do.
 
 use super::oidc::Oidc;
-use super::rate_limit::LocalRef;
+use super::rate_limit::{KeyPart, LocalRef};
 use super::{
     DURATION, ENTRY_NAMES, ENTRY_NAMES_MESSAGE, Mode, ONE_KIND, ONE_KIND_MESSAGE, PolicyStatus,
     REQUEST_TARGETS, REQUEST_TARGETS_MESSAGE, Strategy, TargetRef,
@@ -350,7 +350,7 @@ pub struct ClientCertificate {
 }
 
 /// Somebody who is asked. The fields up to `forwardBody` are those of the filter `ExternalAuth` of HTTPRoutes.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {
@@ -391,6 +391,34 @@ pub struct External {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^(https?://|/)[^ #]*$"))]
     pub sign_in_redirect: Option<String>,
+    /// What is remembered of its answers. Absent: it is asked about every request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<ExternalCache>,
+}
+
+/// Answers that are remembered: those that let a request pass, with the headers that they set. Refusals aren't, nor answers that set cookies,
+/// nor those about a body. Each replica remembers for itself, and nothing once the policy has changed.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExternalCache {
+    /// What its answer depends on: requests that are alike in all of these parts get one answer. Whatever else it looks at has to be here
+    /// as well, such as `path: {}` and `method: {}`. A request that has none of the parts is always asked about.
+    #[schemars(length(min = 1, max = 8), extend("x-kubernetes-validations" = [{
+        "rule": "self.all(part, !has(part.claim) && !has(part.consumer))",
+        "message": "cache.key can't have claim or consumer: who the client is isn't known yet",
+    }]))]
+    pub key: Vec<KeyPart>,
+    /// How long an answer holds, `1s` to `1h`. Absent: `1m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 28), regex(pattern = DURATION), extend("x-kubernetes-validations" = [{
+        "rule": "duration(self) >= duration('1s') && duration(self) <= duration('1h')",
+        "message": "ttl is from 1s to 1h",
+    }]))]
+    pub ttl: Option<String>,
+    /// So many are remembered at most. Absent: 10000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_entries: Option<i32>,
 }
 
 /// How an authorizer is asked.

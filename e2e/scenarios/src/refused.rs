@@ -107,6 +107,14 @@ const REFUSED_AUTH: &[(&str, &str)] = &[
         "{target}, authenticators: {a: {oidc: {issuer: 'https://a.example', clientID: a, clientSecretRef: {name: a}, cookie: {lifetime: 1s}}}}",
         "lifetime is from 1m to 8784h",
     ),
+    (
+        "{target}, authenticators: {a: {external: {protocol: HTTP, backendRef: {name: a, port: 80}, cache: {key: [{consumer: {}}]}}}}",
+        "cache.key can't have claim or consumer",
+    ),
+    (
+        "{target}, authenticators: {a: {external: {protocol: HTTP, backendRef: {name: a, port: 80}, cache: {key: [{path: {}}], ttl: 2h}}}}",
+        "ttl is from 1s to 1h",
+    ),
     ("{target}, authorization: {rules: {a: {operation: {paths: ['a']}}}}", "should match"),
     ("{target}, authorization: {rules: {a: {action: Maybe}}}", "Unsupported value: \"Maybe\""),
     ("{target}, denied: {unauthenticated: 200}", "should be greater than or equal to 400"),

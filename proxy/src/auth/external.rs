@@ -1,7 +1,8 @@
 //! Clients that somebody else knows: an authorizer ([`crate::authorize`]) as one of several ways to be known.
 
 use super::oidc::is_navigation;
-use crate::authorize::Denial;
+use crate::authorize::{Denial, Permits};
+use crate::expression::View;
 use crate::filter::Terms;
 use crate::model::ExternalAuthenticator;
 use crate::router::Authorizer;
@@ -16,6 +17,8 @@ pub(crate) struct External {
     pub(crate) authorizer: Authorizer,
     /// Whether clients pass while it has no answer.
     pub(crate) fail_open: bool,
+    /// What it said before; none: it is asked about every request.
+    permits: Option<Permits>,
     /// Where browsers are sent whom it doesn't know.
     sign_in: Option<Box<str>>,
 }
@@ -24,7 +27,14 @@ impl External {
     pub(super) fn compile(from: &ExternalAuthenticator, backend: Arc<BackendState>) -> Result<Self, String> {
         let terms = Terms { timeout: from.timeout, ..check(from)? };
         let sign_in = from.sign_in.as_deref().map(Into::into);
-        Ok(Self { authorizer: Authorizer { backend, terms }, fail_open: from.fail_open, sign_in })
+        let permits = permits(from)?;
+        Ok(Self { authorizer: Authorizer { backend, terms }, fail_open: from.fail_open, permits, sign_in })
+    }
+
+    /// What it said before, and what tells the request apart. One whose body it is told is asked about.
+    pub(crate) fn permits(&self, view: &View<'_>, has_body: bool) -> Option<(&Permits, Box<[u8]>)> {
+        let permits = self.permits.as_ref().filter(|_| !has_body || self.authorizer.terms.max_body == 0)?;
+        Some((permits, permits.key(view)?))
     }
 
     /// What a browser gets instead of a 401: the way to where it can sign in, and back. `asked`: the address that it asked for.
@@ -58,5 +68,10 @@ pub(super) fn check(from: &ExternalAuthenticator) -> Result<Terms, String> {
     {
         return Err(format!("signInRedirect: {sign_in:?} is neither an address nor a path"));
     }
+    permits(from)?;
     Terms::compile(&from.ask)
+}
+
+fn permits(from: &ExternalAuthenticator) -> Result<Option<Permits>, String> {
+    from.cache.as_ref().map(|cache| Permits::compile(cache).map_err(|why| format!("cache.{why}"))).transpose()
 }

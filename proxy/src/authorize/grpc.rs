@@ -1,7 +1,7 @@
 //! Authorizers that speak Envoy's `ext_authz`: one call, `envoy.service.auth.v3.Authorization/Check`.
 
 use super::protobuf::{Append, Check, Set, Writer, read};
-use super::{Asked, Denial, Said, Verdict, may_set};
+use super::{Asked, Denial, Permit, Said, Verdict, may_set, permit};
 use crate::connection::Client;
 use crate::handshake::Version;
 use crate::router::Authorizer;
@@ -103,9 +103,8 @@ fn write_request(
     }
 }
 
-/// What the answer means. `None`: the authorizer failed. When the request may pass, its fields are changed as the
-/// authorizer says.
-pub(super) fn verdict(said: Said, asked: &mut Asked<'_>) -> Option<Verdict> {
+/// What the answer means. `None`: the authorizer failed.
+pub(super) fn verdict(said: Said) -> Option<Verdict> {
     let status = said.trailers.as_ref().unwrap_or(&said.headers).get("grpc-status");
     if said.status != StatusCode::OK || status.is_none_or(|status| status != "0") {
         return None;
@@ -119,19 +118,12 @@ pub(super) fn verdict(said: Said, asked: &mut Asked<'_>) -> Option<Verdict> {
     if check.code != 0 {
         return deny(&check);
     }
-    for name in &check.remove {
-        match HeaderName::from_bytes(name) {
-            Ok(name) if may_set(&name) && name != header::CONTENT_LENGTH => {
-                asked.headers.remove(name);
-            }
-            // "Special headers will be ignored" (OkHttpResponse.headers_to_remove).
-            Ok(_) | Err(_) => {}
-        }
-    }
-    set(&check.headers, asked.headers)?;
-    let mut response = HeaderMap::new();
-    set(&check.response_headers, &mut response)?;
-    Some(Verdict::Allowed((!response.is_empty()).then(|| Box::new(response))))
+    // "Special headers will be ignored" (OkHttpResponse.headers_to_remove).
+    let names = check.remove.iter().filter_map(|name| HeaderName::from_bytes(name).ok());
+    let remove = names.filter(|name| may_set(name) && *name != header::CONTENT_LENGTH).collect();
+    let (set, mut answer) = (edits(&check.headers)?, HeaderMap::new());
+    permit::set(&edits(&check.response_headers)?, &mut answer);
+    Some(Verdict::Allowed(Box::new(Permit { remove, set, answer })))
 }
 
 fn deny(check: &Check<'_>) -> Option<Verdict> {
@@ -143,33 +135,18 @@ fn deny(check: &Check<'_>) -> Option<Verdict> {
     let status =
         if status.is_informational() || status.is_success() { StatusCode::FORBIDDEN } else { status };
     let mut headers = HeaderMap::new();
-    set(&check.headers, &mut headers)?;
+    permit::set(&edits(&check.headers)?, &mut headers);
     Some(Verdict::Denied(Box::new(Denial { status, headers, body: Bytes::copy_from_slice(check.body) })))
 }
 
-/// Sets fields; `None` when one can't be a field.
-fn set(from: &[Set<'_>], headers: &mut HeaderMap) -> Option<()> {
+/// Fields to set; `None` when one can't be a field.
+fn edits(from: &[Set<'_>]) -> Option<Vec<(HeaderName, HeaderValue, Append)>> {
+    let mut edits = Vec::with_capacity(from.len());
     for Set { name, value, append } in from {
         let (name, value) = (HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
-        if !may_set(&name) || name == header::CONTENT_LENGTH {
-            continue;
-        }
-        match append {
-            Append::Add => {
-                headers.append(name, value);
-            }
-            Append::IfAbsent => {
-                headers.entry(name).or_insert(value);
-            }
-            Append::Overwrite => {
-                headers.insert(name, value);
-            }
-            Append::IfPresent => {
-                if headers.contains_key(&name) {
-                    headers.insert(name, value);
-                }
-            }
+        if may_set(&name) && name != header::CONTENT_LENGTH {
+            edits.push((name, value, *append));
         }
     }
-    Some(())
+    Some(edits)
 }

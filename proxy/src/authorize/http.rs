@@ -1,10 +1,11 @@
 //! Authorizers that speak HTTP: they see the request's head, and let it pass by answering 200.
 
-use super::{Denial, Said, Verdict, may_set};
+use super::protobuf::Append;
+use super::{Denial, Permit, Said, Verdict, may_set};
 use crate::filter::Terms;
 use crate::headers::{Upgrade, prepare_response};
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName};
-use http::{StatusCode, header::HeaderValue};
 
 /// What the authorizer is told: Host and credentials always, others as the rule says.
 pub(super) fn told(terms: &Terms, headers: &HeaderMap) -> HeaderMap {
@@ -22,13 +23,12 @@ pub(super) fn told(terms: &Terms, headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What the answer means. `None`: the authorizer failed. When the request may pass, the fields that are the authorizer's
-/// to set are set.
-pub(super) fn verdict(said: Said, allowed: &[HeaderName], request: &mut HeaderMap) -> Option<Verdict> {
+/// to set come from it.
+pub(super) fn verdict(said: Said, allowed: &[HeaderName]) -> Option<Verdict> {
     let Said { status, mut headers, body, .. } = said;
     prepare_response(&mut headers, Upgrade::None);
     if status == StatusCode::OK {
-        grant(&headers, allowed, request);
-        return Some(Verdict::Allowed(None));
+        return Some(Verdict::Allowed(Box::new(permit(&headers, allowed))));
     }
     if status.is_server_error() {
         return None;
@@ -45,23 +45,23 @@ pub(super) fn verdict(said: Said, allowed: &[HeaderName], request: &mut HeaderMa
     Some(Verdict::Denied(Box::new(Denial { status, headers, body })))
 }
 
-fn grant(answer: &HeaderMap, allowed: &[HeaderName], request: &mut HeaderMap) {
-    let mut set = |name: &HeaderName, values: header::GetAll<'_, HeaderValue>| {
-        // Whatever the authorizer says of it: the client's word doesn't count.
-        request.remove(name);
-        for value in values {
-            request.append(name, value.clone());
-        }
+fn permit(answer: &HeaderMap, allowed: &[HeaderName]) -> Permit {
+    let own = |name: &HeaderName| {
+        name.as_str().starts_with("content-") || *name == header::DATE || *name == header::SERVER
     };
-    for name in allowed {
-        set(name, answer.get_all(name));
-    }
-    if allowed.is_empty() {
-        let own = |name: &HeaderName| {
-            name.as_str().starts_with("content-") || *name == header::DATE || *name == header::SERVER
-        };
-        for name in answer.keys().filter(|name| may_set(name) && !own(name)) {
-            set(name, answer.get_all(name));
-        }
-    }
+    // Whatever the authorizer says of them: the client's word doesn't count.
+    let remove: Vec<_> = match allowed {
+        [] => answer.keys().filter(|name| may_set(name) && !own(name)).cloned().collect(),
+        named => named.to_vec(),
+    };
+    let values = |name: &HeaderName| {
+        let name = name.clone();
+        answer
+            .get_all(&name)
+            .iter()
+            .map(move |value| (name.clone(), value.clone(), Append::Add))
+            .collect::<Vec<_>>()
+    };
+    let set = remove.iter().flat_map(values).collect();
+    Permit { remove, set, answer: HeaderMap::new() }
 }

@@ -1,7 +1,7 @@
 //! Who may pass, and what they may do: AuthPolicies as they came out of merging. Secrets are in here; none of them is ever
 //! printed.
 
-use super::{BackendId, ExternalAuth, ObjectName, Redacted, Text};
+use super::{BackendId, ExternalAuth, KeyPart, ObjectName, Redacted, Text};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -265,6 +265,20 @@ pub struct ExternalAuthenticator {
     /// Where a browser is sent whom it doesn't know: `rd=` with the address that was asked for is added.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in: Option<Text>,
+    /// What is remembered of its answers; absent: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<AnswerCache>,
+}
+
+/// Answers of an authorizer that are remembered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AnswerCache {
+    /// What tells requests apart that are answered alike.
+    pub key: Vec<KeyPart>,
+    /// How long an answer holds.
+    pub lifetime: Duration,
+    /// So many at most, in this process.
+    pub max_entries: usize,
 }
 
 impl ExternalAuthenticator {

@@ -23,9 +23,9 @@ mod sorted;
 mod stream;
 
 pub use auth::{
-    ApiKeyAuth, Auth, AuthAction, AuthMethod, Authenticator, Authorization, AuthorizationRule, BasicAuth,
-    ClaimToHeader, ClientCertificateAuth, CredentialSource, ExternalAuthenticator, Guard, JwtAuth, JwtKeys,
-    OidcAuth, OidcCookie, RemoteKeys, Requirement, SameSite,
+    AnswerCache, ApiKeyAuth, Auth, AuthAction, AuthMethod, Authenticator, Authorization, AuthorizationRule,
+    BasicAuth, ClaimToHeader, ClientCertificateAuth, CredentialSource, ExternalAuthenticator, Guard, JwtAuth,
+    JwtKeys, OidcAuth, OidcCookie, RemoteKeys, Requirement, SameSite,
 };
 pub use backend::{
     Authorities, Backend, BackendProtocol, BackendTls, Endpoint, EndpointSet, RetryBudget, SubjectAltName,

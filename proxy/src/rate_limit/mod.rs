@@ -13,12 +13,13 @@ mod store;
 pub(crate) use store::Links;
 pub use store::check as check_store;
 
-use crate::expression::{Expression, Kind, View, cookies};
+use crate::expression::{Expression, Kind, View};
+use crate::key::Key;
 use crate::metrics::{LimitMetrics, LimitOutcome, Metrics, ThreadMetrics};
-use crate::model::{self, Algorithm, KeyPart, OnMissingKey, Rate, Text};
+use crate::model::{self, Algorithm, OnMissingKey, Rate, Text};
 use counters::{Ask, CellId, Counters, Meter, Standing};
 use fields::Quota;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, StatusCode};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ struct Limit {
     name: Text,
     shadow: bool,
     when: Box<[Expression]>,
-    key: Box<[Part]>,
+    key: Key,
     on_missing_key: OnMissingKey,
     meters: Box<[(Quota, Meter)]>,
     in_flight: Option<u32>,
@@ -62,21 +63,6 @@ struct Override {
     name: Text,
     when: Box<[Expression]>,
     meters: Box<[(Quota, Meter)]>,
-}
-
-/// A part of a key.
-#[derive(Debug)]
-enum Part {
-    ClientIp { ipv4_prefix: u8, ipv6_prefix: u8 },
-    Header(HeaderName),
-    Cookie(Text),
-    Query(Text),
-    Path,
-    Method,
-    Host,
-    Claim(Text),
-    Consumer,
-    Expression(Expression),
 }
 
 /// What was decided about a request. What it has in flight counts as long as this lives.
@@ -330,11 +316,6 @@ impl Limit {
             Ok(Override { name: one.name.clone(), when, meters: meters(&one.rates, one.burst) })
         });
         let overrides = overrides.collect::<Result<_, String>>()?;
-        let key = from
-            .key
-            .iter()
-            .enumerate()
-            .map(|(n, part)| Part::compile(part).map_err(|why| format!("key[{n}].{why}")));
         let networks = from.exempt.cidrs.iter().enumerate().map(|(n, text)| {
             let parsed = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
             parsed.map_err(|_| format!("exempt.cidrs[{n}]: {text:?} isn't a network like 10.0.0.0/8"))
@@ -344,7 +325,7 @@ impl Limit {
             name: from.name.clone(),
             shadow: from.shadow,
             when: all(&from.when, "when", Kind::Predicate)?,
-            key: key.collect::<Result<_, String>>()?,
+            key: Key::compile(&from.key)?,
             on_missing_key: from.on_missing_key,
             meters: meters(&from.rates, from.burst),
             in_flight: from.concurrency,
@@ -363,17 +344,7 @@ impl Limit {
 
     /// Whether it matters to it who the client is.
     fn asks_who(&self) -> bool {
-        let in_key = self.key.iter().any(|part| match part {
-            Part::Claim(_) | Part::Consumer => true,
-            Part::Expression(expression) => expression.asks_who(),
-            Part::ClientIp { .. }
-            | Part::Header(_)
-            | Part::Cookie(_)
-            | Part::Query(_)
-            | Part::Path
-            | Part::Method
-            | Part::Host => false,
-        });
+        let in_key = self.key.asks_who();
         let others = self.overrides.iter().flat_map(|other| &other.when);
         let mut expressions = self.when.iter().chain(&self.exempt_when).chain(&self.cost).chain(others);
         in_key || expressions.any(Expression::asks_who)
@@ -425,96 +396,10 @@ impl Limit {
         naming.and(key).and(&window.to_be_bytes()).cell()
     }
 
-    /// What is counted apart; none when a part is missing and doesn't count as shared. Each part says how long it is, so
-    /// that no two keys read alike.
+    /// What is counted apart; none when a part is missing and doesn't count as shared.
     fn key(&self, view: &View<'_>) -> Option<Vec<u8>> {
-        let mut key = Vec::with_capacity(32 * self.key.len());
-        for part in &self.key {
-            let at = key.len();
-            key.extend([0; 5]);
-            let there = part.put(view, &mut key);
-            if !there && self.on_missing_key != OnMissingKey::Shared {
-                return None;
-            }
-            let length = u32::try_from(key.len() - at - 5).unwrap_or(u32::MAX).to_be_bytes();
-            key[at] = u8::from(there);
-            key[at + 1..at + 5].copy_from_slice(&length);
-        }
-        Some(key)
-    }
-}
-
-impl Part {
-    fn compile(from: &KeyPart) -> Result<Self, String> {
-        Ok(match from {
-            KeyPart::ClientIp { ipv4_prefix, ipv6_prefix } if *ipv4_prefix <= 32 && *ipv6_prefix <= 128 => {
-                Self::ClientIp { ipv4_prefix: *ipv4_prefix, ipv6_prefix: *ipv6_prefix }
-            }
-            KeyPart::ClientIp { .. } => return Err("clientIP: a prefix is longer than an address".to_owned()),
-            KeyPart::Header(name) => match HeaderName::from_bytes(name.as_bytes()) {
-                Ok(name) => Self::Header(name),
-                Err(_) => return Err(format!("header: {name:?} isn't the name of a header")),
-            },
-            KeyPart::Cookie(name) => Self::Cookie(name.clone()),
-            KeyPart::Query(name) => Self::Query(name.clone()),
-            KeyPart::Path => Self::Path,
-            KeyPart::Method => Self::Method,
-            KeyPart::Host => Self::Host,
-            KeyPart::Claim(name) => Self::Claim(name.clone()),
-            KeyPart::Consumer => Self::Consumer,
-            KeyPart::Expression(text) => Self::Expression(
-                Expression::compile(text, Kind::Text).map_err(|why| format!("expression: {why}"))?,
-            ),
-        })
-    }
-
-    /// Puts what the request has of it behind the key; whether it has any.
-    fn put(&self, view: &View<'_>, key: &mut Vec<u8>) -> bool {
-        let before = key.len();
-        match self {
-            Self::ClientIp { ipv4_prefix, ipv6_prefix } => {
-                let ip = view.peer.ip().to_canonical();
-                let prefix = if ip.is_ipv4() { *ipv4_prefix } else { *ipv6_prefix };
-                match IpNet::new(ip, prefix).map(|network| network.network()) {
-                    Ok(IpAddr::V4(ip)) => key.extend(ip.octets()),
-                    Ok(IpAddr::V6(ip)) => key.extend(ip.octets()),
-                    Err(_) => {}
-                }
-            }
-            Self::Header(name) => {
-                for value in view.headers.get_all(name) {
-                    if key.len() > before {
-                        key.push(b',');
-                    }
-                    key.extend(value.as_bytes());
-                }
-            }
-            Self::Cookie(name) => {
-                let found = cookies(view.headers).find(|(cookie, _)| *cookie == &**name);
-                key.extend(found.map_or("", |(_, value)| value).bytes());
-            }
-            Self::Query(name) => {
-                let mut pairs = view.query.into_iter().flat_map(|query| query.split('&'));
-                let found = pairs.find_map(|pair| pair.strip_prefix(&**name)?.strip_prefix('='));
-                key.extend(found.unwrap_or_default().bytes());
-            }
-            Self::Path => key.extend(view.path.bytes()),
-            Self::Method => key.extend(view.method.as_str().bytes()),
-            Self::Host => key.extend(view.host.bytes()),
-            Self::Claim(name) => match view.auth.and_then(|identity| identity.claim(name)) {
-                Some(serde_json::Value::String(text)) => key.extend(text.bytes()),
-                Some(serde_json::Value::Null) | None => {}
-                Some(other) => key.extend(other.to_string().into_bytes()),
-            },
-            Self::Consumer => {
-                let consumer = view.auth.and_then(|identity| identity.consumer());
-                key.extend(consumer.map_or("", |consumer| consumer).bytes());
-            }
-            Self::Expression(expression) => {
-                key.extend(expression.text(view).unwrap_or_default().into_bytes());
-            }
-        }
-        key.len() > before
+        let (key, missing) = self.key.of(view);
+        (missing == 0 || self.on_missing_key == OnMissingKey::Shared).then_some(key)
     }
 }
 

@@ -5,8 +5,8 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use headgate_proxy::model::{
-    Algorithm, ApiKeyAuth, Auth, AuthAction, AuthMethod, AuthProtocol, Authenticator, Authorization,
-    AuthorizationRule, BasicAuth, ClaimToHeader, CredentialSource, Exemption, ExternalAuth,
+    Algorithm, AnswerCache, ApiKeyAuth, Auth, AuthAction, AuthMethod, AuthProtocol, Authenticator,
+    Authorization, AuthorizationRule, BasicAuth, ClaimToHeader, CredentialSource, Exemption, ExternalAuth,
     ExternalAuthenticator, Guard, JwtAuth, JwtKeys, KeyPart, LimitResponse, ObjectName, OnMissingKey,
     Policies, Rate, RateLimit, RateLimits, Redacted, RemoteKeys, Requirement, ScopedPolicies,
 };
@@ -515,6 +515,7 @@ fn external(fail_open: bool) -> ExternalAuthenticator {
         timeout: Duration::from_secs(5),
         fail_open,
         sign_in: Some("https://login.example/start?app=1".into()),
+        cache: None,
     }
 }
 
@@ -561,6 +562,55 @@ async fn somebody_else_may_know_clients_as_one_of_several() {
     assert_eq!(all.status(&bearer("word")).await, 401);
     assert_eq!(all.status(&format!("{key}{}", bearer("other"))).await, 401);
     assert_eq!(all.status(&format!("{key}{}", bearer("word"))).await, 200);
+}
+
+#[tokio::test]
+async fn what_somebody_else_allows_is_remembered_as_the_policy_says() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let authorizer = knows_the_word(asked.clone()).await;
+    let key = vec![KeyPart::Header("authorization".into()), KeyPart::Path];
+    let remembering = |key: &[KeyPart], max_body| {
+        let cache = AnswerCache { key: key.to_vec(), lifetime: Duration::from_secs(600), max_entries: 100 };
+        let mut external = ExternalAuthenticator { cache: Some(cache), ..external(false) };
+        external.ask.max_body = max_body;
+        auth(vec![("other", AuthMethod::External(external))])
+    };
+    let gateway = Guarded::asking(remembering(&key, 0), &[authorizer.address]).await;
+    let questions = || asked.swap(0, Ordering::Relaxed);
+    for _ in 0..3 {
+        // With the field that it sets, whatever the client says.
+        let seen = gateway.ask("/", &format!("{}X-User: root\r\n", bearer("word"))).await.text();
+        assert!(seen.contains("x-user: ann\n") && !seen.contains("root"), "{seen}");
+    }
+    assert_eq!(questions(), 1);
+    // Another path is another question, and so is another client; refusals aren't remembered.
+    assert_eq!(gateway.ask("/other", &bearer("word")).await.status(), 200);
+    for _ in 0..2 {
+        assert_eq!(gateway.ask("/", &bearer("forbidden")).await.status(), 403);
+        assert_eq!(gateway.ask("/", "").await.status(), 401);
+    }
+    assert_eq!(questions(), 5);
+    // A request that has nothing of the key.
+    let gateway =
+        Guarded::asking(remembering(&[KeyPart::Cookie("session".into())], 0), &[authorizer.address]).await;
+    for _ in 0..2 {
+        assert_eq!(gateway.ask("/", &bearer("word")).await.status(), 200);
+    }
+    assert_eq!(questions(), 2);
+    // A body that it is told is part of the question.
+    let gateway = Guarded::asking(remembering(&key, 100), &[authorizer.address]).await;
+    for _ in 0..2 {
+        let fields = format!("{}Content-Length: 0\r\n", bearer("word"));
+        assert_eq!(gateway.ask("/", &fields).await.status(), 200);
+    }
+    assert_eq!(questions(), 1);
+    for _ in 0..2 {
+        let mut client = gateway.gateway.client().await;
+        let fields = bearer("word");
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 2\r\n\r\nhi")).await;
+        assert_eq!(client.response().await.status(), 200);
+    }
+    assert_eq!(questions(), 2);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! passes (security.md, rule 4).
 
 use super::merge::{Field, Merged, Path, Shape, Source, assemble};
-use super::rate_limit::{entry_name, texts};
+use super::rate_limit::{entry_name, key_part, texts};
 use super::resolve::Resolver;
 use super::{At, Came, Common, OfRequests, Policy};
 use crate::api::http_route::ExternalAuth;
@@ -11,7 +11,7 @@ use crate::translate::filters;
 use headgate_crds::AuthPolicy;
 use headgate_crds::policy::auth::{
     Action, Algorithm, ApiKey, Authenticator, Authorization, Basic, ClaimToHeader, ClientCertificate,
-    CredentialSource, Denied, External, FailureMode, Jwks, Jwt, Requirement, Rule,
+    CredentialSource, Denied, External, ExternalCache, FailureMode, Jwks, Jwt, Requirement, Rule,
 };
 use headgate_crds::policy::oidc::{Oidc, SameSite};
 use headgate_proxy::auth;
@@ -28,6 +28,9 @@ const LEEWAY: Duration = Duration::from_secs(60);
 const CACHE: Duration = Duration::from_secs(300);
 /// How long an authorizer may take.
 const EXTERNAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long what an authorizer said is remembered, and how much of it.
+const ANSWER_LIFETIME: Duration = Duration::from_secs(60);
+const ANSWERS: usize = 10_000;
 /// Statuses of clients that nobody knows, and that may not.
 const STATUSES: (u16, u16) = (401, 403);
 /// The entry of a Secret or ConfigMap that holds a JSON Web Key Set.
@@ -416,6 +419,18 @@ fn of_external(policy: &ObjectName, from: &External) -> Result<model::ExternalAu
             FailureMode::Allow => true,
         },
         sign_in: from.sign_in_redirect.as_deref().map(Into::into),
+        cache: from.cache.as_ref().map(of_cache).transpose()?,
+    })
+}
+
+fn of_cache(from: &ExternalCache) -> Result<model::AnswerCache, Problem> {
+    let part =
+        |(n, part)| key_part(part).map_err(|why| Problem::Invalid(format!("external.cache.key[{n}]: {why}")));
+    let most = from.max_entries.and_then(|most| usize::try_from(most).ok());
+    Ok(model::AnswerCache {
+        key: from.key.iter().enumerate().map(part).collect::<Result<_, _>>()?,
+        lifetime: duration("external.cache.ttl", from.ttl.as_ref(), ANSWER_LIFETIME)?,
+        max_entries: most.unwrap_or(ANSWERS),
     })
 }
 

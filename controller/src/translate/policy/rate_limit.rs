@@ -333,7 +333,7 @@ fn tier(name: &str, from: &RateOverride) -> Result<model::RateOverride, String> 
     })
 }
 
-fn key_part(from: &KeyPart) -> Result<model::KeyPart, String> {
+pub(super) fn key_part(from: &KeyPart) -> Result<model::KeyPart, String> {
     use model::KeyPart as To;
     let KeyPart { client_ip, header, cookie, query, path, method, host, claim, consumer, expression } = from;
     let text = |from: &Option<String>| from.as_deref().map(Text::from);

@@ -1,0 +1,144 @@
+//! Keys: what tells requests apart that are counted or remembered, by their parts.
+
+use crate::expression::{Expression, Kind, View, cookies};
+use crate::model::{KeyPart, Text};
+use http::HeaderName;
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// A compiled key.
+#[derive(Debug)]
+pub(crate) struct Key(Box<[Part]>);
+
+/// A part of a key.
+#[derive(Debug)]
+enum Part {
+    ClientIp { ipv4_prefix: u8, ipv6_prefix: u8 },
+    Header(HeaderName),
+    Cookie(Text),
+    Query(Text),
+    Path,
+    Method,
+    Host,
+    Claim(Text),
+    Consumer,
+    Expression(Expression),
+}
+
+impl Key {
+    /// The error is for its author, and begins with the part.
+    pub(crate) fn compile(from: &[KeyPart]) -> Result<Self, String> {
+        let parts = from.iter().enumerate();
+        let parts = parts.map(|(n, part)| Part::compile(part).map_err(|why| format!("key[{n}].{why}")));
+        parts.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What a request has of it, and how many parts it has nothing of. Each part says how long it is, so that no two keys read alike.
+    pub(crate) fn of(&self, view: &View<'_>) -> (Vec<u8>, usize) {
+        let (mut key, mut missing) = (Vec::with_capacity(32 * self.0.len()), 0);
+        for part in &self.0 {
+            let at = key.len();
+            key.extend([0; 5]);
+            let there = part.put(view, &mut key);
+            missing += usize::from(!there);
+            let length = u32::try_from(key.len() - at - 5).unwrap_or(u32::MAX).to_be_bytes();
+            key[at] = u8::from(there);
+            key[at + 1..at + 5].copy_from_slice(&length);
+        }
+        (key, missing)
+    }
+
+    /// How many parts it has.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it can't be told before it is known who the client is.
+    pub(crate) fn asks_who(&self) -> bool {
+        self.0.iter().any(|part| match part {
+            Part::Claim(_) | Part::Consumer => true,
+            Part::Expression(expression) => expression.asks_who(),
+            Part::ClientIp { .. }
+            | Part::Header(_)
+            | Part::Cookie(_)
+            | Part::Query(_)
+            | Part::Path
+            | Part::Method
+            | Part::Host => false,
+        })
+    }
+}
+
+impl Part {
+    fn compile(from: &KeyPart) -> Result<Self, String> {
+        Ok(match from {
+            KeyPart::ClientIp { ipv4_prefix, ipv6_prefix } if *ipv4_prefix <= 32 && *ipv6_prefix <= 128 => {
+                Self::ClientIp { ipv4_prefix: *ipv4_prefix, ipv6_prefix: *ipv6_prefix }
+            }
+            KeyPart::ClientIp { .. } => return Err("clientIP: a prefix is longer than an address".to_owned()),
+            KeyPart::Header(name) => match HeaderName::from_bytes(name.as_bytes()) {
+                Ok(name) => Self::Header(name),
+                Err(_) => return Err(format!("header: {name:?} isn't the name of a header")),
+            },
+            KeyPart::Cookie(name) => Self::Cookie(name.clone()),
+            KeyPart::Query(name) => Self::Query(name.clone()),
+            KeyPart::Path => Self::Path,
+            KeyPart::Method => Self::Method,
+            KeyPart::Host => Self::Host,
+            KeyPart::Claim(name) => Self::Claim(name.clone()),
+            KeyPart::Consumer => Self::Consumer,
+            KeyPart::Expression(text) => Self::Expression(
+                Expression::compile(text, Kind::Text).map_err(|why| format!("expression: {why}"))?,
+            ),
+        })
+    }
+
+    /// Puts what the request has of it behind the key; whether it has any.
+    fn put(&self, view: &View<'_>, key: &mut Vec<u8>) -> bool {
+        let before = key.len();
+        match self {
+            Self::ClientIp { ipv4_prefix, ipv6_prefix } => {
+                let ip = view.peer.ip().to_canonical();
+                let prefix = if ip.is_ipv4() { *ipv4_prefix } else { *ipv6_prefix };
+                match IpNet::new(ip, prefix).map(|network| network.network()) {
+                    Ok(IpAddr::V4(ip)) => key.extend(ip.octets()),
+                    Ok(IpAddr::V6(ip)) => key.extend(ip.octets()),
+                    Err(_) => {}
+                }
+            }
+            Self::Header(name) => {
+                for value in view.headers.get_all(name) {
+                    if key.len() > before {
+                        key.push(b',');
+                    }
+                    key.extend(value.as_bytes());
+                }
+            }
+            Self::Cookie(name) => {
+                let found = cookies(view.headers).find(|(cookie, _)| *cookie == &**name);
+                key.extend(found.map_or("", |(_, value)| value).bytes());
+            }
+            Self::Query(name) => {
+                let mut pairs = view.query.into_iter().flat_map(|query| query.split('&'));
+                let found = pairs.find_map(|pair| pair.strip_prefix(&**name)?.strip_prefix('='));
+                key.extend(found.unwrap_or_default().bytes());
+            }
+            Self::Path => key.extend(view.path.bytes()),
+            Self::Method => key.extend(view.method.as_str().bytes()),
+            Self::Host => key.extend(view.host.bytes()),
+            Self::Claim(name) => match view.auth.and_then(|identity| identity.claim(name)) {
+                Some(serde_json::Value::String(text)) => key.extend(text.bytes()),
+                Some(serde_json::Value::Null) | None => {}
+                Some(other) => key.extend(other.to_string().into_bytes()),
+            },
+            Self::Consumer => {
+                let consumer = view.auth.and_then(|identity| identity.consumer());
+                key.extend(consumer.map_or("", |consumer| consumer).bytes());
+            }
+            Self::Expression(expression) => {
+                key.extend(expression.text(view).unwrap_or_default().into_bytes());
+            }
+        }
+        key.len() > before
+    }
+}
