@@ -1,34 +1,92 @@
-//! Load from `wrk`, and what it says of the answers.
+//! Load from `wrk` and `h2load` on CPU 1, and what they say of the answers.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
+
+/// Where load goes, and what it is.
+pub struct Load<'a> {
+    /// The first address; a script may ask for others.
+    pub url: &'a str,
+    /// Fields of each request.
+    pub headers: &'a [String],
+    /// Client connections.
+    pub connections: u32,
+    /// How long.
+    pub seconds: u32,
+}
 
 /// What one run of load came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Load {
+pub struct Done {
     /// Requests answered.
     pub requests: u64,
     /// Requests per second.
     pub rate: f64,
 }
 
-/// Runs `wrk` on CPU 1 against `url`. An error when a connection failed or an answer was not 2xx or 3xx.
-pub fn wrk(url: &str, connections: u32, seconds: u32) -> Result<Load> {
-    let done = Command::new("taskset")
-        .args(["-c", "1", "wrk", "-t1"])
-        .arg(format!("-c{connections}"))
-        .arg(format!("-d{seconds}s"))
-        .arg(url)
-        .output()
-        .context("cannot run wrk (Debian package wrk) under taskset")?;
-    let text = String::from_utf8_lossy(&done.stdout);
-    if !done.status.success() {
-        bail!("wrk: {}", String::from_utf8_lossy(&done.stderr));
-    }
-    read(&text)
+/// Latencies at a fixed rate, in µs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Latency {
+    /// The median.
+    pub p50: f64,
+    /// Of a hundred, one takes longer.
+    pub p99: f64,
 }
 
-fn read(text: &str) -> Result<Load> {
+impl Load<'_> {
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("taskset");
+        command.args(["-c", "1", program, "-t1"]).arg(format!("-c{}", self.connections));
+        for header in self.headers {
+            command.args(["-H", header]);
+        }
+        command
+    }
+
+    /// Runs `wrk`. An error when a connection failed or an answer was not 2xx or 3xx.
+    pub fn wrk(&self, script: Option<&Path>) -> Result<Done> {
+        let mut command = self.command("wrk");
+        command.arg(format!("-d{}s", self.seconds));
+        if let Some(script) = script {
+            command.arg("-s").arg(script);
+        }
+        read_wrk(&run(command.arg(self.url), "wrk")?)
+    }
+
+    /// Runs `h2load` with so many streams on each connection at once.
+    pub fn h2(&self, streams: u32) -> Result<Done> {
+        let mut command = self.command("h2load");
+        command
+            .arg(format!("-m{streams}"))
+            .args(["--warm-up-time=0", "--duration"])
+            .arg(self.seconds.to_string());
+        read_h2load(&run(command.arg(self.url), "h2load")?)
+    }
+
+    /// Asks at a fixed rate, over HTTP/1.1, and looks how long each answer takes.
+    pub fn paced(&self, rate: f64, log: &Path) -> Result<Latency> {
+        // Each connection has its share of the rate, a whole number.
+        let each = (rate / f64::from(self.connections)).round().max(1.0);
+        let requests = each * f64::from(self.connections * self.seconds);
+        // h2load adds to what is there.
+        drop(fs::remove_file(log));
+        let mut command = self.command("h2load");
+        command.args(["--h1", "-m1"]).arg(format!("--rps={each}")).arg(format!("-n{requests}"));
+        command.arg(format!("--log-file={}", log.display())).arg(self.url);
+        read_h2load(&run(&mut command, "h2load")?)?;
+        read_log(&fs::read_to_string(log).with_context(|| log.display().to_string())?)
+    }
+}
+
+fn run(command: &mut Command, program: &str) -> Result<String> {
+    let done = command.output().with_context(|| format!("cannot run {program} under taskset"))?;
+    ensure!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+fn read_wrk(text: &str) -> Result<Done> {
     if let Some(line) = text
         .lines()
         .map(str::trim)
@@ -47,7 +105,41 @@ fn read(text: &str) -> Result<Load> {
         .find_map(|line| line.trim().strip_prefix("Requests/sec:"))
         .and_then(|rate| rate.trim().parse().ok())
         .with_context(|| format!("wrk printed no rate:\n{text}"))?;
-    Ok(Load { requests, rate })
+    Ok(Done { requests, rate })
+}
+
+fn read_h2load(text: &str) -> Result<Done> {
+    let printed = || format!("h2load printed no result:\n{text}");
+    let line = |start: &str| text.lines().find_map(|line| line.strip_prefix(start)).with_context(printed);
+    let counts = line("requests: ")?;
+    let count = |what: &str| -> Result<u64> {
+        let found = counts.split(", ").find_map(|part| part.strip_suffix(what));
+        found.and_then(|count| count.trim().parse().ok()).with_context(printed)
+    };
+    let codes = line("status codes: ")?;
+    let good = codes
+        .split(" 2xx")
+        .next()
+        .and_then(|count| count.trim().parse::<u64>().ok())
+        .with_context(printed)?;
+    let requests = count("succeeded")?;
+    ensure!(
+        count("failed")? == 0 && count("errored")? == 0 && good >= requests,
+        "not every request was answered right: {counts}; {codes}"
+    );
+    let rate = line("finished in ")?.split(", ").find_map(|part| part.strip_suffix(" req/s"));
+    let rate = rate.and_then(|rate| rate.trim().parse().ok()).with_context(printed)?;
+    Ok(Done { requests, rate })
+}
+
+/// Lines of start, status and duration, by tabs.
+fn read_log(text: &str) -> Result<Latency> {
+    let duration = |line: &str| line.split('\t').nth(2)?.parse::<f64>().ok();
+    let mut all: Vec<f64> = text.lines().filter_map(duration).collect();
+    ensure!(all.len() >= 1_000, "h2load told of {} requests only", all.len());
+    all.sort_by(f64::total_cmp);
+    let at = |share: usize| all[(all.len() - 1) * share / 100];
+    Ok(Latency { p50: at(50), p99: at(99) })
 }
 
 #[cfg(test)]
@@ -55,17 +147,28 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "Running 1s test @ http://127.0.0.1:1/\n  1 threads and 64 connections\n  33211 requests in 1.00s, 41.2MB read\nRequests/sec:  33187.92\nTransfer/sec:     41.17MB\n";
+    const H2: &str = "finished in 3.00s, 21455.33 req/s, 22.33MB/s\nrequests: 64366 total, 64877 started, 64366 done, 64366 succeeded, 0 failed, 0 errored, 0 timeout\nstatus codes: 64877 2xx, 0 3xx, 0 4xx, 0 5xx\n";
 
     #[test]
     fn reads_counts() {
-        assert_eq!(read(GOOD).expect("good"), Load { requests: 33211, rate: 33187.92 });
+        assert_eq!(read_wrk(GOOD).expect("good"), Done { requests: 33211, rate: 33187.92 });
+        assert_eq!(read_h2load(H2).expect("good"), Done { requests: 64366, rate: 21455.33 });
     }
 
     #[test]
     fn one_wrong_answer_voids_the_run() {
         let bad = format!("{GOOD}  Non-2xx or 3xx responses: 1\n");
-        assert!(read(&bad).expect_err("bad").to_string().contains("Non-2xx"));
+        assert!(read_wrk(&bad).expect_err("bad").to_string().contains("Non-2xx"));
         let cut = format!("{GOOD}  Socket errors: connect 0, read 3, write 0, timeout 0\n");
-        assert!(read(&cut).is_err());
+        assert!(read_wrk(&cut).is_err());
+        assert!(read_h2load(&H2.replace("0 failed", "1 failed")).is_err());
+        assert!(read_h2load(&H2.replace("64877 2xx, 0 3xx, 0 4xx", "64000 2xx, 0 3xx, 877 4xx")).is_err());
+    }
+
+    #[test]
+    fn percentiles_are_of_all_requests() {
+        let log: String = (1..=1_000).rev().map(|n| format!("1700000000\t200\t{n}\n")).collect();
+        assert_eq!(read_log(&log).expect("good"), Latency { p50: 500.0, p99: 990.0 });
+        assert!(read_log("").is_err());
     }
 }

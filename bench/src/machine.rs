@@ -1,13 +1,13 @@
 //! What the figures were measured on, and a folder for the run's files.
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The machine and the moment, kept with every result.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 pub struct Machine {
     /// CPU model.
     pub cpu: String,

@@ -5,8 +5,11 @@
 //! proxy has one worker on CPU 0; the load and the backends have CPU 1. One wrong answer voids a run.
 
 mod cpu;
+mod idle;
 mod load;
 mod machine;
+mod material;
+mod page;
 mod peer;
 mod report;
 mod scenario;
@@ -31,16 +34,28 @@ struct Arguments {
     /// Seconds of load per proxy and round.
     #[arg(long, default_value_t = 3)]
     seconds: u32,
-    /// Only scenarios whose name contains this.
+    /// Envoy's binary; without it Envoy is left out.
+    #[arg(long)]
+    envoy: Option<PathBuf>,
+    /// Only scenarios whose name contains this; `latency` and `idle` are names as well.
     #[arg(long, default_value = "")]
     only: String,
     /// Folder for the JSON result.
     #[arg(long, default_value = "bench/results")]
     results: PathBuf,
+    /// Puts the table and the plot of a kept result into this page, between its marks, and measures nothing.
+    #[arg(long, requires = "of")]
+    page: Option<PathBuf>,
+    /// The result for `--page`.
+    #[arg(long)]
+    of: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let (Some(page), Some(result)) = (&arguments.page, &arguments.of) {
+        return page::write(page, result);
+    }
     if !arguments.headgate.exists() {
         bail!(
             "{} does not exist: build it with `cargo build --release -p headgate`, or name it with --headgate",
@@ -49,23 +64,32 @@ fn main() -> Result<()> {
     }
     let machine = machine::read(&arguments.profile)?;
     let work = machine::work_folder()?;
-    let mut results = Vec::new();
-    for scenario in scenario::all().iter().filter(|s| s.name.contains(&arguments.only)) {
+    let bench = scenario::Bench {
+        headgate: &arguments.headgate,
+        envoy: arguments.envoy.as_deref(),
+        folder: work.path(),
+        material: material::Material::make(work.path())?,
+        rounds: arguments.rounds,
+        seconds: arguments.seconds,
+    };
+    let is_wanted = |name: &str| name.contains(&arguments.only);
+    let mut report = report::Report { machine, results: Vec::new(), latency: Vec::new(), idle: Vec::new() };
+    for scenario in scenario::all().iter().filter(|scenario| is_wanted(scenario.name)) {
         eprintln!("{}: {}", scenario.name, scenario.about);
-        let result = scenario::measure(
-            scenario,
-            &arguments.headgate,
-            work.path(),
-            arguments.rounds,
-            arguments.seconds,
-        )
-        .with_context(|| format!("scenario {}", scenario.name))?;
-        results.push(result);
+        let result = bench.measure(scenario).with_context(|| format!("scenario {}", scenario.name))?;
+        report.results.push(result);
     }
-    if results.is_empty() {
+    if is_wanted("latency") {
+        eprintln!("latency: at 70 % of nginx's rate, 64 connections");
+        report.latency = bench.latency().context("scenario latency")?;
+    }
+    if is_wanted("idle") {
+        eprintln!("idle: memory of connections that are kept");
+        report.idle = bench.idle().context("scenario idle")?;
+    }
+    if report.results.is_empty() && report.latency.is_empty() && report.idle.is_empty() {
         bail!("no scenario's name contains {:?}", arguments.only);
     }
-    let report = report::Report { machine, results };
     report.print();
     let file = report.save(&arguments.results)?;
     eprintln!("kept in {}", file.display());

@@ -1,27 +1,34 @@
 //! Results: the printed table and the kept JSON.
 
+use crate::load::Latency;
 use crate::machine::Machine;
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A whole run.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 pub struct Report {
     /// Where and when.
     pub machine: Machine,
     /// One per scenario.
     pub results: Vec<Outcome>,
+    /// One per proxy.
+    #[serde(default)]
+    pub latency: Vec<Paced>,
+    /// One per proxy.
+    #[serde(default)]
+    pub idle: Vec<Idle>,
 }
 
 /// One scenario's figures.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 pub struct Outcome {
     /// Name of the scenario.
-    pub scenario: &'static str,
+    pub scenario: String,
     /// What it does.
-    pub about: &'static str,
+    pub about: String,
     /// Busy client connections.
     pub connections: u32,
     /// Seconds of load per figure.
@@ -30,11 +37,50 @@ pub struct Outcome {
     pub figures: Vec<Figure>,
 }
 
+/// One proxy's latencies at a fixed rate, 64 connections.
+#[derive(Deserialize, Serialize)]
+pub struct Paced {
+    /// Name of the proxy.
+    pub peer: String,
+    /// Requests per second, the same for all: 70 % of what nginx reached.
+    pub rate: f64,
+    /// Medians in µs, a value a round.
+    pub p50: Vec<f64>,
+    /// 99th percentiles in µs, a value a round.
+    pub p99: Vec<f64>,
+}
+
+impl Paced {
+    /// Nothing measured yet.
+    pub fn new(peer: &str, rate: f64) -> Self {
+        Self { peer: peer.to_owned(), rate, p50: Vec::new(), p99: Vec::new() }
+    }
+
+    /// Adds a round.
+    pub fn add(&mut self, latency: Latency) {
+        self.p50.push(latency.p50);
+        self.p99.push(latency.p99);
+    }
+}
+
+/// One proxy's memory of idle connections.
+#[derive(Deserialize, Serialize)]
+pub struct Idle {
+    /// Name of the proxy.
+    pub peer: String,
+    /// So many.
+    pub connections: u32,
+    /// KiB of each.
+    pub kib_each: f64,
+    /// Memory before there were any.
+    pub pss_kib_before: u64,
+}
+
 /// One proxy's rounds.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 pub struct Figure {
     /// Name of the proxy.
-    pub peer: &'static str,
+    pub peer: String,
     /// Its version.
     pub version: String,
     /// CPU µs per request, a value a round.
@@ -48,10 +94,23 @@ pub struct Figure {
     pub pss_kib: u64,
 }
 
+impl Outcome {
+    /// CPU time as a multiple of nginx's in the same run, where nginx is in it.
+    pub fn ratio(&self, figure: &Figure) -> Option<f64> {
+        let nginx = self.figures.iter().find(|figure| figure.peer == "nginx")?;
+        Some(median(&figure.cpu_micros) / median(&nginx.cpu_micros))
+    }
+
+    /// One proxy's.
+    pub fn of(&self, peer: &str) -> Option<&Figure> {
+        self.figures.iter().find(|figure| figure.peer == peer)
+    }
+}
+
 impl Figure {
     /// Nothing measured yet.
-    pub fn new(peer: &'static str, version: &str) -> Self {
-        let version = version.to_owned();
+    pub fn new(peer: &str, version: &str) -> Self {
+        let (peer, version) = (peer.to_owned(), version.to_owned());
         Self { peer, version, cpu_micros: Vec::new(), rate: Vec::new(), busy: Vec::new(), pss_kib: 0 }
     }
 
@@ -63,7 +122,8 @@ impl Figure {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The middle one.
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {
@@ -83,27 +143,38 @@ impl Report {
             "CPU µs per request of the whole proxy, median of the rounds; × is the ratio to nginx in this run"
         );
         println!(
-            "{:<18} {:<10} {:>9} {:>7} {:>19} {:>10} {:>6} {:>9}",
+            "{:<18} {:<14} {:>9} {:>7} {:>19} {:>10} {:>6} {:>9}",
             "scenario", "proxy", "CPU µs", "×", "range", "req/s", "busy", "PSS MiB"
         );
         for outcome in &self.results {
-            let base = outcome.figures.first().map_or(f64::NAN, |figure| median(&figure.cpu_micros));
             for figure in &outcome.figures {
-                let micros = median(&figure.cpu_micros);
                 let low = figure.cpu_micros.iter().copied().fold(f64::INFINITY, f64::min);
                 let high = figure.cpu_micros.iter().copied().fold(0.0, f64::max);
                 println!(
-                    "{:<18} {:<10} {:>9.2} {:>7.2} {:>19} {:>10.0} {:>5.0}% {:>9.1}",
+                    "{:<18} {:<14} {:>9.2} {:>7} {:>19} {:>10.0} {:>5.0}% {:>9.1}",
                     outcome.scenario,
                     figure.peer,
-                    micros,
-                    micros / base,
+                    median(&figure.cpu_micros),
+                    outcome.ratio(figure).map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
                     format!("{low:.2}–{high:.2}"),
                     median(&figure.rate),
                     median(&figure.busy) * 100.0,
                     figure.pss_kib as f64 / 1024.0
                 );
             }
+        }
+        for paced in &self.latency {
+            let (p50, p99) = (median(&paced.p50), median(&paced.p99));
+            println!(
+                "latency at {:.0} req/s  {:<14} p50 {p50:.0} µs, p99 {p99:.0} µs",
+                paced.rate, paced.peer
+            );
+        }
+        for idle in &self.idle {
+            println!(
+                "idle connection  {:<14} {:.1} KiB each ({} of them)",
+                idle.peer, idle.kib_each, idle.connections
+            );
         }
     }
 

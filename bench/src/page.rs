@@ -1,0 +1,178 @@
+//! The table and the plot of a result, for a page of the documentation.
+
+use crate::report::{Outcome, Report, median};
+use anyhow::{Context, Result};
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+const BEGIN: &str = "<!-- bench: what is between these marks is generated -->";
+const END: &str = "<!-- bench: end -->";
+/// The proxies, with the colours of their bars.
+const PEERS: [(&str, &str); 4] =
+    [("nginx", "#9aa5b1"), ("haproxy", "#5b8def"), ("envoy", "#b07cc6"), ("headgate", "#2f9e63")];
+
+/// Writes both: the table between the page's marks, the plot beside the page, with the page's name.
+pub fn write(page: &Path, result: &Path) -> Result<()> {
+    let text = fs::read_to_string(result).with_context(|| result.display().to_string())?;
+    let report: Report = serde_json::from_str(&text).with_context(|| result.display().to_string())?;
+    let old = fs::read_to_string(page).with_context(|| page.display().to_string())?;
+    let marks = || format!("{} has no marks: {BEGIN} and {END}", page.display());
+    let (before, rest) = old.split_once(BEGIN).with_context(marks)?;
+    let (_, after) = rest.split_once(END).with_context(marks)?;
+    let plot = page.with_extension("svg");
+    fs::write(&plot, svg(&report)).with_context(|| plot.display().to_string())?;
+    let plot = plot.file_name().and_then(|name| name.to_str()).context("the page has no name")?;
+    let table = table(&report, plot, result)?;
+    fs::write(page, format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
+        .with_context(|| page.display().to_string())
+}
+
+fn table(report: &Report, plot: &str, result: &Path) -> Result<String> {
+    let mut out = format!("![CPU time per request as a multiple of nginx's]({plot})\n\n");
+    let versions: Vec<_> = PEERS
+        .iter()
+        .filter_map(|(peer, _)| {
+            let figure = report.results.iter().find_map(|outcome| outcome.of(peer))?;
+            Some(format!("{peer} {}", figure.version))
+        })
+        .collect();
+    out.push_str("| load | nginx | HAProxy | Envoy | Headgate | Headgate ÷ nginx | per round |\n|---|---|---|---|---|---|---|\n");
+    for outcome in &report.results {
+        let cell = |peer: &str| {
+            outcome
+                .of(peer)
+                .map_or_else(|| "–".to_owned(), |figure| format!("{:.1} µs", median(&figure.cpu_micros)))
+        };
+        let ours = outcome.of("headgate").context("a result without Headgate")?;
+        let ratio = outcome.ratio(ours).map_or_else(|| "–".to_owned(), |ratio| format!("**{ratio:.2}**"));
+        let (nginx, haproxy, envoy, headgate) =
+            (cell("nginx"), cell("haproxy"), cell("envoy"), cell("headgate"));
+        writeln!(
+            out,
+            "| {} | {nginx} | {haproxy} | {envoy} | {headgate} | {ratio} | {} |",
+            outcome.about,
+            rounds(outcome)
+        )?;
+    }
+    for outcome in &report.results {
+        if let (Some(with), Some(without)) = (outcome.of("headgate"), outcome.of("headgate plain")) {
+            let more = median(&with.cpu_micros) - median(&without.cpu_micros);
+            write!(
+                out,
+                "\n`{}` costs Headgate {more:+.2} µs over the same without it, in the same rounds.",
+                outcome.scenario
+            )?;
+        }
+    }
+    out += &besides(report)?;
+    let m = &report.machine;
+    let file = result.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    write!(
+        out,
+        "\n{} ({} CPUs), Linux {}, commit {}, `{}` build; {}; load average before {:.1}; every figure in [bench/results](../bench/results/{file}).\n",
+        m.cpu,
+        m.cpus,
+        m.kernel,
+        m.commit,
+        m.profile,
+        versions.join(", "),
+        m.busy_before
+    )?;
+    Ok(out)
+}
+
+/// Latency and memory, where they were measured.
+fn besides(report: &Report) -> Result<String> {
+    let mut out = String::new();
+    if let Some(first) = report.latency.first() {
+        write!(
+            out,
+            "\n\n| at {:.0} requests a second (70 % of nginx's rate here) | p50 | p99 |\n|---|---|---|\n",
+            first.rate
+        )?;
+        for paced in &report.latency {
+            writeln!(
+                out,
+                "| {} | {:.0} µs | {:.0} µs |",
+                paced.peer,
+                median(&paced.p50),
+                median(&paced.p99)
+            )?;
+        }
+    }
+    if let Some(first) = report.idle.first() {
+        write!(out, "\n| {} idle connections, each used once | KiB each |\n|---|---|\n", first.connections)?;
+        for idle in &report.idle {
+            writeln!(out, "| {} | {:.1} |", idle.peer, idle.kib_each)?;
+        }
+    }
+    Ok(out)
+}
+
+/// The ratio of each round, the least and the most.
+fn rounds(outcome: &Outcome) -> String {
+    let (Some(nginx), Some(ours)) = (outcome.of("nginx"), outcome.of("headgate")) else {
+        return "–".to_owned();
+    };
+    let ratios = ours.cpu_micros.iter().zip(&nginx.cpu_micros).map(|(ours, theirs)| ours / theirs);
+    let (low, high) = ratios.fold((f64::INFINITY, 0.0_f64), |(low, high), one| (low.min(one), high.max(one)));
+    format!("{low:.2}–{high:.2}")
+}
+
+/// Pixels: of a bar's height, between groups, left of the bars, and of a ratio of 1.
+const BAR: usize = 12;
+const GAP: usize = 14;
+const LEFT: usize = 150;
+const ONE: f64 = 140.0;
+/// Longer bars are cut.
+const MOST: f64 = 4.0;
+
+/// Bars of the ratios to nginx, a group for each scenario that has them.
+fn svg(report: &Report) -> String {
+    let (mut bars, mut y) = (String::new(), 30);
+    for outcome in &report.results {
+        let shown: Vec<_> = PEERS
+            .iter()
+            .filter_map(|(peer, colour)| Some((*peer, *colour, outcome.ratio(outcome.of(peer)?)?)))
+            .collect();
+        if shown.is_empty() {
+            continue;
+        }
+        let middle = y + shown.len() * BAR / 2 + 4;
+        bars += &format!(
+            "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{}</text>\n",
+            LEFT - 8,
+            outcome.scenario
+        );
+        for (peer, colour, ratio) in shown {
+            let width = ratio.min(MOST) * ONE;
+            bars += &format!(
+                "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{width:.0}\" height=\"{}\" fill=\"{colour}\"><title>{peer}</title></rect>\n\
+                 <text x=\"{:.0}\" y=\"{}\" font-size=\"10\">{ratio:.2}</text>\n",
+                BAR - 1,
+                LEFT as f64 + width + 4.0,
+                y + BAR - 3
+            );
+            y += BAR;
+        }
+        y += GAP;
+    }
+    let legend: String = PEERS
+        .iter()
+        .enumerate()
+        .map(|(n, (peer, colour))| {
+            let x = LEFT + n * 110;
+            format!(
+                "<rect x=\"{x}\" y=\"8\" width=\"11\" height=\"11\" fill=\"{colour}\"/><text x=\"{}\" y=\"18\">{peer}</text>\n",
+                x + 16
+            )
+        })
+        .collect();
+    let (x, width) = (LEFT as f64 + ONE, LEFT as f64 + MOST * ONE + 50.0);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{y}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{legend}{bars}\
+         <line x1=\"{x:.0}\" x2=\"{x:.0}\" y1=\"26\" y2=\"{y}\" stroke=\"#444\" stroke-dasharray=\"3 3\"/>\n</svg>\n"
+    )
+}

@@ -1,0 +1,71 @@
+//! nginx, as a proxy and as the backends.
+
+use super::{Peer, Process, Setup, Work, free_port, pinned, version};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// What each of its locations does.
+const PASS: &str = "proxy_pass http://backends;\nproxy_http_version 1.1;\nproxy_set_header Connection \"\";\n\
+    proxy_set_header Host $http_host;\nproxy_set_header X-Real-IP $remote_addr;\n\
+    proxy_set_header X-Forwarded-For $remote_addr;\nproxy_set_header X-Forwarded-Proto $scheme;\n\
+    proxy_set_header X-Forwarded-Host $http_host;\nproxy_request_buffering off;\n";
+
+/// None: it verifies no tokens.
+pub fn start(setup: &Setup<'_>) -> Result<Option<Peer>> {
+    let port = free_port()?;
+    let [a, b] = setup.backends;
+    let (mut before, mut listen, mut inside) = (String::new(), String::new(), String::new());
+    let mut locations = format!("location / {{\n{PASS}}}\n");
+    match setup.work {
+        Work::Plain => {}
+        Work::Routes(count) => {
+            // Nothing else: what no route takes is 404, as elsewhere.
+            locations = (0..count).map(|n| format!("location /r{n}/ {{\n{PASS}}}\n")).collect();
+        }
+        Work::Tls => {
+            listen = " ssl http2".to_owned();
+            let (certificate, key) = setup.material.certificate_files();
+            inside = format!(
+                "ssl_certificate {};\nssl_certificate_key {};\nssl_protocols TLSv1.2 TLSv1.3;\n\
+                 ssl_session_cache shared:s:10m;\nhttp2_max_concurrent_streams 128;\nhttp2_max_requests 1000000000;\n",
+                certificate.display(),
+                key.display()
+            );
+        }
+        Work::Limit => {
+            before = "limit_req_zone $binary_remote_addr zone=one:10m rate=1000000r/s;\n".to_owned();
+            inside = "limit_req zone=one burst=1000000 nodelay;\n".to_owned();
+        }
+        Work::Breaker => {}
+        Work::Jwt => return Ok(None),
+    }
+    let watched = if setup.work == Work::Breaker { " max_fails=5 fail_timeout=60s" } else { "" };
+    let http = format!(
+        "upstream backends {{ server 127.0.0.1:{a}{watched}; server 127.0.0.1:{b}{watched}; keepalive 256; \
+         keepalive_requests 1000000000; }}\n{before}\
+         server {{ listen 127.0.0.1:{port}{listen} backlog=4096;\nclient_max_body_size 0;\n{inside}{locations}}}\n"
+    );
+    let told = Command::new("nginx").arg("-v").output().context("nginx -v")?;
+    let version = version(&String::from_utf8_lossy(&told.stderr));
+    Ok(Some(Peer { name: "nginx", version, process: process("nginx", "0", setup.folder, &http)?, port }))
+}
+
+/// Starts one with these servers.
+pub fn process(name: &str, cpu: &str, folder: &Path, http: &str) -> Result<Process> {
+    let config = folder.join(format!("{name}.conf"));
+    let text = format!(
+        "daemon off;\nworker_processes 1;\nworker_rlimit_nofile 65536;\npid {0}/{name}.pid;\nerror_log {0}/{name}.error.log;\n\
+         events {{ worker_connections 32768; }}\n\
+         http {{\naccess_log off;\nkeepalive_requests 1000000000;\nkeepalive_timeout 1h;\n\
+         client_body_temp_path {0}/{name}.body;\nproxy_temp_path {0}/{name}.proxy;\n\
+         fastcgi_temp_path {0}/{name}.f;\nuwsgi_temp_path {0}/{name}.u;\nscgi_temp_path {0}/{name}.s;\n{http}}}\n",
+        folder.display()
+    );
+    fs::write(&config, text).with_context(|| config.display().to_string())?;
+    let mut command = pinned(cpu, Path::new("nginx"));
+    command.arg("-c").arg(&config);
+    Process::start(&mut command, &folder.join(format!("{name}.log")))
+        .context("nginx is needed (Debian package nginx)")
+}
