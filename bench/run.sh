@@ -64,7 +64,7 @@ peers=()
 if [ -x "$envoy" ]; then
     peers+=(--envoy "$envoy")
 fi
-# Ten thousand idle connections, each with one of the backend's.
+# Thousands of idle connections.
 ulimit -n "$(ulimit -Hn)"
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}

@@ -14,7 +14,7 @@ pub const SMALL: usize = 1024;
 /// Bytes of a large answer, and of an upload.
 pub const LARGE: usize = 1 << 20;
 /// Idle connections that memory is divided by.
-const IDLE: u32 = 10_000;
+const IDLE: u32 = 5_000;
 /// The share of nginx's rate that latency is looked at.
 const PACE: f64 = 0.7;
 

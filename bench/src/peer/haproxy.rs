@@ -50,7 +50,7 @@ pub fn start(setup: &Setup<'_>) -> Result<Option<Peer>> {
         Work::Breaker => return Ok(None),
     }
     let config = format!(
-        "global\n    nbthread 1\n    maxconn 30000\n    tune.bufsize 16384\n    tune.h2.max-concurrent-streams 128\n\
+        "global\n    nbthread 1\n    maxconn 9000\n    tune.bufsize 16384\n    tune.h2.max-concurrent-streams 128\n\
          defaults\n    mode http\n    timeout connect 5s\n    timeout client 1h\n    timeout server 1h\n    \
          timeout http-keep-alive 1h\n    option http-keep-alive\n    http-reuse always\n\
          frontend in\n    bind 127.0.0.1:{port}{listen}\n    option forwardfor\n{inside}    \

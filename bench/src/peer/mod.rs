@@ -18,7 +18,10 @@ use std::time::{Duration, Instant};
 const START: Duration = Duration::from_secs(30);
 
 /// A child process that ends with its owner.
-pub struct Process(Child);
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
 
 impl Process {
     fn start(command: &mut Command, log: &Path) -> Result<Self> {
@@ -30,20 +33,25 @@ impl Process {
             .stderr(err)
             .spawn()
             .with_context(|| format!("cannot start {command:?}"))?;
-        Ok(Self(child))
+        Ok(Self { child, log: log.to_owned() })
+    }
+
+    /// What it has to say.
+    fn says(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Its process id.
     pub fn id(&self) -> u32 {
-        self.0.id()
+        self.child.id()
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         // nginx's master takes its workers along only when it is asked to stop, not when it is killed.
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
     }
 }
 
@@ -126,7 +134,11 @@ impl Peer {
             if answered == wanted {
                 return Ok(());
             }
-            ensure!(began.elapsed() < START, "answered {answered:?} instead of {wanted:?}");
+            ensure!(
+                began.elapsed() < START,
+                "answered {answered:?} instead of {wanted:?}; it says: {}",
+                self.process.says()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -149,7 +161,7 @@ fn write(setup: &Setup<'_>, name: &str, text: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Starts the backends on CPU 1: `/` is 1 KiB, `/large` 1 MiB, and bodies are taken.
+/// Starts the backends on CPU 1: `/` is 1 KiB, `/large` 1 MiB, and `/upload` answers when it has all of a body.
 pub fn start_backends(folder: &Path) -> Result<Backends> {
     let ports = [free_port()?, free_port()?];
     fs::write(folder.join("large"), vec![b'x'; crate::scenario::LARGE])?;
@@ -157,7 +169,10 @@ pub fn start_backends(folder: &Path) -> Result<Backends> {
     let server = |port: &u16| {
         format!(
             "server {{ listen 127.0.0.1:{port} backlog=4096; client_max_body_size 0;\n\
-             location / {{ return 200 '{small}'; }}\nlocation = /large {{ root {}; }} }}\n",
+             location / {{ return 200 '{small}'; }}\n\
+             location = /upload {{ client_body_buffer_size 2m; proxy_pass http://127.0.0.1:{port}/; proxy_method GET;\n\
+             proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_pass_request_body off; proxy_set_header Content-Length \"\"; }}\n\
+             location = /large {{ root {}; }} }}\n",
             folder.display()
         )
     };

@@ -56,8 +56,8 @@ pub fn start(setup: &Setup<'_>) -> Result<Option<Peer>> {
 pub fn process(name: &str, cpu: &str, folder: &Path, http: &str) -> Result<Process> {
     let config = folder.join(format!("{name}.conf"));
     let text = format!(
-        "daemon off;\nworker_processes 1;\nworker_rlimit_nofile 65536;\npid {0}/{name}.pid;\nerror_log {0}/{name}.error.log;\n\
-         events {{ worker_connections 32768; }}\n\
+        "daemon off;\nworker_processes 1;\npid {0}/{name}.pid;\nerror_log {0}/{name}.error.log;\n\
+         events {{ worker_connections 16384; }}\n\
          http {{\naccess_log off;\nkeepalive_requests 1000000000;\nkeepalive_timeout 1h;\n\
          client_body_temp_path {0}/{name}.body;\nproxy_temp_path {0}/{name}.proxy;\n\
          fastcgi_temp_path {0}/{name}.f;\nuwsgi_temp_path {0}/{name}.u;\nscgi_temp_path {0}/{name}.s;\n{http}}}\n",
