@@ -47,7 +47,7 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
     redis.kill().await?;
     let slowest = without(cluster, namespace, &target).await?;
 
-    redis.start_again()?;
+    redis.start_again().await?;
     let again = held(cluster, &redis, &target, REQUESTS / 5).await.context("with Redis back")?;
     Ok(format!(
         "{whole}; Redis killed: as onUnavailable says, slowest answer of {} {slowest:.0?}; Redis back: {again}",
