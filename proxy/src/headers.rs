@@ -7,9 +7,11 @@
 
 mod request_id;
 mod rules;
+mod spare;
 
 pub use request_id::RequestIds;
 pub use rules::{Rules, USUAL};
+pub(crate) use spare::{keep_map, spare_map};
 
 use crate::host::Host;
 use crate::model::{Scheme, Underscores};

@@ -63,7 +63,7 @@ pub(crate) async fn answer(
         tracing::error!(peer = %client.peer, "a request panicked: it was answered 500");
         Err(Rejection::Internal)
     });
-    match outcome {
+    let response = match outcome {
         Ok(reply) => respond(client, reply, finish),
         Err(rejection) => {
             finish.reject(rejection);
@@ -73,7 +73,9 @@ pub(crate) async fn answer(
             reply.close = rejection.ends_connection() || drain(client, body, waits).await == Drained::No;
             respond(client, reply, finish)
         }
-    }
+    };
+    headers::keep_map(parts.headers);
+    response
 }
 
 /// An answer before it is hyper's.
@@ -236,6 +238,9 @@ fn prepare(
 
 /// Adds what policies have for an answer: it takes the place of what the backend says, except that cookies are added to its.
 fn grant(headers: &mut HeaderMap, mut granted: HeaderMap) {
+    if granted.is_empty() {
+        return;
+    }
     if let header::Entry::Occupied(cookies) = granted.entry(header::SET_COOKIE) {
         for cookie in cookies.remove_entry_mult().1 {
             headers.append(header::SET_COOKIE, cookie);

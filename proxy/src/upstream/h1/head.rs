@@ -3,6 +3,7 @@
 //! What can be read in two ways is an error, never repaired: both length fields, several lengths, a length that isn't
 //! plain digits, a transfer coding that isn't `chunked` alone. Does no I/O.
 
+use crate::headers::spare_map;
 use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
@@ -62,7 +63,8 @@ pub(crate) enum Malformed {
 
 /// Takes a head off the front of `bytes`, if all of it is there. `method` is the request's.
 pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
-    let mut places = [const { (0, 0, 0, 0) }; MAX_FIELDS];
+    // Small, for they are cleared for every answer: a head has 64 KiB at most, and ends after its last field.
+    let mut places = [[0_u16; 4]; MAX_FIELDS];
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -82,13 +84,15 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
     let base = bytes.as_ptr() as usize;
     for (place, field) in places.iter_mut().zip(response.headers.iter()) {
         let (name, value) = (field.name.as_ptr() as usize - base, field.value.as_ptr() as usize - base);
-        *place = (name, name + field.name.len(), value, value + field.value.len());
+        let ends = [name, name + field.name.len(), value, value + field.value.len()];
+        *place = ends.map(|end| u16::try_from(end).unwrap_or(u16::MAX));
     }
     let head = bytes.split_to(length).freeze();
-    let mut headers = HeaderMap::with_capacity(count + 2);
+    let mut headers = spare_map(count + 2);
     let mut lengths = Lengths::default();
     let mut keep_alive = version == 1;
-    for &(name, name_end, value, value_end) in &places[..count] {
+    for place in &places[..count] {
+        let [name, name_end, value, value_end] = place.map(usize::from);
         let name = HeaderName::from_bytes(&head[name..name_end]).map_err(|_| Malformed::Head)?;
         let value =
             HeaderValue::from_maybe_shared(head.slice(value..value_end)).map_err(|_| Malformed::Head)?;
