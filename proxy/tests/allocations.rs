@@ -3,6 +3,8 @@
 //!
 //! One test, and a process of its own: the allocator counts for all threads.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "in tests a panic is the report")]
+
 #[path = "gateway/harness.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod harness;

@@ -5,6 +5,7 @@
 use super::BackendState;
 use super::connect::{self, ConnectError, connect};
 use super::endpoint::Address;
+use super::health::Sent;
 use super::identity::{Identity, Speaks};
 use super::pick::pick;
 use super::pool::{Connected, Lease};
@@ -25,12 +26,19 @@ pub(crate) async fn open(
     let until = thread.wheel.after(thread.limits.connect);
     let mut tried = Vec::new();
     let mut last = Rejection::NoEndpoints;
+    let note = |socket, sent| {
+        if let Some(health) = backend.health() {
+            let members = backend.endpoints.borrow().members.len();
+            health.note(socket, &sent, members);
+        }
+    };
     while let Some((address, lease, others)) = choose(thread, backend, &tried) {
         let deadline = if others { until.min(thread.wheel.after(thread.limits.connect_one)) } else { until };
         match connect(address.socket(), identity, Speaks::Anything, timer, deadline).await {
             Ok(socket) => {
                 lease.note_connect(Connected::Yes);
                 thread.metrics.backend_connected(&backend.metrics);
+                note(address.socket(), Sent::Connected);
                 return Ok((socket, lease));
             }
             Err(error) => {
@@ -42,6 +50,7 @@ pub(crate) async fn open(
                     ConnectError::Tls(_) => Rejection::UpstreamTls,
                 };
                 thread.metrics.backend_failed(&backend.metrics, last);
+                note(address.socket(), Sent::Failed(last));
                 tried.push(address.slot());
             }
         }
@@ -49,14 +58,19 @@ pub(crate) async fn open(
     Err(last)
 }
 
-/// An endpoint that wasn't tried before, and whether there are others.
+/// An endpoint that wasn't tried before, rather one that isn't ejected, and whether there are others.
 pub(crate) fn choose(
     thread: &Rc<Thread>,
     backend: &BackendState,
     tried: &[usize],
 ) -> Option<(Arc<Address>, Lease, bool)> {
     let endpoints = backend.endpoints.borrow();
-    let member = pick(&endpoints.members, &thread.pools, thread.random(), tried)?;
+    let (members, random) = (&endpoints.members, thread.random());
+    let spared = backend.health().map(|health| health.spare(members, tried));
+    // Where all others are out of reach, one that is ejected may do.
+    let member = spared
+        .and_then(|spared| pick(members, &thread.pools, random, &spared))
+        .or_else(|| pick(members, &thread.pools, random, tried))?;
     let lease = thread.pools.lease(&member.address);
     Some((member.address.clone(), lease, endpoints.members.len() > tried.len() + 1))
 }

@@ -44,7 +44,7 @@ fn breaking(breaker: Breaker) -> BackendPolicy {
     BackendPolicy { breaker: Some(breaker), ..BackendPolicy::default() }
 }
 
-fn ejecting(consecutive_5xx: u32) -> Ejection {
+pub fn ejecting(consecutive_5xx: u32) -> Ejection {
     Ejection {
         consecutive_5xx: Some(consecutive_5xx),
         consecutive_gateway_errors: None,
@@ -57,7 +57,7 @@ fn ejecting(consecutive_5xx: u32) -> Ejection {
     }
 }
 
-fn policed(setup: &mut Setup, name: &str, policy: BackendPolicy) {
+pub fn policed(setup: &mut Setup, name: &str, policy: BackendPolicy) {
     let backend = setup.model.backends.get_mut(&backend_id(name)).unwrap();
     Arc::make_mut(backend).policy = Some(Arc::new(policy));
 }

@@ -1,10 +1,11 @@
 //! What isn't HTTP: TCP, TLS that passes or ends here, datagrams.
 
+use crate::circuit_breaker::{ejecting, policed};
 use crate::harness::{Backend, Gateway, HANGS, Setup, nobody, port_id, soon};
 use crate::tls::{certificate, der, handshake, trust};
 use headgate_proxy::Limits;
 use headgate_proxy::model::{
-    BackendProtocol, Certificate, HostPattern, PortId, PortProtocol, RouteKind, Tls, Transport,
+    BackendPolicy, BackendProtocol, Certificate, HostPattern, PortId, PortProtocol, RouteKind, Tls, Transport,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -98,6 +99,29 @@ async fn without_an_endpoint_a_connection_is_closed_and_the_next_endpoint_is_tri
     gateway.publish(&setup);
     let closed = say(&gateway, 5432, "").await;
     assert!(closed.is_err() || closed.unwrap().is_empty());
+}
+
+/// Endpoints of TCP are ejected when they can't be reached, and spared while they are.
+#[tokio::test]
+async fn endpoints_that_cannot_be_reached_are_ejected_and_spared() {
+    let (backend, gone) = (tcp("db").await, nobody().await);
+    let mut setup = tcp_port(&[("db", gone, 1)]);
+    setup.backend("db", BackendProtocol::Http1, &[gone, backend.address]);
+    policed(&mut setup, "db", BackendPolicy { ejection: Some(ejecting(1)), ..BackendPolicy::default() });
+    let gateway = setup.start();
+    let failures = async || gateway.metric("headgate_backend_failures_total").await;
+    let mut seen = 0.0;
+    soon(async {
+        while gateway.metric("headgate_backend_ejected_endpoints").await < 1.0 {
+            assert_eq!(say(&gateway, 5432, "").await.unwrap(), "db: ");
+        }
+        seen = failures().await;
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(say(&gateway, 5432, "").await.unwrap(), "db: ");
+    }
+    assert_eq!((failures().await, seen > 0.0), (seen, true), "it isn't tried any more");
 }
 
 #[tokio::test]

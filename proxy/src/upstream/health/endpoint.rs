@@ -96,7 +96,7 @@ impl Signs {
                 | Rejection::RetryBudget
                 | Rejection::RequestTimeout => return None,
             },
-            Sent::Unknown => return None,
+            Sent::Connected | Sent::Unknown => return None,
         })
     }
 }
@@ -113,6 +113,9 @@ impl Endpoint {
 
     /// Takes in what came of a try, and says if it is to be ejected: for how long, where the endpoint said so.
     pub(super) fn note(&self, sent: &Sent, now: Millis, policy: &Ejection) -> Option<Option<Duration>> {
+        if *sent == Sent::Connected {
+            in_a_row(&self.connect_failures, false);
+        }
         let Signs { server_error, gateway_error, connect_failure } = Signs::of(sent)?;
         let reached = |count: u32, most: Option<u32>| most.is_some_and(|most| count >= most);
         let counts = (
@@ -130,14 +133,16 @@ impl Endpoint {
         }
         match sent {
             Sent::Answered { retry_after: Some(after), .. } if policy.honor_retry_after => Some(Some(*after)),
-            Sent::Answered { .. } | Sent::Failed(_) | Sent::Unknown => wanted.then_some(None),
+            Sent::Answered { .. } | Sent::Connected | Sent::Failed(_) | Sent::Unknown => {
+                wanted.then_some(None)
+            }
         }
     }
 
-    /// Whether this is its first good answer since an ejection that is over.
+    /// Whether this is its first good answer, or connection, since an ejection that is over.
     pub(super) fn is_restored_by(&self, sent: &Sent, now: Millis) -> bool {
         let answered = match sent {
-            Sent::Answered { .. } => sent.is_success(),
+            Sent::Answered { .. } | Sent::Connected => sent.is_success(),
             Sent::Failed(_) | Sent::Unknown => false,
         };
         answered

@@ -4,7 +4,7 @@
 //! policy and changes of the endpoints. On the way of a request are atomics only: nothing waits. Endpoints and routes that
 //! never gave cause have no state of their own, so that a healthy backend costs a look at its breaker.
 //!
-//! [`super::forward`] asks before it sends ([`Health::enter`], [`Health::choose`]) and tells what came of it ([`Watch::tell`],
+//! [`super::open`] asks what to spare ([`Health::spare`]). [`super::forward`] asks before it sends ([`Health::enter`], [`Health::choose`]) and tells what came of it ([`Watch::tell`],
 //! [`Health::note`]). Must not know how requests are sent.
 
 mod breaker;
@@ -235,8 +235,7 @@ impl Health {
             .filter_map(|member| Some((member.address.slot(), self.bar(member, now)?)))
             .collect();
         let ejected = barred.iter().filter(|(_, bar)| *bar == Bar::Ejected).count();
-        // Fewer than half left would carry more than they can.
-        if (members.len() - ejected) * 2 < members.len() {
+        if would_overload(members.len(), ejected) {
             barred.retain(|(_, bar)| *bar != Bar::Ejected);
         }
         loop {
@@ -264,6 +263,23 @@ impl Health {
                 Err(_) => barred.push((member.address.slot(), Bar::Full)),
             }
         }
+    }
+
+    /// Slots of endpoints that connections should spare as well as those that were tried.
+    pub(crate) fn spare(&self, members: &[Member], tried: &[usize]) -> Vec<usize> {
+        let mut spared = tried.to_vec();
+        if self.policy.ejection.is_some() && !self.policy.shadow {
+            let (now, endpoints) = (now(), self.state.endpoints.0.borrow());
+            let is_ejected = |member: &&Member| {
+                endpoints.get(&member.address.socket()).is_some_and(|endpoint| endpoint.is_ejected(now))
+            };
+            let ejected: Vec<_> =
+                members.iter().filter(is_ejected).map(|member| member.address.slot()).collect();
+            if !would_overload(members.len(), ejected.len()) {
+                spared.extend(ejected);
+            }
+        }
+        spared
     }
 
     /// Why an endpoint isn't to get a request.
@@ -374,6 +390,11 @@ impl State {
     fn ejected(&self, now: Millis) -> usize {
         self.endpoints.0.borrow().values().filter(|endpoint| endpoint.is_ejected(now)).count()
     }
+}
+
+/// Whether fewer than half would be left, who would carry more than they can.
+fn would_overload(members: usize, ejected: usize) -> bool {
+    (members - ejected) * 2 < members
 }
 
 fn open_until(breaker: &Breaker) -> Option<Millis> {

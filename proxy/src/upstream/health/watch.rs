@@ -23,6 +23,8 @@ pub(crate) enum Sent {
         /// How long the endpoint asks to be left alone.
         retry_after: Option<Duration>,
     },
+    /// None yet, but a connection, which is all that there is to be seen of what isn't HTTP.
+    Connected,
     /// None.
     Failed(Rejection),
     /// Nothing that says anything about the endpoint.
@@ -44,14 +46,14 @@ impl Sent {
         match self {
             Self::Answered { status, .. } => !status.is_server_error(),
             Self::Failed(_) => false,
-            Self::Unknown => true,
+            Self::Connected | Self::Unknown => true,
         }
     }
 
     fn fate(&self, when: &FailureWhen) -> Fate {
         let judged = |failed| if failed { Fate::Failure } else { Fate::Success };
         match self {
-            Self::Unknown => Fate::Unknown,
+            Self::Connected | Self::Unknown => Fate::Unknown,
             Self::Answered { status, grpc, .. } => judged(
                 when.status_codes.contains(&status.as_u16())
                     || grpc.is_some_and(|code| when.grpc_codes.contains(&code)),
