@@ -140,7 +140,8 @@ async fn put(
     let Question { method, target, headers, body } = question;
     let thread = &client.thread;
     let framing = Framing::Length(body.len() as u64);
-    let head = RequestHead { method, target, headers, framing, expecting: false, websocket: false };
+    let head =
+        RequestHead { method, target, headers, ours: None, framing, expecting: false, websocket: false };
     let until = thread.wheel.after(authorizer.terms.timeout);
     let limits = &client.thread.limits;
     let times = Times { request: until, attempt: None, body: limits.body, stream: limits.stream };

@@ -18,6 +18,7 @@ use rustls::server::ServerConfig;
 use seats::Full;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -61,7 +62,7 @@ pub(crate) struct Sender {
     pub(crate) scheme: Scheme,
     /// That it has connected to.
     pub(crate) port: u16,
-    pub(crate) forwarding: Forwarding,
+    pub(crate) forwarding: Rc<Forwarding>,
 }
 
 /// Whether rules can be compiled. The error is for their author, and begins with the field.
@@ -189,7 +190,8 @@ impl Clients {
             (None, _) => port,
         };
         let scheme = told.unwrap_or(scheme);
-        let forwarding = Forwarding::through(address, &[&chain, &[peer.ip()][..]].concat(), scheme, port);
+        let forwarding =
+            Rc::new(Forwarding::through(address, &[&chain, &[peer.ip()][..]].concat(), scheme, port));
         let peer = SocketAddr::new(address, 0);
         Some(Box::new(Sender { peer, scheme, port, forwarding }))
     }

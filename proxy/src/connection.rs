@@ -59,7 +59,7 @@ pub(crate) struct Client {
     pub(crate) scheme: Scheme,
     pub(crate) version: Version,
     pub(crate) tls: Option<Tls>,
-    pub(crate) forwarding: Forwarding,
+    pub(crate) forwarding: Rc<Forwarding>,
     stay: Stay,
     /// What holds for its port instead of what is usual.
     own: Option<Box<Own>>,
@@ -108,7 +108,7 @@ impl Client {
             PortProtocol::Tls => Scheme::Https,
             PortProtocol::Http | PortProtocol::Tcp | PortProtocol::Udp => Scheme::Http,
         };
-        let forwarding = Forwarding::new(peer.ip(), scheme, table.id().port);
+        let forwarding = Rc::new(Forwarding::new(peer.ip(), scheme, table.id().port));
         let own = table.clients().map(|clients| {
             let limits = clients.bounds(&thread.limits);
             let old = limits.age.map_or(Deadline::NEVER, |age| thread.wheel.after(age));

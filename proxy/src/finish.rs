@@ -106,17 +106,11 @@ impl Finish {
     }
 
     /// What is asked, in the form that is matched.
-    pub(crate) fn note_target(
-        &mut self,
-        host: &Host<'_>,
-        path: &str,
-        query: Option<&str>,
-        headers: &HeaderMap,
-    ) {
+    pub(crate) fn note_target(&mut self, host: &Host<'_>, path: &str, query: Option<&str>, id: &HeaderValue) {
         let Some(line) = &mut self.line else { return };
         line.host = host.as_str().to_owned();
         line.path = joined(path, query);
-        line.request_id = headers.get(self.client.headers().id()).cloned();
+        line.request_id = Some(id.clone());
     }
 
     /// A rule took it.

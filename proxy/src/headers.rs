@@ -5,20 +5,22 @@
 //! written; names with underscores go, for many backends read them as the same names with hyphens ([`Rules`] may differ). After it, Host is
 //! the one host that the request was for. Does not know routes or filters.
 
+mod ours;
 mod request_id;
 mod rules;
 mod spare;
 
+pub use ours::{Forwarding, Ours};
 pub use request_id::RequestIds;
 pub use rules::{Rules, USUAL};
 pub(crate) use spare::{keep_map, spare_map};
 
 use crate::host::Host;
-use crate::model::{Scheme, Underscores};
+use crate::model::Underscores;
 use crate::rejection::{Malformed, Rejection};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
-use std::net::IpAddr;
+use std::rc::Rc;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -26,58 +28,8 @@ pub(crate) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwa
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// Fields that [`write_ours`] adds, Host among them.
-const OURS: usize = 8;
-
 /// The field that carries a request's id to the backend and the access log.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// What backends are told about a client's connection. Made once per connection: cloning its values is free.
-#[derive(Clone, Debug)]
-pub struct Forwarding {
-    address: HeaderValue,
-    /// The address, and those of the proxies that are trusted.
-    chain: HeaderValue,
-    forwarded: HeaderValue,
-    scheme: HeaderValue,
-    port: HeaderValue,
-}
-
-impl Forwarding {
-    /// Of a client at `peer`, connected by `scheme` to the Gateway's port `port` (not the pod's).
-    pub fn new(peer: IpAddr, scheme: Scheme, port: u16) -> Self {
-        Self::through(peer, &[], scheme, port)
-    }
-
-    /// Of a client that came through these proxies, the nearest last.
-    pub(crate) fn through(peer: IpAddr, proxies: &[IpAddr], scheme: Scheme, port: u16) -> Self {
-        // An IPv4 client of a dual-stack socket is an IPv4 client.
-        let peer = peer.to_canonical();
-        let scheme = scheme.name();
-        let node = match peer {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("\"[{address}]\""),
-        };
-        let value =
-            |text: String| HeaderValue::try_from(text).expect("addresses and numbers are visible ASCII");
-        let address = value(peer.to_string());
-        let chain = match proxies {
-            [] => address.clone(),
-            proxies => {
-                let all = std::iter::once(peer).chain(proxies.iter().map(IpAddr::to_canonical));
-                value(all.map(|address| address.to_string()).collect::<Vec<_>>().join(", "))
-            }
-        };
-        Self {
-            address,
-            chain,
-            // RFC 7239 without `host`, which would differ by request: X-Forwarded-Host has it.
-            forwarded: value(format!("for={node};proto={scheme}")),
-            scheme: HeaderValue::from_static(scheme),
-            port: value(port.to_string()),
-        }
-    }
-}
 
 /// What [`prepare_request`] needs to know of a request beside its fields.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +39,7 @@ pub struct Incoming<'a> {
     /// The host that the request is for.
     pub host: &'a Host<'a>,
     /// Its connection.
-    pub forwarding: &'a Forwarding,
+    pub forwarding: &'a Rc<Forwarding>,
     /// Where ids come from.
     pub ids: &'a RequestIds,
     /// What its port has to say of fields.
@@ -184,12 +136,15 @@ struct Seen {
     cookie: bool,
 }
 
-/// Cleans a request's fields and writes ours. Leaves `Content-Length` for whoever frames the body; takes
+/// Cleans a request's fields; ours are still to be written ([`Ours`]). Leaves `Content-Length` for whoever frames the body; takes
 /// `Transfer-Encoding` and `Expect` away, which the server has answered.
 ///
 /// # Errors
 /// [`Malformed::Framing`], [`Malformed::Upgrade`], [`Rejection::TransferCoding`], [`Rejection::Expectation`].
-pub fn prepare_request(headers: &mut HeaderMap, incoming: &Incoming<'_>) -> Result<Upgrade, Rejection> {
+pub fn prepare_request(
+    headers: &mut HeaderMap,
+    incoming: &Incoming<'_>,
+) -> Result<(Upgrade, Ours), Rejection> {
     let mut seen = Seen::default();
     for name in headers.keys() {
         match fate_in_request(name.as_str()) {
@@ -218,6 +173,9 @@ pub fn prepare_request(headers: &mut HeaderMap, incoming: &Incoming<'_>) -> Resu
     for name in &seen.doomed {
         headers.remove(name);
     }
+    if *incoming.rules.id() != X_REQUEST_ID {
+        headers.remove(incoming.rules.id());
+    }
     if seen.transfer_encoding {
         headers.remove(header::TRANSFER_ENCODING);
     }
@@ -228,8 +186,8 @@ pub fn prepare_request(headers: &mut HeaderMap, incoming: &Incoming<'_>) -> Resu
         join_cookies(headers);
     }
     set_connection(headers, upgrade, seen.connection || seen.upgrade);
-    write_ours(headers, incoming, id);
-    Ok(upgrade)
+    set_host(headers, incoming.host.as_str());
+    Ok((upgrade, Ours { forwarding: incoming.forwarding.clone(), id_name: incoming.rules.id().clone(), id }))
 }
 
 /// What becomes of a field with underscores in its name.
@@ -238,10 +196,12 @@ fn judge_underscores(name: &HeaderName, rules: &Rules, seen: &mut Seen) -> Resul
         Underscores::Drop => seen.doomed.push(name.clone()),
         Underscores::Reject => return Err(Rejection::Malformed(Malformed::Head)),
         // As another field, it would have another fate.
-        Underscores::Keep if fate_in_request(&rules::hyphenated(name)) != Fate::Keep => {
-            seen.doomed.push(name.clone());
+        Underscores::Keep => {
+            let read = rules::hyphenated(name);
+            if fate_in_request(&read) != Fate::Keep || read == rules.id().as_str() {
+                seen.doomed.push(name.clone());
+            }
         }
-        Underscores::Keep => {}
     }
     Ok(())
 }
@@ -392,26 +352,12 @@ fn set_connection(headers: &mut HeaderMap, upgrade: Upgrade, had: bool) {
     }
 }
 
-fn write_ours(headers: &mut HeaderMap, incoming: &Incoming<'_>, id: HeaderValue) {
-    let forwarding = incoming.forwarding;
-    let host = incoming.host.as_str();
-    // Grown once, not twice.
-    headers.reserve(OURS);
-    let host = match headers.get(header::HOST) {
-        Some(value) if value == host => value.clone(),
-        Some(_) | None => {
-            let value = HeaderValue::from_str(host).expect("a parsed host is visible ASCII");
-            headers.insert(header::HOST, value.clone());
-            value
-        }
-    };
-    headers.insert(X_FORWARDED_FOR, forwarding.chain.clone());
-    headers.insert(X_FORWARDED_HOST, host);
-    headers.insert(X_FORWARDED_PORT, forwarding.port.clone());
-    headers.insert(X_FORWARDED_PROTO, forwarding.scheme.clone());
-    headers.insert(header::FORWARDED, forwarding.forwarded.clone());
-    headers.insert(X_REAL_IP, forwarding.address.clone());
-    headers.insert(incoming.rules.id(), id);
+/// Makes Host the one that the request is for.
+fn set_host(headers: &mut HeaderMap, host: &str) {
+    if headers.get(header::HOST).is_none_or(|value| value != host) {
+        let value = HeaderValue::from_str(host).expect("a parsed host is visible ASCII");
+        headers.insert(header::HOST, value);
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! 1. [`check`]: method, target and their sizes; what can be read in two ways is refused.
 //! 2. Host and path are brought to the one form that is matched and forwarded ([`crate::host`], [`crate::path`]).
-//! 3. [`crate::headers::prepare_request`]: hop-by-hop fields go, forwarding fields are written anew.
+//! 3. [`crate::headers::prepare_request`]: hop-by-hop fields go; forwarding fields are ours to say ([`crate::headers::Ours`]).
 //! 4. The listener's filters, where it has any: who they ask sees every request, and once. Then
 //!    [`crate::router::PortTable::find`]: the rule that takes it, from the one table that this request sees.
 //! 5. The bound of its body; CORS; rate limits and who the client is ([`crate::admit`]); the rule's authorizer ([`crate::authorize`]); the rule's
@@ -21,7 +21,7 @@ use crate::expression::View;
 use crate::filter::{Cors, Origin, Outgoing, Protocol, Redirect};
 use crate::finish::Finish;
 use crate::handshake::Version;
-use crate::headers::{self, Incoming, Upgrade};
+use crate::headers::{self, Incoming, Ours, Upgrade};
 use crate::host::Host;
 use crate::limits::{self, Limits};
 use crate::mirror;
@@ -159,11 +159,14 @@ async fn serve(
     let field = Host::field(&parts.headers)?;
     let host = Host::of_request(&parts.uri, field.as_ref(), parts.version)?;
     let (path, query) = path_and_query(&parts.uri, client.path())?;
-    let upgrade = prepare(client, (&parts.method, &mut parts.headers), &host, finish)?;
+    let (upgrade, ours) = prepare(client, (&parts.method, &mut parts.headers), &host, finish)?;
     let (peer, scheme) = (finish.peer(), finish.scheme());
-    finish.note_target(&host, &path, query, &parts.headers);
+    finish.note_target(&host, &path, query, ours.id());
+    // Written as soon as somebody may look at them or change them.
+    let mut unwritten = Some(ours);
     let (mut waits, mut granted) = (waits, HeaderMap::new());
     if let Some(listener) = filtering(client, host.name())? {
+        write(unwritten.take(), &mut parts.headers);
         let (method, version, headers) = (&parts.method, parts.version, &mut parts.headers);
         let mut asked = Asked { method, path: &path, query, version, headers, peer, scheme };
         // In a box: few listeners have them, and idle connections keep the room of the largest request.
@@ -174,14 +177,13 @@ async fn serve(
         }
     }
     let view = view(finish, parts, &host, &path, query);
-    let Taken { rule, policies, prefix_len } = find(client, &view, finish)?;
-    if let (Some(policies), Some(body)) = (&policies, &*body)
-        && let Some(most) = policies.request_body_bytes
-    {
-        body.bound(most).map_err(|broken| broken.rejection())?;
-    }
+    let Taken { rule, policies, prefix_len } = find(client, &view, unwritten.as_ref(), finish)?;
+    bound(policies.as_deref(), body.as_ref())?;
     if let Some(answer) = preflight(&rule, parts, finish) {
         return Ok(answered(&rule, StatusCode::NO_CONTENT, answer, client, body.take(), waits).await);
+    }
+    if policies.is_some() || looks(&rule) {
+        write(unwritten.take(), &mut parts.headers);
     }
     let mut query = query.map(Cow::Borrowed);
     if let Some(policies) = policies {
@@ -217,7 +219,8 @@ async fn serve(
         }
     }
     let (method, uri, headers) = (&parts.method, &parts.uri, &mut parts.headers);
-    let asked = Forwarded { method, uri, headers, host: &host, path, query, prefix_len, upgrade };
+    let asked =
+        Forwarded { method, uri, headers, host: &host, path, query, prefix_len, upgrade, ours: unwritten };
     let mut reply = act(client, &rule, asked, body, waits, finish).await?;
     grant(&mut reply.headers, granted);
     Ok(reply)
@@ -229,11 +232,31 @@ fn prepare(
     (method, fields): (&Method, &mut HeaderMap),
     host: &Host<'_>,
     finish: &mut Finish,
-) -> Result<Upgrade, Rejection> {
+) -> Result<(Upgrade, Ours), Rejection> {
     finish.sender = client.sender(fields);
     let forwarding = finish.sender.as_ref().map_or(&client.forwarding, |sender| &sender.forwarding);
     let incoming = Incoming { method, host, forwarding, ids: &client.thread.ids, rules: client.headers() };
     headers::prepare_request(fields, &incoming)
+}
+
+/// Bounds a body as policies say.
+fn bound(policies: Option<&Policies>, body: Option<&Inbound>) -> Result<(), Rejection> {
+    match (policies.and_then(|policies| policies.request_body_bytes), body) {
+        (Some(most), Some(body)) => body.bound(most).map_err(|broken| broken.rejection()),
+        (Some(_) | None, _) => Ok(()),
+    }
+}
+
+/// Writes our fields to those of a request, unless they are there.
+fn write(ours: Option<Ours>, headers: &mut HeaderMap) {
+    if let Some(ours) = ours {
+        ours.write(headers);
+    }
+}
+
+/// Whether a rule has something that may look at fields of ours or change them, before a backend is chosen.
+fn looks(rule: &Rule) -> bool {
+    rule.authorizer.is_some() || rule.filters.change_requests() || !rule.mirrors.is_empty()
 }
 
 /// Adds what policies have for an answer: it takes the place of what the backend says, except that cookies are added to its.
@@ -279,6 +302,8 @@ struct Forwarded<'a> {
     query: Option<Cow<'a, str>>,
     prefix_len: usize,
     upgrade: Upgrade,
+    /// Fields of ours that aren't among the fields yet.
+    ours: Option<Ours>,
 }
 
 /// Does with a request what its rule says.
@@ -290,7 +315,7 @@ async fn act(
     waits: bool,
     finish: &mut Finish,
 ) -> Result<Reply, Rejection> {
-    let Forwarded { method, uri, headers, host, path, query, prefix_len, upgrade } = asked;
+    let Forwarded { method, uri, headers, host, path, query, prefix_len, upgrade, mut ours } = asked;
     let mut outgoing = Outgoing { headers, path: Cow::Borrowed(&*path), prefix_len };
     rule.filters.apply_to_request(&mut outgoing);
     let split = match &rule.action {
@@ -308,6 +333,9 @@ async fn act(
         None => split.pick(client.thread.random()),
         Some(held) => split.share(held.share),
     };
+    if share.filters.change_requests() || !share.mirrors.is_empty() {
+        write(ours.take(), outgoing.headers);
+    }
     share.filters.apply_to_request(&mut outgoing);
     client.headers().drop_shadows(outgoing.headers);
     let rewritten = (outgoing.path != path).then(|| outgoing.path.into_owned());
@@ -317,6 +345,7 @@ async fn act(
         method,
         target: &target,
         headers,
+        ours: ours.as_ref(),
         framing: framing(headers, body.as_ref()),
         expecting: waits,
         websocket: upgrade == Upgrade::WebSocket,
@@ -478,12 +507,17 @@ struct Taken {
     prefix_len: usize,
 }
 
-fn find(client: &Client, view: &View<'_>, finish: &mut Finish) -> Result<Taken, Rejection> {
+fn find(
+    client: &Client,
+    view: &View<'_>,
+    ours: Option<&Ours>,
+    finish: &mut Finish,
+) -> Result<Taken, Rejection> {
     let table = client.table();
     let table = table.as_ref().ok_or(Rejection::NoListener)?;
     let sni = client.tls.as_ref().and_then(|tls| tls.sni.as_deref());
     let View { host, method, path, query, headers, .. } = *view;
-    let found = table.find(&Head { host, sni, method, path, query, headers })?;
+    let found = table.find(&Head { host, sni, method, path, query, headers, ours })?;
     finish.take(found.listener.id(), found.rule);
     let policies = found.rule.policies(found.listener.id()).cloned();
     Ok(Taken { rule: found.rule.clone(), policies, prefix_len: found.prefix_len })

@@ -82,6 +82,11 @@ impl Filters {
         self.0.as_ref()?.cors.as_ref()
     }
 
+    /// Whether requests are changed.
+    pub(crate) fn change_requests(&self) -> bool {
+        self.0.as_ref().is_some_and(|steps| !steps.request.is_empty())
+    }
+
     /// Changes a request before it goes to the backend.
     pub fn apply_to_request(&self, request: &mut Outgoing<'_>) {
         for step in self.0.iter().flat_map(|steps| &steps.request) {

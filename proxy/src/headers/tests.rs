@@ -1,6 +1,7 @@
 //! Each sentence of security.md §2, and of §1 and §4 where fields are concerned.
 
 use super::*;
+use crate::model::Scheme;
 use proptest::prelude::*;
 
 fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
@@ -13,14 +14,14 @@ fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 fn prepare(headers: &mut HeaderMap, method: Method) -> Result<Upgrade, Rejection> {
-    let forwarding = Forwarding::new("192.0.2.7".parse().unwrap(), Scheme::Https, 8443);
+    let forwarding = Rc::new(Forwarding::new("192.0.2.7".parse().unwrap(), Scheme::Https, 8443));
     let host = Host::parse("Shop.example:8443").unwrap();
     let ids = RequestIds::new();
     let rules = &USUAL;
-    prepare_request(
-        headers,
-        &Incoming { method: &method, host: &host, forwarding: &forwarding, ids: &ids, rules },
-    )
+    let incoming = &Incoming { method: &method, host: &host, forwarding: &forwarding, ids: &ids, rules };
+    let (upgrade, ours) = prepare_request(headers, incoming)?;
+    ours.write(headers);
+    Ok(upgrade)
 }
 
 /// What is left of a request's own fields, as text.

@@ -5,7 +5,7 @@
 
 use super::{Head, compile_regex};
 use crate::model::{Match, StringMatch, ValueMatch};
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 use regex::bytes::Regex;
 use std::borrow::Cow;
 
@@ -71,7 +71,7 @@ impl Conditions {
             None => *head.method != Method::TRACE,
         };
         method
-            && self.headers.iter().all(|(name, test)| header_holds(head.headers, name, test))
+            && self.headers.iter().all(|(name, test)| header_holds(head, name, test))
             && (self.query.is_empty() || self.query_holds(head.query.unwrap_or_default()))
     }
 
@@ -85,7 +85,11 @@ impl Conditions {
 }
 
 /// Several fields of one name count as one, joined by commas (RFC 9110 §5.3).
-fn header_holds(headers: &HeaderMap, name: &HeaderName, test: &ValueTest) -> bool {
+fn header_holds(head: &Head<'_>, name: &HeaderName, test: &ValueTest) -> bool {
+    let headers = head.headers;
+    if let Some(value) = head.ours.and_then(|ours| ours.get(name, headers)) {
+        return test.holds(value.as_bytes());
+    }
     let mut values = headers.get_all(name).iter();
     let Some(first) = values.next() else { return false };
     let Some(second) = values.next() else { return test.holds(first.as_bytes()) };
@@ -124,7 +128,7 @@ fn decode(text: &str) -> Cow<'_, [u8]> {
 mod tests {
     use super::*;
     use crate::model::PathMatch;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     fn value(name: &str, value: StringMatch) -> ValueMatch {
         ValueMatch { name: name.into(), value }
@@ -154,7 +158,15 @@ mod tests {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        conditions.hold(&Head { host: "", sni: None, method: &method, path: "/", query, headers: &map })
+        conditions.hold(&Head {
+            host: "",
+            sni: None,
+            method: &method,
+            path: "/",
+            query,
+            headers: &map,
+            ours: None,
+        })
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub use stream::Stream;
 
 use crate::client_auth::ClientAuth;
 use crate::clients::{Clients, Seats};
+use crate::headers::Ours;
 use crate::model::{self, ClientTls, Content, HostPattern, ListenerId, PortId, PortProtocol};
 use crate::path::{is_ambiguous, lax_readings};
 use crate::rejection::{Malformed, Rejection};
@@ -52,6 +53,8 @@ pub struct Head<'a> {
     pub query: Option<&'a str>,
     /// Fields.
     pub headers: &'a HeaderMap,
+    /// What will be added to them.
+    pub ours: Option<&'a Ours>,
 }
 
 /// Where a request goes.

@@ -44,7 +44,8 @@ impl Served {
         for (name, value) in ask.headers {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let head = Head { host, sni: ask.sni, method: &ask.method, path, query, headers: &headers };
+        let head =
+            Head { host, sni: ask.sni, method: &ask.method, path, query, headers: &headers, ours: None };
         let found = self.table.find(&head)?;
         Ok(format!("{}/{}", found.rule.id.route.name.name, found.rule.id.index))
     }
@@ -209,6 +210,7 @@ fn prefix_len_is_what_a_prefix_rewrite_replaces() {
             path,
             query: None,
             headers: &HeaderMap::new(),
+            ours: None,
         };
         assert_eq!(served.table.find(&head).unwrap().prefix_len, len, "{path}");
     }
@@ -270,8 +272,15 @@ fn trace_is_for_rules_that_name_it() {
 }
 
 fn action_of(served: &Served, path: &str) -> Result<(), Rejection> {
-    let head =
-        Head { host: "h", sni: None, method: &Method::GET, path, query: None, headers: &HeaderMap::new() };
+    let head = Head {
+        host: "h",
+        sni: None,
+        method: &Method::GET,
+        path,
+        query: None,
+        headers: &HeaderMap::new(),
+        ours: None,
+    };
     match &served.table.find(&head)?.rule.action {
         Action::Forward(split) => split.pick(0).target.as_ref().map(drop).map_err(|rejection| *rejection),
         Action::Redirect(_) => Ok(()),
@@ -343,6 +352,7 @@ fn shares(weights: &[(Option<&str>, u32)]) -> Vec<(String, u32)> {
         path: "/",
         query: None,
         headers: &HeaderMap::new(),
+        ours: None,
     };
     let found = served.table.find(&head).unwrap();
     let Action::Forward(split) = &found.rule.action else { panic!("{:?}", found.rule.action) };

@@ -21,7 +21,15 @@ fn publisher() -> Publisher {
 /// What a GET of `host` `/` finds.
 fn get<'a>(table: &'a PortTable, host: &str) -> Result<Found<'a>, Rejection> {
     let headers = HeaderMap::new();
-    table.find(&Head { host, sni: None, method: &Method::GET, path: "/", query: None, headers: &headers })
+    table.find(&Head {
+        host,
+        sni: None,
+        method: &Method::GET,
+        path: "/",
+        query: None,
+        headers: &headers,
+        ours: None,
+    })
 }
 
 fn rule_of(publisher: &Publisher, host: &str) -> Result<Arc<Rule>, Rejection> {

@@ -472,6 +472,9 @@ fn rejection(failure: &Failure) -> Rejection {
 /// The head as HTTP/2 has it: Host becomes `:authority` (RFC 9113 §8.3.1).
 fn http2_request(head: &RequestHead<'_>, scheme: Scheme) -> Option<Request<()>> {
     let mut headers = head.headers.clone();
+    if let Some(ours) = head.ours {
+        ours.write(&mut headers);
+    }
     let host = headers.remove(http::header::HOST)?;
     headers.remove(http::header::TRANSFER_ENCODING);
     let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(head.target);

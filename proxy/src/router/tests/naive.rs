@@ -74,7 +74,7 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn head(&self) -> Head<'_> {
         let Self { host, path, method, query, headers } = self;
-        Head { host, sni: None, method, path, query: *query, headers }
+        Head { host, sni: None, method, path, query: *query, headers, ours: None }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Framing is ours: whatever length fields are there are left out, and one that agrees with the body is written. All
 //! other fields are as [`crate::headers::prepare_request`] and the filters left them, Host first. Does no I/O.
 
+use crate::headers::Ours;
 use http::Method;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, TRANSFER_ENCODING};
 
@@ -25,6 +26,8 @@ pub(crate) struct Head<'a> {
     pub(crate) target: &'a str,
     /// Fields; framing fields among them are left out.
     pub(crate) headers: &'a HeaderMap,
+    /// Fields of ours that aren't among them.
+    pub(crate) ours: Option<&'a Ours>,
     pub(crate) framing: Framing,
     /// Whether the client waits to be told that its body is wanted.
     pub(crate) expecting: bool,
@@ -38,7 +41,8 @@ pub(super) fn write(head: &Head<'_>, out: &mut Vec<u8>) {
     out.push(b' ');
     out.extend_from_slice(head.target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
-    if let Some(host) = head.headers.get(HOST) {
+    let host = head.headers.get(HOST);
+    if let Some(host) = host {
         out.extend_from_slice(host.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
@@ -50,6 +54,9 @@ pub(super) fn write(head: &Head<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
+    }
+    if let Some(ours) = head.ours {
+        ours.encode(host, out);
     }
     match head.framing {
         Framing::None => {}
@@ -86,7 +93,8 @@ mod tests {
             (Framing::Chunked, true, "transfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n"),
         ] {
             let (method, headers) = (&Method::POST, &headers);
-            let head = Head { method, target: "/a?b", headers, framing, expecting, websocket: false };
+            let head =
+                Head { method, target: "/a?b", headers, ours: None, framing, expecting, websocket: false };
             let mut out = Vec::new();
             write(&head, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), format!("{start}{rest}"));
