@@ -228,6 +228,10 @@ pub enum Algorithm {
         "rule": "!has(self.cacheDuration) || has(self.uri) || has(self.discovery)",
         "message": "cacheDuration is for keys that are fetched: it goes with uri or discovery",
     },
+    {
+        "rule": "!has(self.caConfigMapRef) || has(self.uri) || has(self.discovery)",
+        "message": "caConfigMapRef is for keys that are fetched: it goes with uri or discovery",
+    },
 ]))]
 pub struct Jwks {
     /// An address, such as `https://issuer.example/.well-known/jwks.json`, that is fetched in the background. The last good
@@ -257,6 +261,10 @@ pub struct Jwks {
         "message": "cacheDuration is from 1s to 24h",
     }]))]
     pub cache_duration: Option<String>,
+    /// A ConfigMap of the policy's namespace whose entry `ca.crt` has the authorities that may have issued the certificates of these addresses. Absent: the
+    /// system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_config_map_ref: Option<LocalRef>,
 }
 
 /// A claim that the backend gets as a header.

@@ -20,6 +20,10 @@ pub struct Oidc {
     /// everything else is.
     #[schemars(length(min = 8, max = 2048), regex(pattern = "^https?://[^/?#@]+(/[^?#]*)?$"))]
     pub issuer: String,
+    /// A ConfigMap of the policy's namespace whose entry `ca.crt` has the authorities that may have issued the certificates of the provider's addresses. Absent: the
+    /// system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_config_map_ref: Option<LocalRef>,
     /// The name by which the provider knows the gateway.
     #[serde(rename = "clientID")]
     #[schemars(length(min = 1, max = 1024))]

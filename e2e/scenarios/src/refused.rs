@@ -108,6 +108,10 @@ const REFUSED_AUTH: &[(&str, &str)] = &[
         "lifetime is from 1m to 8784h",
     ),
     (
+        "{target}, authenticators: {a: {jwt: {jwks: {inline: '{\"keys\": []}', caConfigMapRef: {name: a}}}}}",
+        "caConfigMapRef is for keys that are fetched",
+    ),
+    (
         "{target}, authenticators: {a: {external: {protocol: HTTP, backendRef: {name: a, port: 80}, cache: {key: [{consumer: {}}]}}}}",
         "cache.key can't have claim or consumer",
     ),

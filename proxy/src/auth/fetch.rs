@@ -22,6 +22,15 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of a document.
 const LENGTH: usize = 1024 * 1024;
 
+/// Whom we ask.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trust<'a> {
+    /// Whether loopback and link-local addresses may be asked.
+    pub(super) local: bool,
+    /// Who may have issued certificates.
+    pub(super) authorities: &'a Authorities,
+}
+
 /// A form that is sent.
 pub(super) struct Form {
     /// `application/x-www-form-urlencoded`.
@@ -30,27 +39,27 @@ pub(super) struct Form {
     pub(super) authorization: Option<HeaderValue>,
 }
 
-/// Fetches a text. `local`: whether loopback and link-local addresses may be asked. The error is for people.
-pub(super) async fn fetch(uri: &str, local: bool) -> Result<String, String> {
-    match within(uri, local, None).await? {
+/// Fetches a text. `trust`: who may be asked. The error is for people.
+pub(super) async fn fetch(uri: &str, trust: Trust<'_>) -> Result<String, String> {
+    match within(uri, trust, None).await? {
         (StatusCode::OK, text) => Ok(text),
         (status, _) => Err(format!("{uri}: the answer is {status}")),
     }
 }
 
 /// Sends a form; what is answered, and its status. The error is for people.
-pub(super) async fn post(uri: &str, local: bool, form: Form) -> Result<(StatusCode, String), String> {
-    within(uri, local, Some(form)).await
+pub(super) async fn post(uri: &str, trust: Trust<'_>, form: Form) -> Result<(StatusCode, String), String> {
+    within(uri, trust, Some(form)).await
 }
 
-async fn within(uri: &str, local: bool, form: Option<Form>) -> Result<(StatusCode, String), String> {
-    let exchange = tokio::time::timeout(WITHIN, exchange(uri, local, form)).await;
+async fn within(uri: &str, trust: Trust<'_>, form: Option<Form>) -> Result<(StatusCode, String), String> {
+    let exchange = tokio::time::timeout(WITHIN, exchange(uri, trust, form)).await;
     exchange
         .unwrap_or_else(|_| Err(format!("no answer in {} s", WITHIN.as_secs())))
         .map_err(|why| format!("{uri}: {why}"))
 }
 
-async fn exchange(uri: &str, local: bool, form: Option<Form>) -> Result<(StatusCode, String), String> {
+async fn exchange(uri: &str, trust: Trust<'_>, form: Option<Form>) -> Result<(StatusCode, String), String> {
     let uri: Uri = uri.parse().map_err(|error| format!("it isn't a URI: {error}"))?;
     let tls = match uri.scheme_str() {
         Some("https") => true,
@@ -61,12 +70,12 @@ async fn exchange(uri: &str, local: bool, form: Option<Form>) -> Result<(StatusC
     // Brackets belong to the URI, not to the address.
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let socket = connect(host, port, local).await?;
+    let socket = connect(host, port, trust.local).await?;
     if !tls {
         return ask(socket, &uri, form).await;
     }
     let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-    let roots = roots(&Authorities::System).map_err(|error| error.to_string())?;
+    let roots = roots(trust.authorities).map_err(|error| error.to_string())?;
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -166,7 +175,8 @@ mod tests {
             ("ftp://example.com/", "it begins with neither https:// nor http://"),
             ("nonsense", "it begins with neither"),
         ] {
-            let told = fetch(uri, false).await.unwrap_err();
+            let told =
+                fetch(uri, Trust { local: false, authorities: &Authorities::System }).await.unwrap_err();
             assert!(told.contains(why) && told.starts_with(uri), "{told}");
         }
     }

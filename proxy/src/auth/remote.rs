@@ -4,7 +4,7 @@
 //! The last good keys stay in use while the issuer is away. A token with an unknown key may ask for newer keys, at most
 //! once in [`FLOOR`], and waits for them.
 
-use super::fetch::fetch;
+use super::fetch::{Trust, fetch};
 use super::keys::{KeySet, Secrecy};
 use super::token::Refused;
 use crate::model::RemoteKeys;
@@ -224,24 +224,26 @@ pub(super) struct Provider {
 
 /// The text of a key set, and the metadata that name it.
 async fn key_set(source: &RemoteKeys) -> Result<(String, Option<Provider>), String> {
+    let trust = Trust { local: source.local, authorities: &source.authorities };
     if !source.discovery {
-        return Ok((fetch(&source.uri, source.local).await?, None));
+        return Ok((fetch(&source.uri, trust).await?, None));
     }
     // OpenID Connect Discovery 1.0 §4: the final slash of an issuer is left out.
     let issuer = source.uri.trim_end_matches('/');
-    let text = fetch(&format!("{issuer}/.well-known/openid-configuration"), source.local).await?;
+    let text = fetch(&format!("{issuer}/.well-known/openid-configuration"), trust).await?;
     let provider: Provider = serde_json::from_str(&text)
         .map_err(|error| format!("the issuer's metadata have no issuer or no jwks_uri: {error}"))?;
     // §4.3: else somebody speaks for another issuer.
     if provider.issuer.trim_end_matches('/') != issuer {
         return Err(format!("the metadata are of the issuer {:?}", provider.issuer));
     }
-    Ok((fetch(&provider.jwks_uri, source.local).await?, Some(provider)))
+    Ok((fetch(&provider.jwks_uri, trust).await?, Some(provider)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Authorities;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -267,7 +269,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("http://{}/keys", listener.local_addr().unwrap()).as_str().into();
         let serving = tokio::spawn(issuer(listener));
-        let source = RemoteKeys { uri, discovery: false, cache: Duration::from_secs(300), local: true };
+        let (cache, authorities) = (Duration::from_secs(300), Authorities::System);
+        let source = RemoteKeys { uri, discovery: false, cache, local: true, authorities };
         let long_ago = Instant::now().checked_sub(2 * FLOOR).unwrap();
         let remote = Arc::new(Remote { began: long_ago, ..Remote::new(&source) });
         let following = tokio::spawn(follow(Arc::downgrade(&remote)));

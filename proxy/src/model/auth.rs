@@ -1,7 +1,7 @@
 //! Who may pass, and what they may do: AuthPolicies as they came out of merging. Secrets are in here; none of them is ever
 //! printed.
 
-use super::{BackendId, ExternalAuth, KeyPart, ObjectName, Redacted, Text};
+use super::{Authorities, BackendId, ExternalAuth, KeyPart, ObjectName, Redacted, Text};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,6 +140,8 @@ pub struct RemoteKeys {
     pub cache: Duration,
     /// Whether they may come from loopback and link-local addresses: not in a cluster (security.md §7).
     pub local: bool,
+    /// Who may have issued the certificates of those addresses.
+    pub authorities: Authorities,
 }
 
 /// A claim as a field.

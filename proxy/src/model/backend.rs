@@ -60,7 +60,7 @@ pub struct BackendTls {
 }
 
 /// Certificate authorities.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Authorities {
     /// Those that this system trusts; where it has none (an image `FROM scratch`), those that Mozilla does.
     System,

@@ -6,14 +6,17 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use headgate_proxy::model::{
     Algorithm, AnswerCache, ApiKeyAuth, Auth, AuthAction, AuthMethod, AuthProtocol, Authenticator,
-    Authorization, AuthorizationRule, BasicAuth, ClaimToHeader, CredentialSource, Exemption, ExternalAuth,
-    ExternalAuthenticator, Guard, JwtAuth, JwtKeys, KeyPart, LimitResponse, ObjectName, OnMissingKey,
-    Policies, Rate, RateLimit, RateLimits, Redacted, RemoteKeys, Requirement, ScopedPolicies,
+    Authorities, Authorization, AuthorizationRule, BasicAuth, ClaimToHeader, CredentialSource, Exemption,
+    ExternalAuth, ExternalAuthenticator, Guard, JwtAuth, JwtKeys, KeyPart, LimitResponse, ObjectName,
+    OnMissingKey, Policies, Rate, RateLimit, RateLimits, Redacted, RemoteKeys, Requirement, ScopedPolicies,
 };
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -454,8 +457,51 @@ pub mod es256 {
 use es256::set as es256_set;
 
 fn remote(uri: String, discovery: bool, cache: Duration) -> Policies {
-    let keys = JwtKeys::Remote(RemoteKeys { uri: uri.into(), discovery, cache, local: true });
+    let keys = JwtKeys::Remote(RemoteKeys {
+        uri: uri.into(),
+        discovery,
+        cache,
+        local: true,
+        authorities: Authorities::System,
+    });
     guarded(auth(vec![("issuer", AuthMethod::Jwt(jwt(keys)))]))
+}
+
+/// An issuer whose certificate no public authority has signed.
+#[tokio::test]
+async fn keys_come_from_whom_the_policy_trusts() {
+    let certificate = crate::tls::certificate(&["localhost"]);
+    let key = PrivateKeyDer::from_pem_slice(certificate.key.reveal().as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![crate::tls::der(&certificate)], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let issuer = Backend::raw(move |stream, _| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            let _ = stream.read(&mut [0; 1024]).await;
+            let keys = es256_set(0);
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{keys}", keys.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    })
+    .await;
+    let uri = format!("https://localhost:{}/keys", issuer.address.port());
+    let trusting = |authorities| {
+        let (uri, cache) = (uri.as_str().into(), Duration::from_secs(300));
+        let keys = JwtKeys::Remote(RemoteKeys { uri, discovery: false, cache, local: true, authorities });
+        guarded(auth(vec![("issuer", AuthMethod::Jwt(jwt(keys)))]))
+    };
+    let own = Guarded::by(trusting(Authorities::Bundles(vec![certificate.chain.clone()]))).await;
+    assert_eq!(own.status(&bearer(&es256::token(0))).await, 200);
+    let usual = Guarded::by(trusting(Authorities::System)).await;
+    assert_eq!(usual.status(&bearer(&es256::token(0))).await, 503);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use headgate_proxy::model::{
-    AuthMethod, ClaimToHeader, OidcAuth, OidcCookie, Policies, Redacted, RemoteKeys, SameSite,
+    AuthMethod, Authorities, ClaimToHeader, OidcAuth, OidcCookie, Policies, Redacted, RemoteKeys, SameSite,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -172,6 +172,7 @@ impl Provider {
                 discovery: true,
                 cache: Duration::from_secs(300),
                 local: true,
+                authorities: Authorities::System,
             },
             client_id: "gateway".into(),
             client_secret: Redacted::new(SECRET.to_owned()),

@@ -312,12 +312,14 @@ fn claim_fields(from: Option<&[ClaimToHeader]>) -> Vec<model::ClaimToHeader> {
 }
 
 fn of_key_set(policy: &ObjectName, from: &Jwks, resolver: &mut Resolver<'_>) -> Result<JwtKeys, Problem> {
-    let Jwks { uri, discovery, inline, config_map_ref, secret_ref, cache_duration } = from;
+    let Jwks { uri, discovery, inline, config_map_ref, secret_ref, cache_duration, ca_config_map_ref } = from;
     let unresolved = |field: &str, why: String| Problem::Unresolved(format!("jwt.jwks.{field}: {why}"));
     let cache = duration("jwt.jwks.cacheDuration", cache_duration.as_ref(), CACHE)?;
+    let map = ca_config_map_ref.as_ref().map(|map| local(policy, &map.name));
+    let authorities = resolver.authorities(map.as_ref()).map_err(|why| unresolved("caConfigMapRef", why))?;
     let local_only = resolver.local;
     let remote = |uri: &str, discovery| {
-        JwtKeys::Remote(RemoteKeys { uri: uri.into(), discovery, cache, local: local_only })
+        JwtKeys::Remote(RemoteKeys { uri: uri.into(), discovery, cache, local: local_only, authorities })
     };
     match (uri, discovery, inline, config_map_ref, secret_ref) {
         (Some(uri), None, None, None, None) => Ok(remote(uri, false)),
@@ -442,6 +444,10 @@ fn of_oidc(
     let secrets = resolver.oidc(&local(policy, &from.client_secret_ref.name));
     let (client_secret, cookie_secrets) =
         secrets.map_err(|why| Problem::Unresolved(format!("oidc.clientSecretRef: {why}")))?;
+    let map = from.ca_config_map_ref.as_ref().map(|map| local(policy, &map.name));
+    let authorities = resolver.authorities(map.as_ref());
+    let authorities =
+        authorities.map_err(|why| Problem::Unresolved(format!("oidc.caConfigMapRef: {why}")))?;
     let cookie = from.cookie.clone().unwrap_or_default();
     Ok(model::OidcAuth {
         provider: RemoteKeys {
@@ -449,6 +455,7 @@ fn of_oidc(
             discovery: true,
             cache: CACHE,
             local: resolver.local,
+            authorities,
         },
         client_id: from.client_id.as_str().into(),
         client_secret,

@@ -9,8 +9,8 @@ use headgate_crds::policy::rate_limit::{
     Algorithm, ClientIp, Exempt, KeyPart, Limit, LimitHeaders, LimitResponse, OnMissingKey, OnUnavailable,
     Rate, RateOverride, Redis, RedisMode, Scope, Store, StoreType,
 };
-use headgate_proxy::model::{self, Authorities, ObjectName, RateLimits, Text};
-use headgate_proxy::{rate_limit, tls};
+use headgate_proxy::model::{self, ObjectName, RateLimits, Text};
+use headgate_proxy::rate_limit;
 use serde_json::{Value, json};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -202,15 +202,9 @@ type Security = (Option<model::StoreTls>, Option<model::StoreCredentials>);
 fn security(policy: &ObjectName, from: &Redis, resolver: &mut Resolver<'_>) -> Result<Security, String> {
     let local = |name: &str| ObjectName::new(&*policy.namespace, name);
     let tls = from.tls.as_ref().map(|tls| {
-        let authorities = match &tls.ca_config_map_ref {
-            None => Authorities::System,
-            Some(map) => {
-                let bundle = resolver.config_map(&local(&map.name), "ca.crt").and_then(|bundle| {
-                    tls::check_authorities(&bundle).map(|()| bundle).map_err(|error| error.to_string())
-                });
-                Authorities::Bundles(vec![bundle.map_err(|why| format!("tls.caConfigMapRef: {why}"))?])
-            }
-        };
+        let map = tls.ca_config_map_ref.as_ref().map(|map| local(&map.name));
+        let authorities =
+            resolver.authorities(map.as_ref()).map_err(|why| format!("tls.caConfigMapRef: {why}"))?;
         Ok::<_, String>(model::StoreTls {
             authorities,
             server_name: tls.server_name.as_deref().map(Into::into),

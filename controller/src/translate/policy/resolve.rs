@@ -3,7 +3,10 @@
 
 use crate::cluster::{API_KEYS, Cluster, OIDC, REDIS};
 use crate::settings::Mode;
-use headgate_proxy::model::{Authenticator, ObjectName, RateLimitStore, Redacted, StoreCredentials, Text};
+use headgate_proxy::model::{
+    Authenticator, Authorities, ObjectName, RateLimitStore, Redacted, StoreCredentials, Text,
+};
+use headgate_proxy::tls;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use std::collections::BTreeMap;
@@ -90,6 +93,14 @@ impl<'a> Resolver<'a> {
         let found = found.ok_or_else(|| format!("ConfigMap {name} doesn't exist"))?;
         let text = found.data.as_ref().and_then(|data| data.get(entry));
         text.map(|text| text.as_str().into()).ok_or_else(|| format!("ConfigMap {name} has no entry {entry}"))
+    }
+
+    /// The authorities of a ConfigMap's `ca.crt`, or the system's. The error is for the policy's author.
+    pub(super) fn authorities(&mut self, map: Option<&ObjectName>) -> Result<Authorities, String> {
+        let Some(map) = map else { return Ok(Authorities::System) };
+        let bundle = self.config_map(map, "ca.crt")?;
+        tls::check_authorities(&bundle).map_err(|error| error.to_string())?;
+        Ok(Authorities::Bundles(vec![bundle]))
     }
 
     /// A text of a Secret: the first of these entries that is there.

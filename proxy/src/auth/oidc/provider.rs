@@ -1,11 +1,11 @@
 //! What is asked of a provider: tokens for a code, and for a refresh token.
 
 use super::seconds;
-use crate::auth::fetch::{Form, post};
+use crate::auth::fetch::{Form, Trust, post};
 use crate::auth::json::{Object, object};
 use crate::auth::remote::{Provider, Remote};
 use crate::auth::token::{Demands, Token, now};
-use crate::model::{OidcAuth, Redacted, Text};
+use crate::model::{Authorities, OidcAuth, Redacted, Text};
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -31,6 +31,7 @@ pub(super) struct Client {
     /// None: nothing is fetched, only whether the rest is right is wanted.
     remote: Option<Arc<Remote>>,
     local: bool,
+    authorities: Authorities,
 }
 
 /// What the provider has given.
@@ -73,7 +74,8 @@ impl std::fmt::Debug for Client {
 impl Client {
     pub(super) fn new(from: &OidcAuth, remote: Option<Arc<Remote>>) -> Self {
         let (id, secret) = (from.client_id.clone(), from.client_secret.clone());
-        Self { id, secret, remote, local: from.provider.local }
+        let (local, authorities) = (from.provider.local, from.provider.authorities.clone());
+        Self { id, secret, remote, local, authorities }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -90,7 +92,8 @@ impl Client {
         let remote = self.remote.as_ref().ok_or(Failed::Unavailable)?;
         let provider = remote.provider().await.ok_or(Failed::Unavailable)?;
         let endpoint = provider.token_endpoint.as_deref().ok_or(Failed::Unavailable)?;
-        let asked = post(endpoint, self.local, self.form(&provider, form)).await;
+        let trust = Trust { local: self.local, authorities: &self.authorities };
+        let asked = post(endpoint, trust, self.form(&provider, form)).await;
         let (status, text) = asked.map_err(|error| {
             tracing::warn!(%error, client_id = %self.id, "the provider's token endpoint can't be asked");
             Failed::Unavailable
