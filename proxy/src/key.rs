@@ -53,6 +53,21 @@ impl Key {
         self.0.len()
     }
 
+    /// Whether it asks for fields, which may be ours.
+    pub(crate) fn reads_fields(&self) -> bool {
+        self.0.iter().any(|part| match part {
+            Part::Header(_) | Part::Expression(_) => true,
+            Part::ClientIp { .. }
+            | Part::Cookie(_)
+            | Part::Query(_)
+            | Part::Path
+            | Part::Method
+            | Part::Host
+            | Part::Claim(_)
+            | Part::Consumer => false,
+        })
+    }
+
     /// Whether it can't be told before it is known who the client is.
     pub(crate) fn asks_who(&self) -> bool {
         self.0.iter().any(|part| match part {

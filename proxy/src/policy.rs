@@ -15,6 +15,8 @@ pub(crate) struct Policies {
     pub(crate) tried_auth: Option<Auth>,
     /// Limits that count by who the client is.
     pub(crate) limits_of_known: Option<RateLimits>,
+    /// Whether they ask for fields of a request, or change them.
+    pub(crate) read_fields: bool,
     /// Bytes that a request's body may have.
     pub(crate) request_body_bytes: Option<u64>,
 }
@@ -35,6 +37,8 @@ impl Policies {
         };
         let tried_auth = from.tried_auth.as_ref().and_then(|tried| Auth::compile(tried, context));
         let request_body_bytes = from.request_body_bytes;
-        Self { rate_limits, guard, tried_auth, limits_of_known, request_body_bytes }
+        let limits_read = rate_limits.as_ref().is_some_and(RateLimits::read_fields);
+        let read_fields = limits_read || guard.is_some() || tried_auth.is_some();
+        Self { rate_limits, guard, tried_auth, limits_of_known, read_fields, request_body_bytes }
     }
 }

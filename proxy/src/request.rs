@@ -182,7 +182,7 @@ async fn serve(
     if let Some(answer) = preflight(&rule, parts, finish) {
         return Ok(answered(&rule, StatusCode::NO_CONTENT, answer, client, body.take(), waits).await);
     }
-    if policies.is_some() || looks(&rule) {
+    if policies.as_ref().is_some_and(|policies| policies.read_fields) || looks(&rule) {
         write(unwritten.take(), &mut parts.headers);
     }
     let mut query = query.map(Cow::Borrowed);

@@ -2,9 +2,9 @@
 //! (RFC 9110 §10.2.3).
 
 use super::counters::Standing;
-use crate::model::{LimitHeaders, Text};
+use crate::model::LimitHeaders;
+use bytes::BytesMut;
 use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use std::fmt::Write;
 use std::time::Duration;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -42,7 +42,7 @@ impl Quota {
 pub(super) fn tell(
     headers: &mut HeaderMap,
     which: LimitHeaders,
-    name: &Text,
+    name: &str,
     quota: Quota,
     standing: Standing,
 ) {
@@ -53,20 +53,56 @@ pub(super) fn tell(
         LimitHeaders::None => (false, false),
     };
     let reset = seconds(standing.reset);
+    // Grown once, and one allocation for all values.
+    headers.reserve(5);
+    let mut text = Text::with_room_for(name);
     if standard {
-        let mut policy = format!("\"{name}\";q={}", quota.limit());
-        // Writing to a String can't fail.
-        let _ = match quota {
-            Quota::Rate { window, .. } => write!(policy, ";w={}", window.as_secs()),
-            Quota::InFlight { .. } => write!(policy, ";qu=\"concurrent-requests\""),
+        text.name(name).put(";q=").number(quota.limit().into());
+        match quota {
+            Quota::Rate { window, .. } => text.put(";w=").number(window.as_secs()),
+            Quota::InFlight { .. } => text.put(";qu=\"concurrent-requests\""),
         };
-        put(headers, RATE_LIMIT_POLICY, &policy);
-        put(headers, RATE_LIMIT, &format!("\"{name}\";r={};t={reset}", standing.remaining));
+        text.insert(headers, RATE_LIMIT_POLICY);
+        text.name(name).put(";r=").number(standing.remaining).put(";t=").number(reset);
+        text.insert(headers, RATE_LIMIT);
     }
     if legacy {
-        headers.insert(LIMIT, quota.limit().into());
-        headers.insert(REMAINING, standing.remaining.into());
-        headers.insert(RESET, reset.into());
+        for (field, number) in
+            [(LIMIT, quota.limit().into()), (REMAINING, standing.remaining), (RESET, reset)]
+        {
+            text.number(number);
+            text.insert(headers, field);
+        }
+    }
+}
+
+/// Values that are written one after the other.
+struct Text(BytesMut);
+
+impl Text {
+    fn with_room_for(name: &str) -> Self {
+        Self(BytesMut::with_capacity(2 * name.len() + 128))
+    }
+
+    fn put(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    fn name(&mut self, name: &str) -> &mut Self {
+        self.put("\"").put(name).put("\"")
+    }
+
+    fn number(&mut self, number: u64) -> &mut Self {
+        self.put(itoa::Buffer::new().format(number))
+    }
+
+    /// The value is whole.
+    fn insert(&mut self, headers: &mut HeaderMap, name: HeaderName) {
+        // Names of limits are DNS labels.
+        if let Ok(value) = HeaderValue::from_maybe_shared(self.0.split().freeze()) {
+            headers.insert(name, value);
+        }
     }
 }
 
@@ -78,11 +114,4 @@ pub(super) fn retry_after(headers: &mut HeaderMap, wait: u64) {
 /// Rounded up: who waits so long doesn't come too early.
 fn seconds(nanoseconds: u64) -> u64 {
     nanoseconds.div_ceil(SECOND)
-}
-
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    // Names of limits are DNS labels.
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
 }

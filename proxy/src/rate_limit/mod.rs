@@ -152,6 +152,11 @@ struct Question<'a> {
 }
 
 impl RateLimits {
+    /// Whether they ask for fields of a request.
+    pub(crate) fn read_fields(&self) -> bool {
+        self.limits.iter().any(|limit| limit.key.reads_fields() || limit.expressions().next().is_some())
+    }
+
     /// Compiles limits; one that can't be compiled is left out, and logged: its author was told.
     pub(crate) fn compile(from: &model::RateLimits, metrics: &Metrics) -> Self {
         let counters = metrics.rate_limit_counters().clone();
@@ -344,10 +349,13 @@ impl Limit {
 
     /// Whether it matters to it who the client is.
     fn asks_who(&self) -> bool {
-        let in_key = self.key.asks_who();
+        self.key.asks_who() || self.expressions().any(Expression::asks_who)
+    }
+
+    /// All but those of its key.
+    fn expressions(&self) -> impl Iterator<Item = &Expression> {
         let others = self.overrides.iter().flat_map(|other| &other.when);
-        let mut expressions = self.when.iter().chain(&self.exempt_when).chain(&self.cost).chain(others);
-        in_key || expressions.any(Expression::asks_who)
+        self.when.iter().chain(&self.exempt_when).chain(&self.cost).chain(others)
     }
 
     fn asks(&self, view: &View<'_>, counters: &Counters) -> Asks {

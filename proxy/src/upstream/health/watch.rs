@@ -8,7 +8,7 @@ use super::{Health, now};
 use crate::model::FailureWhen;
 use crate::rejection::Rejection;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, RETRY_AFTER};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -106,7 +106,9 @@ pub(crate) fn ends_in_trailers(headers: &HeaderMap) -> bool {
 }
 
 fn grpc_status(fields: &HeaderMap) -> Option<u8> {
-    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
+    // Made once: a name that is text is read again each time.
+    const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+    fields.get(STATUS)?.to_str().ok()?.parse().ok()
 }
 
 /// A request that a breaker let in.
