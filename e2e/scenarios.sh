@@ -14,6 +14,8 @@ flags=CARGO_TARGET_$(tr a-z- A-Z_ <<< "$target")_RUSTFLAGS
 need h2load:nghttp2-client redis-cli:redis-tools chromium-headless-shell:chromium-headless-shell node:nodejs
 GRPCURL=$("$ROOT/hack/tool.sh" grpcurl)
 export GRPCURL
+EXT_AUTHZ=$("$ROOT/hack/tool.sh" extauthz)
+export EXT_AUTHZ
 OPENID_PROVIDER=$("$E2E/openid-provider/install.sh")
 export OPENID_PROVIDER
 

@@ -10,6 +10,8 @@ HELM=v4.3.1
 CARGO_DENY=0.20.2
 KOPIUM=0.24.1
 GRPCURL=v1.9.4
+# Istio's sample of an authorizer, as of Istio's main branch on that day: releases of Istio aren't modules.
+EXTAUTHZ=v0.0.0-20260827124520-eed52ebb66ad
 
 bin=${HEADGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/headgate}/bin
 
@@ -46,6 +48,11 @@ grpcurl() {
     (cd / && GOBIN=$new GOTOOLCHAIN=auto GOFLAGS='' CGO_ENABLED=0 go install -ldflags='-s -w' "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL")
 }
 
+extauthz() {
+    need go "install Go 1.24 or newer (https://go.dev/dl)"
+    (cd / && GOBIN=$new GOTOOLCHAIN=auto GOFLAGS='' CGO_ENABLED=0 go install -ldflags='-s -w' "istio.io/istio/samples/extauthz/cmd/extauthz@$EXTAUTHZ")
+}
+
 # cargo_tool NAME VERSION
 cargo_tool() {
     need cargo "install Rust (https://rustup.rs)"
@@ -56,7 +63,8 @@ cargo_tool() {
 case ${1:-} in
     helm) install helm "$bin/helm-$HELM" helm ;;
     grpcurl) install grpcurl "$bin/grpcurl-$GRPCURL" grpcurl ;;
+    extauthz) install extauthz "$bin/extauthz-$EXTAUTHZ" extauthz ;;
     cargo-deny) install cargo-deny "$bin/cargo-deny-$CARGO_DENY" cargo_tool cargo-deny "$CARGO_DENY" ;;
     kopium) install kopium "$bin/kopium-$KOPIUM" cargo_tool kopium "$KOPIUM" ;;
-    *) echo "usage: hack/tool.sh helm|grpcurl|cargo-deny|kopium" >&2; exit 2 ;;
+    *) echo "usage: hack/tool.sh helm|grpcurl|extauthz|cargo-deny|kopium" >&2; exit 2 ;;
 esac

@@ -25,13 +25,20 @@ pub struct Target {
     address: SocketAddr,
     host: String,
     path: String,
+    fields: Vec<(String, String)>,
     tls: Option<TlsConnector>,
 }
 
 impl Target {
     /// Plain HTTP to a port of an address; the path is `/`.
     pub fn http(address: IpAddr, port: u16, host: &str) -> Self {
-        Self { address: (address, port).into(), host: host.to_owned(), path: "/".to_owned(), tls: None }
+        Self {
+            address: (address, port).into(),
+            host: host.to_owned(),
+            path: "/".to_owned(),
+            fields: Vec::new(),
+            tls: None,
+        }
     }
 
     /// HTTPS that trusts the certificates and no other.
@@ -52,6 +59,12 @@ impl Target {
     /// The same with another path.
     pub fn path(&self, path: &str) -> Self {
         Self { path: path.to_owned(), ..self.clone() }
+    }
+
+    /// The same with one field more.
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Opens a connection.
@@ -145,8 +158,11 @@ impl Connection {
     }
 
     async fn exchange(&mut self, target: &Target) -> Result<Answer> {
-        let request =
-            Request::get(&target.path).header(http::header::HOST, &target.host).body(Empty::new())?;
+        let mut request = Request::get(&target.path).header(http::header::HOST, &target.host);
+        for (name, value) in &target.fields {
+            request = request.header(name, value);
+        }
+        let request = request.body(Empty::new())?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();
         Ok(Answer { status, body: response.into_body().collect().await.context("in the body")?.to_bytes() })

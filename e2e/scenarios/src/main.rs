@@ -11,6 +11,7 @@ mod client;
 mod clients;
 mod cluster;
 mod destinations;
+mod ext_authz;
 mod isolation;
 mod leader;
 mod load;
@@ -67,6 +68,8 @@ enum Scenario {
     Clients,
     /// A browser logs in at an OpenID provider, whose keys change; its session is refreshed and ended.
     Login,
+    /// An authorizer that others wrote, over Envoy's `ext_authz` and over HTTP.
+    ExtAuthz,
     /// Two replicas hold one limit in Redis, which is killed and comes back.
     RateLimitRedis,
     /// A pod that answers 500: ejected, tried again, restored; a Service that does: its breaker opens and closes.
@@ -97,6 +100,7 @@ impl Scenario {
             Self::Clients => clients::run(cluster, &namespace).await,
             Self::Streams => streams::run(cluster, &namespace).await,
             Self::Login => login::run(cluster, &namespace).await,
+            Self::ExtAuthz => ext_authz::run(cluster, &namespace).await,
             Self::RateLimitRedis => rate_limit_redis::run(cluster, &namespace).await,
             Self::CircuitBreaker => circuit_breaker::run(cluster, &namespace).await,
             Self::Rolling => rolling::run(cluster, &namespace).await,
