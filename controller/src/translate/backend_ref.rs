@@ -19,6 +19,14 @@ pub(super) struct Refused {
     pub(super) why: String,
 }
 
+/// The plural of a kind.
+fn several(kind: &str) -> String {
+    match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{kind}s"),
+    }
+}
+
 /// The backend that a reference of a route in `namespace` names, for requests.
 pub(super) fn resolve(
     lookup: &mut Lookup<'_>,
@@ -163,7 +171,8 @@ fn find(
     let to = Reference { from_kind, from_namespace: namespace, to_group: "", to_kind: "Service", to: &name };
     if !lookup.permit(&to) {
         let why = format!(
-            "Service {name} is in another namespace, and no ReferenceGrant there lets {from_kind}s of {namespace} use it"
+            "Service {name} is in another namespace, and no ReferenceGrant there lets {} of {namespace} use it",
+            several(from_kind)
         );
         return refuse(Failure::RefNotPermitted, Reason::RefNotPermitted, why);
     }

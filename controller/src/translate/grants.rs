@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// A reference to be judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Reference<'a> {
-    /// Kind of the object that refers; its group is the Gateway API's.
+    /// Kind of the object that refers.
     pub from_kind: &'a str,
     /// Its namespace.
     pub from_namespace: &'a str,
@@ -19,6 +19,15 @@ pub struct Reference<'a> {
     pub to_kind: &'a str,
     /// Its name.
     pub to: &'a ObjectName,
+}
+
+impl Reference<'_> {
+    fn group(&self) -> &'static str {
+        match self.from_kind {
+            "CircuitBreakerPolicy" => "headgate.dev",
+            _ => GROUP,
+        }
+    }
 }
 
 /// All grants, by the namespace that they open.
@@ -55,7 +64,7 @@ impl Grants {
         *to.namespace == *reference.from_namespace
             || self.by_namespace.get(&to.namespace).into_iter().flatten().any(|grant| {
                 let from = grant.spec.from.iter().any(|from| {
-                    from.group == GROUP
+                    from.group == reference.group()
                         && from.kind == reference.from_kind
                         && from.namespace == reference.from_namespace
                 });

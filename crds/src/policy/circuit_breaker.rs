@@ -332,13 +332,17 @@ pub struct Reject {
     pub status_code: Option<i64>,
 }
 
-/// A port of a Service in the policy's namespace.
+/// A port of a Service.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FallbackRef {
     /// The Service.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
+    /// Its namespace. Absent: the policy's. Another one has to allow it, by a ReferenceGrant from CircuitBreakerPolicies (group `headgate.dev`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
     /// Its port.
     #[schemars(range(min = 1, max = 65_535))]
     pub port: i32,

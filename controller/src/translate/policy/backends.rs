@@ -125,8 +125,8 @@ fn one(
     }
     let mut lookup = Lookup::new(around);
     let Put { policy, incomplete } = put(&merged, tried, |namespace, named: &FallbackRef| {
-        let reference =
-            BackendRef { name: named.name.clone(), port: Some(named.port), ..BackendRef::default() };
+        let FallbackRef { name, namespace: other, port } = named.clone();
+        let reference = BackendRef { name, namespace: other, port: Some(port), ..BackendRef::default() };
         let backend =
             resolve(&mut lookup, KIND.name(), namespace, &reference).map_err(|refused| refused.why)?;
         let id = backend.id.clone();
