@@ -6,7 +6,7 @@ use crate::cluster::{Cluster, SOON};
 use crate::objects::{self, HTTP};
 use anyhow::{Context, Result, ensure};
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -72,9 +72,11 @@ async fn denies(address: IpAddr, protocol: &str) -> Result<()> {
 
 async fn allows(address: IpAddr, protocol: &str) -> Result<()> {
     let answer = allowed(address, protocol).answers(StatusCode::OK, 10).await?;
-    let told = String::from_utf8_lossy(&answer.body).to_ascii_lowercase();
-    let result = told.split(RESULT).nth(1).context("the backend isn't told")?;
-    ensure!(result.contains("allowed") && !told.contains("forged"), "{told}");
+    let echo: Value = serde_json::from_slice(&answer.body).context("not an answer of the backend")?;
+    let mut fields = echo["headers"].as_object().into_iter().flatten();
+    let told =
+        fields.find(|(name, _)| name.eq_ignore_ascii_case(RESULT)).context("the backend isn't told")?;
+    ensure!(*told.1 == json!(["allowed"]), "{told:?}");
     Ok(())
 }
 
@@ -94,7 +96,6 @@ metadata: {{name: authorizer-{protocol}, labels: {{kubernetes.io/service-name: a
 addressType: IPv4
 endpoints: [{{addresses: ["{ip}"], conditions: {{ready: true}}}}]
 ports: [{{name: ask, port: {port}, protocol: TCP}}]
----
 "#
     )
 }
