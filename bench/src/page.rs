@@ -57,11 +57,16 @@ fn table(report: &Report, plot: &str, result: &Path) -> Result<String> {
     }
     for outcome in &report.results {
         if let (Some(with), Some(without)) = (outcome.of("headgate"), outcome.of("headgate plain")) {
-            let more = median(&with.cpu_micros) - median(&without.cpu_micros);
-            write!(
+            let rounds = with.cpu_micros.iter().zip(&without.cpu_micros);
+            let more: Vec<f64> = rounds.map(|(with, without)| with - without).collect();
+            let (least, most) = more.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), one| {
+                (least.min(*one), most.max(*one))
+            });
+            writeln!(
                 out,
-                "\n`{}` costs Headgate {more:+.2} µs over the same without it, in the same rounds.",
-                outcome.scenario
+                "\n`{}` costs Headgate **{:+.2} µs** over the same without it: the median of the rounds' differences, which were {least:+.2} to {most:+.2} µs.",
+                outcome.scenario,
+                median(&more)
             )?;
         }
     }
