@@ -22,13 +22,17 @@ pub struct Browser {
     /// Of the page.
     session: Option<String>,
     sent: u64,
-    _process: Child,
+    process: Child,
     /// With all that it keeps.
     profile: std::path::PathBuf,
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
+        if let Some(group) = self.process.id() {
+            // It may have ended.
+            let _ = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status();
+        }
         let _ = std::fs::remove_dir_all(&self.profile);
     }
 }
@@ -46,6 +50,8 @@ impl Browser {
             .arg("about:blank")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // The program is a script that waits for the browser: both end as a group.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .context("chromium-headless-shell can't be run")?;
@@ -54,7 +60,7 @@ impl Browser {
         let host = address.strip_prefix("ws://").and_then(|rest| rest.split('/').next());
         let stream = TcpStream::connect(host.context("no address")?).await?;
         let (socket, _) = tokio_tungstenite::client_async(&address, stream).await?;
-        let mut browser = Self { socket, session: None, sent: 0, _process: process, profile };
+        let mut browser = Self { socket, session: None, sent: 0, process, profile };
         let page = browser.call("Target.createTarget", json!({"url": "about:blank"})).await?;
         let page = json!({"targetId": page["targetId"], "flatten": true});
         let attached = browser.call("Target.attachToTarget", page).await?;
