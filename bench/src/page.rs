@@ -1,6 +1,6 @@
 //! The table and the plot of a result, for a page of the documentation.
 
-use crate::report::{Outcome, Report, median};
+use crate::report::{Outcome, Report, median, range};
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::fs;
@@ -59,9 +59,7 @@ fn table(report: &Report, plot: &str, result: &Path) -> Result<String> {
         if let (Some(with), Some(without)) = (outcome.of("headgate"), outcome.of("headgate plain")) {
             let rounds = with.cpu_micros.iter().zip(&without.cpu_micros);
             let more: Vec<f64> = rounds.map(|(with, without)| with - without).collect();
-            let (least, most) = more.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), one| {
-                (least.min(*one), most.max(*one))
-            });
+            let (least, most) = range(&more);
             writeln!(
                 out,
                 "\n`{}` costs Headgate **{:+.2} µs** over the same without it: the median of the rounds' differences, which were {least:+.2} to {most:+.2} µs.",
@@ -120,8 +118,9 @@ fn rounds(outcome: &Outcome) -> String {
     let (Some(nginx), Some(ours)) = (outcome.of("nginx"), outcome.of("headgate")) else {
         return "–".to_owned();
     };
-    let ratios = ours.cpu_micros.iter().zip(&nginx.cpu_micros).map(|(ours, theirs)| ours / theirs);
-    let (low, high) = ratios.fold((f64::INFINITY, 0.0_f64), |(low, high), one| (low.min(one), high.max(one)));
+    let rounds = ours.cpu_micros.iter().zip(&nginx.cpu_micros);
+    let ratios: Vec<f64> = rounds.map(|(ours, theirs)| ours / theirs).collect();
+    let (low, high) = range(&ratios);
     format!("{low:.2}–{high:.2}")
 }
 

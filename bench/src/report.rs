@@ -122,6 +122,12 @@ impl Figure {
     }
 }
 
+/// The least and the most.
+pub fn range(values: &[f64]) -> (f64, f64) {
+    let all = values.iter().copied();
+    (all.clone().fold(f64::INFINITY, f64::min), all.fold(f64::NEG_INFINITY, f64::max))
+}
+
 /// The middle one.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
@@ -148,8 +154,7 @@ impl Report {
         );
         for outcome in &self.results {
             for figure in &outcome.figures {
-                let low = figure.cpu_micros.iter().copied().fold(f64::INFINITY, f64::min);
-                let high = figure.cpu_micros.iter().copied().fold(0.0, f64::max);
+                let (low, high) = range(&figure.cpu_micros);
                 println!(
                     "{:<18} {:<14} {:>9.2} {:>7} {:>19} {:>10.0} {:>5.0}% {:>9.1}",
                     outcome.scenario,

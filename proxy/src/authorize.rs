@@ -140,8 +140,7 @@ async fn put(
     let Question { method, target, headers, body } = question;
     let thread = &client.thread;
     let framing = Framing::Length(body.len() as u64);
-    let head =
-        RequestHead { method, target, headers, ours: None, framing, expecting: false, websocket: false };
+    let head = RequestHead::own(method, target, headers, framing);
     let until = thread.wheel.after(authorizer.terms.timeout);
     let limits = &client.thread.limits;
     let times = Times { request: until, attempt: None, body: limits.body, stream: limits.stream };

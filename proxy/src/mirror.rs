@@ -94,15 +94,7 @@ async fn run(
     mut body: Option<Inbound>,
 ) {
     let Head { method, target, headers, framing } = &copy;
-    let head = RequestHead {
-        method,
-        target,
-        headers,
-        ours: None,
-        framing: *framing,
-        expecting: false,
-        websocket: false,
-    };
+    let head = RequestHead::own(method, target, headers, *framing);
     let until = thread.wheel.after(LONGEST);
     let limits = &thread.limits;
     let times = Times { request: until, attempt: None, body: limits.body, stream: limits.stream };

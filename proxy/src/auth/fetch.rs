@@ -2,7 +2,7 @@
 //! without following anybody elsewhere, and in a cluster not from addresses that only this machine can reach.
 
 use crate::authorities::roots;
-use crate::model::Authorities;
+use crate::model::{Authorities, RemoteKeys};
 use crate::tls::provider;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -29,6 +29,13 @@ pub(super) struct Trust<'a> {
     pub(super) local: bool,
     /// Who may have issued certificates.
     pub(super) authorities: &'a Authorities,
+}
+
+impl<'a> Trust<'a> {
+    /// For an issuer's addresses.
+    pub(super) fn of(source: &'a RemoteKeys) -> Self {
+        Self { local: source.local, authorities: &source.authorities }
+    }
 }
 
 /// A form that is sent.

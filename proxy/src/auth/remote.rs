@@ -224,7 +224,7 @@ pub(super) struct Provider {
 
 /// The text of a key set, and the metadata that name it.
 async fn key_set(source: &RemoteKeys) -> Result<(String, Option<Provider>), String> {
-    let trust = Trust { local: source.local, authorities: &source.authorities };
+    let trust = Trust::of(source);
     if !source.discovery {
         return Ok((fetch(&source.uri, trust).await?, None));
     }

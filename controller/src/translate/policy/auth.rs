@@ -315,8 +315,9 @@ fn of_key_set(policy: &ObjectName, from: &Jwks, resolver: &mut Resolver<'_>) -> 
     let Jwks { uri, discovery, inline, config_map_ref, secret_ref, cache_duration, ca_config_map_ref } = from;
     let unresolved = |field: &str, why: String| Problem::Unresolved(format!("jwt.jwks.{field}: {why}"));
     let cache = duration("jwt.jwks.cacheDuration", cache_duration.as_ref(), CACHE)?;
-    let map = ca_config_map_ref.as_ref().map(|map| local(policy, &map.name));
-    let authorities = resolver.authorities(map.as_ref()).map_err(|why| unresolved("caConfigMapRef", why))?;
+    let authorities = resolver
+        .authorities(policy, ca_config_map_ref.as_ref())
+        .map_err(|why| unresolved("caConfigMapRef", why))?;
     let local_only = resolver.local;
     let remote = |uri: &str, discovery| {
         JwtKeys::Remote(RemoteKeys { uri: uri.into(), discovery, cache, local: local_only, authorities })
@@ -444,8 +445,7 @@ fn of_oidc(
     let secrets = resolver.oidc(&local(policy, &from.client_secret_ref.name));
     let (client_secret, cookie_secrets) =
         secrets.map_err(|why| Problem::Unresolved(format!("oidc.clientSecretRef: {why}")))?;
-    let map = from.ca_config_map_ref.as_ref().map(|map| local(policy, &map.name));
-    let authorities = resolver.authorities(map.as_ref());
+    let authorities = resolver.authorities(policy, from.ca_config_map_ref.as_ref());
     let authorities =
         authorities.map_err(|why| Problem::Unresolved(format!("oidc.caConfigMapRef: {why}")))?;
     let cookie = from.cookie.clone().unwrap_or_default();

@@ -202,9 +202,9 @@ type Security = (Option<model::StoreTls>, Option<model::StoreCredentials>);
 fn security(policy: &ObjectName, from: &Redis, resolver: &mut Resolver<'_>) -> Result<Security, String> {
     let local = |name: &str| ObjectName::new(&*policy.namespace, name);
     let tls = from.tls.as_ref().map(|tls| {
-        let map = tls.ca_config_map_ref.as_ref().map(|map| local(&map.name));
-        let authorities =
-            resolver.authorities(map.as_ref()).map_err(|why| format!("tls.caConfigMapRef: {why}"))?;
+        let authorities = resolver
+            .authorities(policy, tls.ca_config_map_ref.as_ref())
+            .map_err(|why| format!("tls.caConfigMapRef: {why}"))?;
         Ok::<_, String>(model::StoreTls {
             authorities,
             server_name: tls.server_name.as_deref().map(Into::into),

@@ -3,6 +3,7 @@
 
 use crate::cluster::{API_KEYS, Cluster, OIDC, REDIS};
 use crate::settings::Mode;
+use headgate_crds::policy::rate_limit::LocalRef;
 use headgate_proxy::model::{
     Authenticator, Authorities, ObjectName, RateLimitStore, Redacted, StoreCredentials, Text,
 };
@@ -95,10 +96,14 @@ impl<'a> Resolver<'a> {
         text.map(|text| text.as_str().into()).ok_or_else(|| format!("ConfigMap {name} has no entry {entry}"))
     }
 
-    /// The authorities of a ConfigMap's `ca.crt`, or the system's. The error is for the policy's author.
-    pub(super) fn authorities(&mut self, map: Option<&ObjectName>) -> Result<Authorities, String> {
+    /// The authorities that a policy names, of a ConfigMap's `ca.crt`, or the system's. The error is for the policy's author.
+    pub(super) fn authorities(
+        &mut self,
+        policy: &ObjectName,
+        map: Option<&LocalRef>,
+    ) -> Result<Authorities, String> {
         let Some(map) = map else { return Ok(Authorities::System) };
-        let bundle = self.config_map(map, "ca.crt")?;
+        let bundle = self.config_map(&ObjectName::new(&*policy.namespace, &*map.name), "ca.crt")?;
         tls::check_authorities(&bundle).map_err(|error| error.to_string())?;
         Ok(Authorities::Bundles(vec![bundle]))
     }

@@ -5,7 +5,7 @@ use crate::auth::fetch::{Form, Trust, post};
 use crate::auth::json::{Object, object};
 use crate::auth::remote::{Provider, Remote};
 use crate::auth::token::{Demands, Token, now};
-use crate::model::{Authorities, OidcAuth, Redacted, Text};
+use crate::model::{OidcAuth, Redacted, RemoteKeys, Text};
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,8 +30,8 @@ pub(super) struct Client {
     secret: Redacted<String>,
     /// None: nothing is fetched, only whether the rest is right is wanted.
     remote: Option<Arc<Remote>>,
-    local: bool,
-    authorities: Authorities,
+    /// Where it is.
+    source: RemoteKeys,
 }
 
 /// What the provider has given.
@@ -74,8 +74,7 @@ impl std::fmt::Debug for Client {
 impl Client {
     pub(super) fn new(from: &OidcAuth, remote: Option<Arc<Remote>>) -> Self {
         let (id, secret) = (from.client_id.clone(), from.client_secret.clone());
-        let (local, authorities) = (from.provider.local, from.provider.authorities.clone());
-        Self { id, secret, remote, local, authorities }
+        Self { id, secret, remote, source: from.provider.clone() }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -92,8 +91,7 @@ impl Client {
         let remote = self.remote.as_ref().ok_or(Failed::Unavailable)?;
         let provider = remote.provider().await.ok_or(Failed::Unavailable)?;
         let endpoint = provider.token_endpoint.as_deref().ok_or(Failed::Unavailable)?;
-        let trust = Trust { local: self.local, authorities: &self.authorities };
-        let asked = post(endpoint, trust, self.form(&provider, form)).await;
+        let asked = post(endpoint, Trust::of(&self.source), self.form(&provider, form)).await;
         let (status, text) = asked.map_err(|error| {
             tracing::warn!(%error, client_id = %self.id, "the provider's token endpoint can't be asked");
             Failed::Unavailable

@@ -35,6 +35,13 @@ pub(crate) struct Head<'a> {
     pub(crate) websocket: bool,
 }
 
+impl<'a> Head<'a> {
+    /// Of a request that is ours, not a client's.
+    pub(crate) fn own(method: &'a Method, target: &'a str, headers: &'a HeaderMap, framing: Framing) -> Self {
+        Self { method, target, headers, ours: None, framing, expecting: false, websocket: false }
+    }
+}
+
 /// Appends the head to `out`.
 pub(super) fn write(head: &Head<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method.as_str().as_bytes());
