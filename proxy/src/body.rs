@@ -7,6 +7,7 @@ pub(crate) mod replay;
 
 use crate::connection::Client;
 use crate::finish::Finish;
+use crate::http1;
 use crate::limits;
 use crate::rejection::{Malformed, Rejection};
 use crate::upstream::h1::{CutShort, Download};
@@ -65,7 +66,8 @@ impl Default for Received {
 
 /// Where a request body comes from.
 enum From {
-    Client(Incoming, Rc<Client>),
+    Http1(http1::Body, Rc<Client>),
+    Http2(Incoming, Rc<Client>),
     // In a box: copies are few, and bodies are moved often.
     Copy(Box<Copy>),
     Kept(replay::Reading),
@@ -130,7 +132,10 @@ impl Pace {
 pub(crate) enum Broken {
     /// The client broke off, or its body is malformed.
     #[error(transparent)]
-    Http(#[from] hyper::Error),
+    Http1(#[from] http1::Broken),
+    /// The same over HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
     /// It comes so slowly that it may be meant to hold us up.
     #[error("slower than {} bytes a second", limits::BODY_RATE)]
     TooSlow,
@@ -146,7 +151,7 @@ impl Broken {
     /// What the client is told.
     pub(crate) fn rejection(&self) -> Rejection {
         match self {
-            Self::Http(_) | Self::Copy => Rejection::Malformed(Malformed::Body),
+            Self::Http1(_) | Self::Http2(_) | Self::Copy => Rejection::Malformed(Malformed::Body),
             Self::TooSlow => Rejection::BodyTimeout,
             Self::TooLarge => Rejection::BodyTooLarge,
         }
@@ -154,14 +159,14 @@ impl Broken {
 }
 
 impl Inbound {
-    /// The body of a request, or `None` when it has none. Messages of gRPC may be far between.
-    pub(crate) fn new(body: Incoming, headers: &HeaderMap, client: &Rc<Client>) -> Option<Self> {
-        if body.is_end_stream() {
-            return None;
-        }
-        let grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
-        let pace = (!headers.get(CONTENT_TYPE).is_some_and(grpc)).then(Pace::default);
-        Some(Self::of(From::Client(body, client.clone()), pace))
+    /// The body of a request over HTTP/1.1.
+    pub(crate) fn http1(body: http1::Body, headers: &HeaderMap, client: &Rc<Client>) -> Self {
+        Self::of(From::Http1(body, client.clone()), pace(headers))
+    }
+
+    /// The body of a request over HTTP/2, or `None` when it has none.
+    pub(crate) fn http2(body: Incoming, headers: &HeaderMap, client: &Rc<Client>) -> Option<Self> {
+        (!body.is_end_stream()).then(|| Self::of(From::Http2(body, client.clone()), pace(headers)))
     }
 
     fn of(from: From, pace: Option<Pace>) -> Self {
@@ -188,7 +193,7 @@ impl Inbound {
     /// Whether it still comes from the client.
     pub(crate) fn is_clients(&self) -> bool {
         match &self.from {
-            From::Client(..) | From::Kept(_) => true,
+            From::Http1(..) | From::Http2(..) | From::Kept(_) => true,
             From::Copy(_) | From::Whole(_) => false,
         }
     }
@@ -210,8 +215,14 @@ impl Body for Inbound {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        let (body, client) = match &mut this.from {
-            From::Client(body, client) => (body, client),
+        let (frame, client) = match &mut this.from {
+            From::Http1(body, client) => {
+                (body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Broken::Http1))), client)
+            }
+            From::Http2(body, client) => {
+                let frame = Pin::new(body).poll_frame(cx);
+                (frame.map(|frame| frame.map(|frame| frame.map_err(Broken::Http2))), client)
+            }
             From::Copy(copy) => {
                 return Poll::Ready(match ready!(copy.pieces.poll_recv(cx)) {
                     Some(Piece::Frame(frame)) => Some(Ok(frame)),
@@ -225,7 +236,7 @@ impl Body for Inbound {
                 return Poll::Ready((!data.is_empty()).then(|| Ok(Frame::data(data))));
             }
         };
-        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+        let Poll::Ready(frame) = frame else {
             this.pace.iter_mut().for_each(Pace::wait);
             return Poll::Pending;
         };
@@ -250,12 +261,13 @@ impl Body for Inbound {
         {
             copies.feed(frame.as_ref().and_then(|frame| frame.as_ref().ok()));
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Broken::Http)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.from {
-            From::Client(body, _) => body.is_end_stream(),
+            From::Http1(body, _) => body.is_end(),
+            From::Http2(body, _) => body.is_end_stream(),
             From::Copy(_) => false,
             From::Kept(reading) => reading.is_end(),
             From::Whole(data) => data.is_empty(),
@@ -264,12 +276,19 @@ impl Body for Inbound {
 
     fn size_hint(&self) -> SizeHint {
         match &self.from {
-            From::Client(body, _) => body.size_hint(),
+            From::Http1(body, _) => body.size_hint(),
+            From::Http2(body, _) => body.size_hint(),
             From::Copy(copy) => copy.hint,
             From::Kept(reading) => reading.hint(),
             From::Whole(data) => SizeHint::with_exact(data.len() as u64),
         }
     }
+}
+
+/// Messages of gRPC may be far between.
+fn pace(headers: &HeaderMap) -> Option<Pace> {
+    let grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+    (!headers.get(CONTENT_TYPE).is_some_and(grpc)).then(Pace::default)
 }
 
 /// Frames can't be cloned: nobody knows what else may be in them one day.
@@ -280,10 +299,12 @@ fn same(frame: &Frame<Bytes>) -> Option<Frame<Bytes>> {
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        if let From::Client(body, client) = &self.from
-            && !self.ended
-            && !body.is_end_stream()
-        {
+        let (client, end) = match &self.from {
+            From::Http1(body, client) => (client, body.is_end()),
+            From::Http2(body, client) => (client, body.is_end_stream()),
+            From::Copy(_) | From::Kept(_) | From::Whole(_) => return,
+        };
+        if !self.ended && !end {
             client.left_unread();
         }
     }

@@ -34,6 +34,11 @@ impl Guest {
         self.leaving.get()
     }
 
+    /// The same, without being woken.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.leaving.get()
+    }
+
     fn ask(&self) {
         self.leaving.set(true);
         self.wake();

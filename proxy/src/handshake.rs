@@ -9,7 +9,7 @@ use crate::model::ClientTls;
 use crate::router::{PortTable, Reception, Stream};
 use crate::tls::{provider_by, versions};
 use crate::transport::Transport;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     Accepted, Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig,
@@ -39,7 +39,7 @@ pub(crate) enum Version {
 pub(crate) struct Ready {
     pub(crate) transport: Transport,
     /// Bytes that were read to learn the version.
-    pub(crate) begun: Bytes,
+    pub(crate) begun: BytesMut,
     pub(crate) version: Version,
     pub(crate) tls: Option<Tls>,
 }
@@ -70,7 +70,7 @@ pub(crate) async fn clear(mut socket: TcpStream, http2: bool) -> io::Result<Opti
             false => Version::Http1,
         };
         let transport = Transport::Clear(socket);
-        return Ok(Some(Ready { transport, begun: begun.freeze(), version, tls: None }));
+        return Ok(Some(Ready { transport, begun, version, tls: None }));
     }
 }
 
@@ -139,7 +139,7 @@ pub(crate) async fn tls(
     let certificate = leaf.and_then(|leaf| ClientCertificate::read(leaf)).map(Box::new);
     let transport = Transport::Tls(Box::new(tls.into()));
     let tls = Some(Tls { version: tls_version, sni, certificate });
-    Ok(Some(Greeted::Http(Ready { transport, begun: Bytes::new(), version, tls })))
+    Ok(Some(Greeted::Http(Ready { transport, begun: BytesMut::new(), version, tls })))
 }
 
 /// Reads until the ClientHello is whole. What was read is kept: somebody else's TLS may begin with it.

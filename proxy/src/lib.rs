@@ -21,6 +21,8 @@ mod finish;
 mod handshake;
 pub mod headers;
 pub mod host;
+mod http1;
+mod http2;
 mod key;
 mod limits;
 mod listener;

@@ -39,7 +39,7 @@ use crate::upstream::retry::retry;
 use crate::upstream::{BackendState, Way};
 use futures_util::FutureExt;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri, request};
+use http::{Method, Response, StatusCode, Uri, request};
 use http_body::Body;
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
@@ -47,22 +47,26 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Answers one request.
+/// Answers one request. `refused`: why there is no answer but this.
 pub(crate) async fn answer(
     client: &Rc<Client>,
-    request: Request<hyper::body::Incoming>,
+    mut parts: request::Parts,
+    mut body: Option<Inbound>,
+    refused: Option<Rejection>,
 ) -> Response<Outbound> {
-    let (mut parts, body) = request.into_parts();
     let mut finish = Finish::new(client, &parts);
-    let mut body = Inbound::new(body, &parts.headers, client);
     finish.received = body.as_ref().map(Inbound::counter);
     let waits = body.is_some() && parts.headers.contains_key(header::EXPECT);
-    let served =
-        AssertUnwindSafe(serve(client, &mut parts, &mut body, waits, &mut finish)).catch_unwind().await;
-    let outcome = served.unwrap_or_else(|_| {
-        tracing::error!(peer = %client.peer, "a request panicked: it was answered 500");
-        Err(Rejection::Internal)
-    });
+    let outcome = match refused {
+        Some(rejection) => Err(rejection),
+        None => {
+            let serving = serve(client, &mut parts, &mut body, waits, &mut finish);
+            AssertUnwindSafe(serving).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!(peer = %client.peer, "a request panicked: it was answered 500");
+                Err(Rejection::Internal)
+            })
+        }
+    };
     let response = match outcome {
         Ok(reply) => respond(client, reply, finish),
         Err(rejection) => {
@@ -78,7 +82,7 @@ pub(crate) async fn answer(
     response
 }
 
-/// An answer before it is hyper's.
+/// An answer before it is one of its protocol.
 struct Reply {
     status: StatusCode,
     headers: HeaderMap,
@@ -462,7 +466,7 @@ fn elsewhere(redirect: &Redirect, origin: &Origin<'_>) -> Result<HeaderMap, Reje
     Ok(headers)
 }
 
-/// What hyper lets through and we don't (security.md §1).
+/// What can be read, but isn't served (security.md §1).
 fn check(parts: &request::Parts, limits: &Limits) -> Result<(), Rejection> {
     let method = &parts.method;
     if *method == Method::CONNECT || method.as_str().len() > limits::METHOD {

@@ -3,6 +3,7 @@
 //! filter, and seven entries of a map are a tenth of what such a request costs.
 
 use super::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP};
+use crate::http1::write_field;
 use crate::model::Scheme;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
@@ -60,7 +61,7 @@ impl Forwarding {
         };
         let mut lines = Vec::with_capacity(192);
         for (name, value) in all.fields() {
-            line(&mut lines, &name, value);
+            write_field(&mut lines, name.as_str(), value.as_bytes());
         }
         all.lines = lines.into();
         all
@@ -107,10 +108,10 @@ impl Ours {
     /// Writes it onto the wire, behind fields without it.
     pub(crate) fn encode(&self, host: Option<&HeaderValue>, out: &mut Vec<u8>) {
         if let Some(host) = host {
-            line(out, &X_FORWARDED_HOST, host);
+            write_field(out, X_FORWARDED_HOST.as_str(), host.as_bytes());
         }
         out.extend_from_slice(&self.forwarding.lines);
-        line(out, &self.id_name, &self.id);
+        write_field(out, self.id_name.as_str(), self.id.as_bytes());
     }
 
     /// What it says in a field of this name. `headers` are those of the request.
@@ -121,13 +122,6 @@ impl Ours {
         let own = self.forwarding.fields().into_iter().find(|(own, _)| own == name);
         own.map(|(_, value)| value).or_else(|| (*name == self.id_name).then_some(&self.id))
     }
-}
-
-fn line(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

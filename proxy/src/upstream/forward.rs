@@ -288,7 +288,6 @@ impl Forwarding<'_> {
                 let connected = connect_http1(socket, self.identity(), timer, deadline).await;
                 match self.connected(&lease, socket, connected) {
                     Ok(mut connection) => {
-                        lease.equip(&mut connection);
                         connection.sit(seat);
                         connection
                     }

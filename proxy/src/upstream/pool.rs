@@ -10,7 +10,6 @@ use super::h2;
 use super::health::{Place, Places, Room, Seat};
 use super::identity::Identity;
 use super::line::{Line, attend};
-use bytes::BytesMut;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,8 +17,6 @@ use std::time::Duration;
 
 /// Idle connections kept per endpoint and thread: what a burst of that many parallel requests leaves behind.
 const MAX_IDLE: usize = 512;
-/// Read buffers kept per thread for connections to come (16 KiB each, so 1 MiB).
-const MAX_SPARE: usize = 64;
 /// Time between sweeps.
 pub(crate) const SWEEP: Duration = Duration::from_secs(5);
 /// Sweeps that an idle connection survives: it is closed after 55 to 60 s, before most backends do so (their usual
@@ -49,7 +46,6 @@ struct Pool {
 #[derive(Default)]
 pub(crate) struct Pools {
     by_slot: RefCell<Vec<Pool>>,
-    spare: RefCell<Vec<BytesMut>>,
     /// Of backends whose connections are bounded.
     lines: RefCell<Vec<Rc<Line>>>,
     /// Sweeps so far: the pools' clock.
@@ -194,16 +190,8 @@ impl Lease {
                 idle.remove(fitting).connection
             };
             if connection.is_quiet() && (!certain || connection.is_quiet_now()) {
-                self.equip(&mut connection);
                 return Some(connection);
             }
-        }
-    }
-
-    /// Gives a connection a spare buffer to read into.
-    pub(crate) fn equip(&self, connection: &mut Connection) {
-        if let Some(buffer) = self.pools.spare.borrow_mut().pop() {
-            connection.set_read_buffer(buffer);
         }
     }
 
@@ -233,11 +221,7 @@ impl Home for Lease {
         if self.line.as_ref().is_some_and(|line| !line.keeps()) {
             return;
         }
-        let buffer = connection.take_read_buffer();
-        let mut spare = self.pools.spare.borrow_mut();
-        if spare.len() < MAX_SPARE {
-            spare.push(buffer);
-        }
+        connection.rest();
         let mut pools = self.pools.by_slot.borrow_mut();
         let pool = &mut pools[self.slot];
         let retired = pool.address.as_ref().is_none_or(|address| address.is_retired());

@@ -3,12 +3,12 @@
 //! A body that is cut short is an error, never an end: the client must see that something is missing (security.md
 //! §1, §3). A connection that is in order at the end goes [`Home`]; bytes past the end close it.
 
-use super::chunked::{Decoder, Piece};
 use super::exchange::Bounds;
-use super::head::{Framing, Malformed};
+use super::head::Malformed;
 use super::upload::{SendError, Upload};
-use super::{Connection, Home, KEPT_BUFFER};
+use super::{Connection, Home};
 use crate::body::Broken;
+use crate::http1::{Decode, Piece};
 use crate::timer::Deadline;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -50,13 +50,6 @@ pub(crate) enum CutShort {
     Http2(hyper::Error),
 }
 
-enum Decode {
-    Length(u64),
-    Chunked(Decoder),
-    Close,
-    End,
-}
-
 /// A body on its way.
 pub(crate) struct Download<H: Home> {
     /// Absent once the end, or an error, was seen.
@@ -72,20 +65,14 @@ impl<H: Home> Download<H> {
     pub(super) fn new(
         connection: Connection,
         upload: Upload,
-        framing: Framing,
+        decode: Decode,
         keep_alive: bool,
         bounds: Bounds,
         home: H,
     ) -> Self {
-        let decode = match framing {
-            Framing::None => Decode::End,
-            Framing::Length(length) => Decode::Length(length),
-            Framing::Chunked => Decode::Chunked(Decoder::new()),
-            Framing::Close => Decode::Close,
-        };
         let mut download =
             Self { parts: Some((connection, upload, home)), decode, keep_alive, bounds, silent: None };
-        if framing == Framing::None {
+        if download.is_end() {
             download.finish();
         }
         download
@@ -93,16 +80,12 @@ impl<H: Home> Download<H> {
 
     /// Whether the whole body was taken.
     pub(crate) fn is_end(&self) -> bool {
-        matches!(self.decode, Decode::End)
+        self.decode.is_end()
     }
 
     /// What is left, if the head said so.
     pub(crate) fn size_hint(&self) -> SizeHint {
-        match self.decode {
-            Decode::Length(left) => SizeHint::with_exact(left),
-            Decode::Chunked(_) | Decode::Close => SizeHint::default(),
-            Decode::End => SizeHint::with_exact(0),
-        }
+        self.decode.size_hint()
     }
 
     /// The next piece. After an error, or the end, `None` for ever.
@@ -131,37 +114,14 @@ impl<H: Home> Download<H> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, CutShort>> {
         loop {
             let Some((connection, ..)) = &mut self.parts else { return Poll::Ready(Ok(None)) };
-            match &mut self.decode {
-                Decode::End => return Poll::Ready(Ok(None)),
-                Decode::Length(left) if !connection.read.is_empty() => {
-                    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(connection.read.len());
-                    *left -= length as u64;
-                    let data = connection.read.split_to(length).freeze();
-                    if *left == 0 {
-                        self.decode = Decode::End;
-                    }
-                    return Poll::Ready(Ok(Some(Frame::data(data))));
-                }
-                Decode::Close if !connection.read.is_empty() => {
-                    return Poll::Ready(Ok(Some(Frame::data(connection.read.split().freeze()))));
-                }
-                Decode::Chunked(decoder) => match decoder.decode(&mut connection.read)? {
-                    Piece::Data(data) => return Poll::Ready(Ok(Some(Frame::data(data)))),
-                    Piece::End(trailers) => {
-                        self.decode = Decode::End;
-                        return Poll::Ready(Ok(trailers.map(Frame::trailers)));
-                    }
-                    Piece::More => {}
-                },
-                Decode::Length(_) | Decode::Close => {}
+            match self.decode.take(&mut connection.input.bytes).map_err(Malformed::from)? {
+                Piece::Data(data) => return Poll::Ready(Ok(Some(Frame::data(data)))),
+                Piece::End(trailers) => return Poll::Ready(Ok(trailers.map(Frame::trailers))),
+                Piece::More => {}
             }
-            match connection.poll_fill(cx) {
-                Poll::Ready(Ok(0)) => match self.decode {
-                    Decode::Close => self.decode = Decode::End,
-                    Decode::Length(_) | Decode::Chunked(_) | Decode::End => {
-                        return Poll::Ready(Err(CutShort::Closed));
-                    }
-                },
+            match connection.input.poll_fill(cx, &mut connection.io) {
+                Poll::Ready(Ok(0)) if self.decode.ends_with_connection() => {}
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(CutShort::Closed)),
                 Poll::Ready(Ok(_)) => self.silent = None,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => return self.poll_bounds(cx),
@@ -179,12 +139,10 @@ impl<H: Home> Download<H> {
     }
 
     fn finish(&mut self) {
-        let Some((mut connection, mut upload, mut home)) = self.parts.take() else { return };
-        if !(self.keep_alive && upload.is_done() && connection.read.is_empty()) {
+        let Some((mut connection, upload, mut home)) = self.parts.take() else { return };
+        if !(self.keep_alive && upload.is_done() && connection.input.bytes.is_empty()) {
             return;
         }
-        connection.out = upload.take_buffer();
-        connection.out.shrink_to(KEPT_BUFFER);
         connection.used = true;
         connection.timer.clear();
         home.park(connection);

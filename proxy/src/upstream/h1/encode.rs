@@ -4,6 +4,7 @@
 //! other fields are as [`crate::headers::prepare_request`] and the filters left them, Host first. Does no I/O.
 
 use crate::headers::Ours;
+use crate::http1::write_field;
 use http::Method;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, TRANSFER_ENCODING};
 
@@ -57,10 +58,7 @@ pub(super) fn write(head: &Head<'_>, out: &mut Vec<u8>) {
         if *name == HOST || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING || *name == EXPECT {
             continue;
         }
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        write_field(out, name.as_str(), value.as_bytes());
     }
     if let Some(ours) = head.ours {
         ours.encode(host, out);
@@ -68,9 +66,7 @@ pub(super) fn write(head: &Head<'_>, out: &mut Vec<u8>) {
     match head.framing {
         Framing::None => {}
         Framing::Length(length) => {
-            out.extend_from_slice(b"content-length: ");
-            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-            out.extend_from_slice(b"\r\n");
+            write_field(out, "content-length", itoa::Buffer::new().format(length).as_bytes());
         }
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }

@@ -5,10 +5,11 @@
 //! again: nothing is sent twice that can't be.
 
 use super::download::Download;
-use super::head::{self, Framing, Malformed};
+use super::head::{self, Malformed};
 use super::upload::{SendError, Upload};
-use super::{Body, Connection, Home, KEPT_BUFFER, RequestHead};
+use super::{Body, Connection, Home, RequestHead};
 use crate::body::{Broken, Inbound};
+use crate::http1::Decode;
 use crate::timer::Deadline;
 use http::{HeaderMap, Method, StatusCode};
 use std::io;
@@ -102,14 +103,13 @@ pub(crate) struct Exchange<H: Home> {
 impl<H: Home> Exchange<H> {
     /// Begins an exchange; nothing is sent before [`Exchange::poll_head`].
     pub(crate) fn new(
-        mut connection: Connection,
+        connection: Connection,
         head: &RequestHead<'_>,
         body: Option<Inbound>,
         bounds: Bounds,
         home: H,
     ) -> Self {
-        let out = std::mem::take(&mut connection.out);
-        let upload = Upload::new(head, body, out);
+        let upload = Upload::new(head, body);
         let continue_at = match upload.is_expecting() {
             true => connection.timer.wheel().after(CONTINUE_AFTER),
             false => Deadline::NEVER,
@@ -157,7 +157,7 @@ impl<H: Home> Exchange<H> {
     }
 
     fn answered(mut self, head: head::Head) -> Result<Answer<H>, Failed> {
-        let head::Head { status, headers, framing, keep_alive } = head;
+        let head::Head { status, headers, body, keep_alive } = head;
         if status == StatusCode::SWITCHING_PROTOCOLS {
             if !self.websocket {
                 return Err(self.failed(Malformed::Upgrade.into()));
@@ -166,10 +166,9 @@ impl<H: Home> Exchange<H> {
             return Ok(Answer { status, headers, body });
         }
         if self.upload.is_done() {
-            self.connection.out = self.upload.take_buffer();
-            self.connection.out.shrink_to(KEPT_BUFFER);
-            if let Some(body) = self.complete(framing) {
-                let reusable = keep_alive && self.connection.read.is_empty();
+            self.upload.rest();
+            if let Some(body) = self.complete(&body) {
+                let reusable = keep_alive && self.connection.input.bytes.is_empty();
                 self.connection.used = true;
                 self.connection.timer.clear();
                 if reusable {
@@ -178,25 +177,25 @@ impl<H: Home> Exchange<H> {
                 return Ok(Answer { status, headers, body });
             }
         }
-        let download =
-            Download::new(self.connection, self.upload, framing, keep_alive, self.bounds, self.home);
+        let download = Download::new(self.connection, self.upload, body, keep_alive, self.bounds, self.home);
         Ok(Answer { status, headers, body: Body::Streamed(Box::new(download)) })
     }
 
     /// The whole body, when it arrived with the head.
-    fn complete(&mut self, framing: Framing) -> Option<Body<H>> {
-        match framing {
-            Framing::None => Some(Body::Empty),
-            Framing::Length(length) if length <= self.connection.read.len() as u64 => {
-                Some(Body::Whole(self.connection.read.split_to(length as usize).freeze()))
+    fn complete(&mut self, body: &Decode) -> Option<Body<H>> {
+        let read = &mut self.connection.input.bytes;
+        match *body {
+            Decode::End => Some(Body::Empty),
+            Decode::Length(length) if length <= read.len() as u64 => {
+                Some(Body::Whole(read.split_to(length as usize).freeze()))
             }
-            Framing::Length(_) | Framing::Chunked | Framing::Close => None,
+            Decode::Length(_) | Decode::Chunked(_) | Decode::Close => None,
         }
     }
 
     fn failed(self, failure: Failure) -> Failed {
         let sent = self.upload.has_begun();
-        let (body, body_taken, _) = self.upload.into_parts();
+        let (body, body_taken) = self.upload.into_body();
         let (answered, used) = (self.answered, self.connection.used);
         Failed { failure, body: body.filter(|_| !body_taken), body_taken, sent, answered, used }
     }
@@ -220,8 +219,9 @@ impl<H: Home> Exchange<H> {
     /// The final head, or `None` after an interim one that released the body.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<head::Head>, Failure>> {
         loop {
-            if !self.connection.read.is_empty()
-                && let Some(head) = head::parse(&mut self.connection.read, &self.method)?
+            let read = &mut self.connection.input.bytes;
+            if !read.is_empty()
+                && let Some(head) = head::parse(read, &self.method)?
             {
                 match self.interim(&head)? {
                     Interim::Final => return Poll::Ready(Ok(Some(head))),
@@ -229,7 +229,8 @@ impl<H: Home> Exchange<H> {
                     Interim::Dropped => continue,
                 }
             }
-            match ready!(self.connection.poll_fill(cx)) {
+            let Connection { input, io, .. } = &mut self.connection;
+            match ready!(input.poll_fill(cx, io)) {
                 Ok(0) => {
                     let error = self.broken.take().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
                     return Poll::Ready(Err(Failure::Closed(error)));

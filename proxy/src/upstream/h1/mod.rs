@@ -4,7 +4,6 @@
 //! then reads the body while the rest of the request is still being sent. Reading is strict (security.md §3).
 //! Must not know how a connection was picked, nor where it goes afterwards: [`Home`] takes it back.
 
-mod chunked;
 mod download;
 mod encode;
 mod exchange;
@@ -17,38 +16,24 @@ pub(crate) use exchange::{Answer, Bounds, Exchange, Failure};
 
 use super::health::Seat;
 use super::identity::{Identity, is_same};
+use crate::http1::Input;
 use crate::timer::Timer;
 use crate::transport::Transport;
 use bytes::BytesMut;
-use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use std::task::{Context, Waker};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
-
-/// What a read asks for at first: heads and small bodies fit.
-const SMALL_READ: usize = 16 * 1024;
-/// What a read asks for while a big body streams: four times fewer system calls.
-const BIG_READ: usize = 64 * 1024;
-/// With less room than this in the buffer, a new one is taken.
-const LEAST_READ: usize = 4 * 1024;
-/// A buffer for heads that grew beyond this is given up rather than kept with an idle connection.
-const KEPT_BUFFER: usize = 4 * 1024;
 
 /// A connection to an endpoint.
 pub(crate) struct Connection {
     io: Transport,
     /// Under which it was made; none: in clear text.
     identity: Option<Arc<Identity>>,
-    /// Bytes read and not yet consumed.
-    read: BytesMut,
-    /// How much the next read asks for.
-    read_size: usize,
-    /// Empty between exchanges.
-    out: Vec<u8>,
+    input: Input,
     timer: Timer,
     /// Whether an exchange was completed on it before: then the backend may close it at any moment.
     used: bool,
@@ -65,8 +50,7 @@ pub(crate) trait Home {
 impl Connection {
     /// Wraps what was opened under an identity, or under none.
     pub(crate) fn new(io: Transport, identity: Option<Arc<Identity>>, timer: Timer) -> Self {
-        let (read, out) = (BytesMut::new(), Vec::new());
-        Self { io, identity, read, read_size: SMALL_READ, out, timer, used: false, seat: None }
+        Self { io, identity, input: Input::new(BytesMut::new()), timer, used: false, seat: None }
     }
 
     /// Has it keep a place until it ends.
@@ -88,7 +72,7 @@ impl Connection {
     /// no system call while the runtime has seen nothing, and no buffer.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.read.is_empty()
+        self.input.bytes.is_empty()
             && match &mut self.io {
                 // Readiness may be left over from a read that took the last byte: then the kernel knows.
                 Transport::Clear(socket) => {
@@ -107,36 +91,15 @@ impl Connection {
         is_quiet_now(self.io.socket())
     }
 
-    /// Gives the buffer it reads into to whoever keeps spare ones, and takes none with it.
-    pub(crate) fn take_read_buffer(&mut self) -> BytesMut {
-        self.read_size = SMALL_READ;
-        std::mem::take(&mut self.read)
-    }
-
-    /// Reads into a spare buffer from now on.
-    pub(crate) fn set_read_buffer(&mut self, buffer: BytesMut) {
-        self.read = buffer;
+    /// It goes idle: others may have its buffer.
+    pub(crate) fn rest(&mut self) {
+        self.input.rest();
     }
 
     /// The transport, and what was read beyond the answer's head: for a protocol that isn't HTTP.
     /// It has its place as long as it is open.
     pub(crate) fn into_parts(self) -> (Transport, BytesMut, Timer, Option<Box<Seat>>) {
-        (self.io, self.read, self.timer, self.seat)
-    }
-
-    /// Reads once; 0 is the end.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.read.capacity() - self.read.len() < LEAST_READ {
-            self.read.reserve(self.read_size);
-        }
-        let room = self.read.capacity() - self.read.len();
-        let read = pin!(self.io.read_buf(&mut self.read)).poll(cx);
-        if let Poll::Ready(Ok(count)) = read
-            && count == room
-        {
-            self.read_size = BIG_READ;
-        }
-        read
+        (self.io, self.input.bytes, self.timer, self.seat)
     }
 }
 

@@ -3,7 +3,6 @@
 //! Sizes are bare hex without overflow, lines end in CRLF, extensions are dropped (16 KiB in all), trailers have
 //! bounds and never carry framing, routing or credentials. Does no I/O.
 
-use super::head::Malformed;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -18,7 +17,7 @@ const MAX_DIGITS: usize = 15;
 
 /// Reads one chunked body.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     state: State,
     extensions: usize,
 }
@@ -32,9 +31,14 @@ enum State {
     Done,
 }
 
+/// A chunk, a size line or a trailer section that can't be parsed, or is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed chunk")]
+pub(crate) struct Malformed;
+
 /// What [`Decoder::decode`] found.
 #[derive(Debug, PartialEq)]
-pub(super) enum Piece {
+pub(crate) enum Piece {
     /// A part of the body.
     Data(Bytes),
     /// The end, with trailers if there were any.
@@ -44,12 +48,12 @@ pub(super) enum Piece {
 }
 
 impl Decoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { state: State::Size, extensions: 0 }
     }
 
     /// Takes the next piece off the front of `bytes`.
-    pub(super) fn decode(&mut self, bytes: &mut BytesMut) -> Result<Piece, Malformed> {
+    pub(crate) fn decode(&mut self, bytes: &mut BytesMut) -> Result<Piece, Malformed> {
         loop {
             match self.state {
                 State::Size => match self.size(bytes)? {
@@ -67,13 +71,13 @@ impl Decoder {
                     return Ok(Piece::Data(bytes.split_to(taken).freeze()));
                 }
                 State::DataEnd => match bytes.get(..2) {
-                    None if bytes.first().is_some_and(|&byte| byte != b'\r') => return Err(Malformed::Chunk),
+                    None if bytes.first().is_some_and(|&byte| byte != b'\r') => return Err(Malformed),
                     None => return Ok(Piece::More),
                     Some(b"\r\n") => {
                         drop(bytes.split_to(2));
                         self.state = State::Size;
                     }
-                    Some(_) => return Err(Malformed::Chunk),
+                    Some(_) => return Err(Malformed),
                 },
                 State::Trailers => {
                     let Some(trailers) = trailers(bytes)? else { return Ok(Piece::More) };
@@ -88,15 +92,15 @@ impl Decoder {
     fn size(&mut self, bytes: &mut BytesMut) -> Result<Option<u64>, Malformed> {
         let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
             if bytes.len() > MAX_DIGITS + 1 + MAX_EXTENSIONS - self.extensions {
-                return Err(Malformed::Chunk);
+                return Err(Malformed);
             }
             return Ok(None);
         };
         let line = bytes.split_to(end + 1);
-        let line = line.strip_suffix(b"\r\n").ok_or(Malformed::Chunk)?;
+        let line = line.strip_suffix(b"\r\n").ok_or(Malformed)?;
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         if digits == 0 || digits > MAX_DIGITS {
-            return Err(Malformed::Chunk);
+            return Err(Malformed);
         }
         let extension = &line[digits..];
         // RFC 9112 §7.1.1: an extension begins with `;`, after white space that old senders padded with.
@@ -105,12 +109,12 @@ impl Decoder {
             let begins = extension.trim_ascii_start().first();
             let plain = extension.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f));
             if self.extensions > MAX_EXTENSIONS || begins.is_some_and(|&byte| byte != b';') || !plain {
-                return Err(Malformed::Chunk);
+                return Err(Malformed);
             }
         }
         let mut size = 0;
         for &digit in &line[..digits] {
-            let value = char::from(digit).to_digit(16).ok_or(Malformed::Chunk)?;
+            let value = char::from(digit).to_digit(16).ok_or(Malformed)?;
             size = size << 4 | u64::from(value);
         }
         Ok(Some(size))
@@ -128,8 +132,8 @@ fn trailers(bytes: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, Malformed
         Ok(httparse::Status::Complete((length, fields))) if length <= MAX_TRAILERS => {
             let mut map = HeaderMap::with_capacity(fields.len());
             for field in fields {
-                let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Chunk)?;
-                let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed::Chunk)?;
+                let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
+                let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed)?;
                 if may_trail(&name) {
                     map.append(name, value);
                 }
@@ -137,14 +141,14 @@ fn trailers(bytes: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, Malformed
             (length, map)
         }
         Ok(httparse::Status::Partial) if bytes.len() < MAX_TRAILERS => return Ok(None),
-        Ok(_) | Err(_) => return Err(Malformed::Chunk),
+        Ok(_) | Err(_) => return Err(Malformed),
     };
     drop(bytes.split_to(length));
     Ok(Some(Some(map)))
 }
 
 /// Whether a field may be a trailer: RFC 9110 §6.5.1 forbids framing, routing, authentication and content fields.
-pub(super) fn may_trail(name: &HeaderName) -> bool {
+pub(crate) fn may_trail(name: &HeaderName) -> bool {
     ![
         header::CONTENT_LENGTH,
         header::TRANSFER_ENCODING,
@@ -221,13 +225,13 @@ mod tests {
             b"0\r\nbad name: x\r\n\r\n",
         ] {
             for step in [1, 3, 64] {
-                assert_eq!(decode(text, step).map(|_| ()), Err(Malformed::Chunk), "{text:?}");
+                assert_eq!(decode(text, step).map(|_| ()), Err(Malformed), "{text:?}");
             }
         }
         let long = [b"5;".to_vec(), vec![b'a'; MAX_EXTENSIONS + 32]].concat();
-        assert_eq!(decode(&long, 1000).map(|_| ()), Err(Malformed::Chunk));
+        assert_eq!(decode(&long, 1000).map(|_| ()), Err(Malformed));
         let trailers = [b"0\r\nA: ".to_vec(), vec![b'a'; MAX_TRAILERS]].concat();
-        assert_eq!(decode(&trailers, 1000).map(|_| ()), Err(Malformed::Chunk));
+        assert_eq!(decode(&trailers, 1000).map(|_| ()), Err(Malformed));
     }
 
     #[test]

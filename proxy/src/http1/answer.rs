@@ -1,0 +1,121 @@
+//! Heads of answers, written anew from parsed parts (security.md, rule 2); framing is ours. Does no I/O.
+
+use super::output::write_field;
+use crate::rejection::Rejection;
+use http::StatusCode;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
+use std::cell::RefCell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How the body of an answer is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// It has none.
+    None,
+    /// As it is: its length was said.
+    Length,
+    /// In chunks.
+    Chunked,
+    /// As it is, to the end of the connection.
+    Close,
+}
+
+/// What an answer has to fit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// Whether the request was HEAD.
+    pub(super) head: bool,
+    /// Whether the client speaks HTTP/1.0 only.
+    pub(super) old: bool,
+    /// Whether the connection is kept, as far as is known.
+    pub(super) keep_alive: bool,
+}
+
+/// Writes the head of an answer whose body has `length` bytes, where that is known. Returns how the body follows, and whether the
+/// connection is kept.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    status: StatusCode,
+    fields: &HeaderMap,
+    length: Option<u64>,
+    asked: Asked,
+) -> (Framing, bool) {
+    let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
+    let framing = match length {
+        _ if bodiless || asked.head || status == StatusCode::NOT_MODIFIED => Framing::None,
+        Some(_) => Framing::Length,
+        None if asked.old => Framing::Close,
+        None => Framing::Chunked,
+    };
+    let interim = status.is_informational();
+    let mut keep_alive = asked.keep_alive && framing != Framing::Close;
+    write_status(out, status);
+    for (name, value) in fields {
+        // An answer's own says that it is the last one; that of a change of protocol is its business.
+        if *name == CONNECTION && !interim {
+            keep_alive = false;
+            continue;
+        }
+        // What a body would have had: that is for whoever asked for it to say.
+        let kept = framing == Framing::None && !bodiless && *name == CONTENT_LENGTH;
+        if (*name == CONTENT_LENGTH && !kept) || *name == TRANSFER_ENCODING {
+            continue;
+        }
+        write_field(out, name.as_str(), value.as_bytes());
+    }
+    match (framing, length) {
+        (Framing::Length, Some(length)) => {
+            write_field(out, "content-length", itoa::Buffer::new().format(length).as_bytes());
+        }
+        (Framing::Chunked, _) => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        (Framing::None | Framing::Length | Framing::Close, _) => {}
+    }
+    if !interim {
+        if !fields.contains_key(DATE) {
+            write_date(out);
+        }
+        match (keep_alive, asked.old) {
+            (true, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+            (true, false) => {}
+            (false, _) => out.extend_from_slice(b"connection: close\r\n"),
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    (framing, keep_alive)
+}
+
+/// Writes the answer to what isn't a request.
+pub(super) fn refuse(out: &mut Vec<u8>, rejection: Rejection) {
+    let (head, body) = rejection.response().into_parts();
+    let asked = Asked { head: false, old: false, keep_alive: false };
+    write(out, head.status, &head.headers, Some(body.len() as u64), asked);
+    out.extend_from_slice(&body);
+}
+
+fn write_status(out: &mut Vec<u8>, status: StatusCode) {
+    if status == StatusCode::OK {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+thread_local! {
+    /// The second, and its line.
+    static LINE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
+/// Writes `Date`, which is made once a second (RFC 9110 §6.6.1).
+fn write_date(out: &mut Vec<u8>) {
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    LINE.with_borrow_mut(|line| {
+        if line.0 != second || line.1.is_empty() {
+            *line = (second, format!("date: {}\r\n", httpdate::fmt_http_date(now)));
+        }
+        out.extend_from_slice(line.1.as_bytes());
+    });
+}
