@@ -119,3 +119,109 @@ fn write_date(out: &mut Vec<u8>) {
         out.extend_from_slice(line.1.as_bytes());
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    const ASKED: Asked = Asked { head: false, old: false, keep_alive: true };
+
+    fn written(
+        status: u16,
+        fields: &[(&'static str, &'static str)],
+        length: Option<u64>,
+        asked: Asked,
+    ) -> String {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields.iter().chain(&[("date", "now")]) {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        let mut out = Vec::new();
+        let status = StatusCode::from_u16(status).unwrap();
+        let (framing, keep_alive) = write(&mut out, status, &map, length, asked);
+        format!("{framing:?} {keep_alive} {}", String::from_utf8(out).unwrap().replace("\r\n", "|"))
+    }
+
+    #[test]
+    fn framing_is_ours_to_say() {
+        let old = Asked { old: true, ..ASKED };
+        let head = Asked { head: true, ..ASKED };
+        for (status, fields, length, asked, expected) in [
+            (200, &[][..], Some(3), ASKED, "Length true HTTP/1.1 200 OK|date: now|content-length: 3||"),
+            (
+                200,
+                &[("content-length", "9")],
+                Some(3),
+                ASKED,
+                "Length true HTTP/1.1 200 OK|date: now|content-length: 3||",
+            ),
+            (
+                200,
+                &[("transfer-encoding", "x")],
+                None,
+                ASKED,
+                "Chunked true HTTP/1.1 200 OK|date: now|transfer-encoding: chunked||",
+            ),
+            (200, &[], None, old, "Close false HTTP/1.1 200 OK|date: now|connection: close||"),
+            (
+                200,
+                &[],
+                Some(0),
+                old,
+                "Length true HTTP/1.1 200 OK|date: now|content-length: 0|connection: keep-alive||",
+            ),
+            (
+                200,
+                &[("content-length", "9")],
+                Some(0),
+                head,
+                "None true HTTP/1.1 200 OK|content-length: 9|date: now||",
+            ),
+            (
+                304,
+                &[("content-length", "9")],
+                Some(0),
+                ASKED,
+                "None true HTTP/1.1 304 Not Modified|content-length: 9|date: now||",
+            ),
+            (
+                204,
+                &[("content-length", "9")],
+                Some(0),
+                ASKED,
+                "None true HTTP/1.1 204 No Content|date: now||",
+            ),
+            (
+                299,
+                &[("connection", "close")],
+                Some(1),
+                ASKED,
+                "Length false HTTP/1.1 299 |date: now|content-length: 1|connection: close||",
+            ),
+            (
+                101,
+                &[("connection", "upgrade")],
+                Some(0),
+                ASKED,
+                "None true HTTP/1.1 101 Switching Protocols|connection: upgrade|date: now||",
+            ),
+        ] {
+            assert_eq!(written(status, fields, length, asked), expected);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_whole_and_the_last() {
+        let mut out = Vec::new();
+        refuse(&mut out, Rejection::HeadTimeout);
+        let text = String::from_utf8(out).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with("HTTP/1.1 408 Request Timeout\r\n") && head.contains("\r\nconnection: close")
+        );
+        assert!(
+            head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())) && head.contains("\r\ndate: ")
+        );
+    }
+}

@@ -95,10 +95,11 @@ impl Reader {
 
 fn rejection(error: httparse::Error, head: &[u8]) -> Rejection {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ').skip(2);
+    let names_version = words.next().is_some_and(|word| word.starts_with(b"HTTP/")) && words.next().is_none();
     match error {
         httparse::Error::TooManyHeaders => Rejection::HeadTooLarge,
-        httparse::Error::Version if version.starts_with(b"HTTP/") => Rejection::Version,
+        httparse::Error::Version if names_version => Rejection::Version,
         httparse::Error::Version
         | httparse::Error::HeaderName
         | httparse::Error::HeaderValue
@@ -235,5 +236,161 @@ impl Fields {
         // RFC 9110 §10.1.1: clients of HTTP/1.0 don't know it.
         let expects = expects && version == 1 && !body.is_end();
         Head { parts, body, keep_alive, expects, trailers, refused }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &[u8]) -> Result<Option<Head>, Rejection> {
+        Reader::default().take(&mut BytesMut::from(text), &Limits::default())
+    }
+
+    /// Reads `text` as it comes in pieces of `step` bytes.
+    fn read_slowly(text: &[u8], step: usize) -> Result<Option<Head>, Rejection> {
+        let (mut reader, mut bytes) = (Reader::default(), BytesMut::new());
+        for piece in text.chunks(step) {
+            bytes.extend_from_slice(piece);
+            if let Some(head) = reader.take(&mut bytes, &Limits::default())? {
+                return Ok(Some(head));
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn bodies_and_connections_are_as_rfc_9112_says() {
+        for (head, body, keep_alive, expects) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n", "End", true, false),
+            ("GET / HTTP/1.1\r\nConnection: x, Close\r\n", "End", false, false),
+            ("GET / HTTP/1.0\r\n", "End", false, false),
+            ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n", "End", true, false),
+            ("POST / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n", "Length(5)", true, true),
+            ("POST / HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n", "Length(5)", false, false),
+            ("POST / HTTP/1.1\r\nContent-Length: 0\r\nExpect: 100-continue\r\n", "End", true, false),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n", "Chunked", true, false),
+        ] {
+            let text = format!("{head}\r\n");
+            let head = read(text.as_bytes()).unwrap().unwrap();
+            assert!(format!("{:?}", head.body).starts_with(body), "{text}");
+            assert_eq!((head.keep_alive, head.expects, head.refused), (keep_alive, expects, None), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_says_two_things_about_its_body_is_a_refused_request() {
+        use Rejection::TransferCoding;
+        const FRAMING: Rejection = Rejection::Malformed(Malformed::Framing);
+        for (fields, rejection) in [
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", FRAMING),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", FRAMING),
+            ("Transfer-Encoding: gzip\r\nContent-Length: 5\r\n", FRAMING),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", FRAMING),
+            ("Content-Length: 5, 5\r\n", FRAMING),
+            ("Content-Length: -1\r\n", FRAMING),
+            ("Content-Length: 0x5\r\n", FRAMING),
+            ("Content-Length:\r\n", FRAMING),
+            ("Content-Length: 99999999999999999999\r\n", FRAMING),
+            ("Transfer-Encoding: gzip, chunked\r\n", TransferCoding),
+            ("Transfer-Encoding: chunked, chunked\r\n", TransferCoding),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", TransferCoding),
+            ("Transfer-Encoding: chunked;x=y\r\n", TransferCoding),
+            ("Transfer-Encoding: \x0bchunked\r\n", Rejection::Malformed(Malformed::Head)),
+        ] {
+            let outcome = read(format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes());
+            let refused = outcome.map(|head| head.unwrap()).map(|head| (head.refused, head.keep_alive));
+            assert!(
+                refused == Ok((Some(rejection), false)) || refused == Err(rejection),
+                "{fields:?}: {refused:?}"
+            );
+        }
+        let old = read(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap().unwrap();
+        assert_eq!(old.refused, Some(FRAMING));
+    }
+
+    #[test]
+    fn what_is_no_head_is_refused_as_soon_as_it_shows() {
+        const HEAD: Rejection = Rejection::Malformed(Malformed::Head);
+        for (text, rejection) in [
+            (&b"GET / HTTP/1.1\nHost: a\n\n"[..], HEAD),
+            (b"GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n", HEAD),
+            (b"GET / HTTP/1.1\r\nA: b\rC: d\r\n\r\n", HEAD),
+            (b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", HEAD),
+            (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", HEAD),
+            (b"GET / HTTP/1.1\r\n: b\r\n\r\n", HEAD),
+            (b"GET / HTTP/1.1\r\nA: \x01\r\n\r\n", HEAD),
+            (b"GET  / HTTP/1.1\r\n\r\n", HEAD),
+            (b"GET / x HTTP/1.1\r\n\r\n", HEAD),
+            (b"GET /\r\n\r\n", HEAD),
+            (b"G\xc3T / HTTP/1.1\r\n\r\n", HEAD),
+            (b"GET / HTTP/1.2\r\n\r\n", Rejection::Version),
+            (b"GET / HTTP/2.0\r\n\r\n", Rejection::Version),
+            (b"GET / ICY/1.1\r\n\r\n", HEAD),
+            (b"\x16\x03\x01\x02\x00\x01", HEAD),
+        ] {
+            assert_eq!(read(text).err(), Some(rejection), "{:?}", text.escape_ascii().to_string());
+        }
+        let long = [b"GET / HTTP/1.1\r\nA: ".to_vec(), vec![b'a'; limits::HEAD]].concat();
+        assert_eq!(read(&long).err(), Some(Rejection::HeadTooLarge));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(limits::FIELDS + 1));
+        assert_eq!(read(many.as_bytes()).err(), Some(Rejection::HeadTooLarge));
+        let target = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(16 * 1024));
+        assert_eq!(read(target.as_bytes()).err(), Some(Rejection::TargetTooLong));
+    }
+
+    #[test]
+    fn policies_may_allow_more_fields() {
+        let limits = Limits { head_fields: 300, ..Limits::default() };
+        let head = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
+        let read = |count| Reader::default().take(&mut BytesMut::from(&*head(count)), &limits);
+        assert_eq!(read(300).unwrap().unwrap().parts.headers.len(), 300);
+        assert_eq!(read(301).err(), Some(Rejection::HeadTooLarge));
+    }
+
+    #[test]
+    fn heads_come_in_pieces_after_empty_lines_and_one_after_the_other() {
+        let text = b"\r\n\r\nPOST /a?b HTTP/1.1\r\nHost: a\r\nX-Two: 1\r\nx-two: 2\r\n\r\n";
+        for step in 1..text.len() {
+            let head = read_slowly(text, step).unwrap().unwrap();
+            assert_eq!((head.parts.method.as_str(), head.parts.uri.to_string()), ("POST", "/a?b".to_owned()));
+            assert_eq!(head.parts.headers.get_all("x-two").iter().count(), 2);
+        }
+        let mut two = BytesMut::from(&b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET"[..]);
+        let mut reader = Reader::default();
+        for path in ["/1", "/2"] {
+            let head = reader.take(&mut two, &Limits::default()).unwrap().unwrap();
+            assert_eq!(head.parts.uri.path(), path);
+        }
+        assert!(reader.take(&mut two, &Limits::default()).unwrap().is_none());
+        assert_eq!(&two[..], b"GET");
+    }
+
+    proptest! {
+        /// However it comes, it is read alike: a whole head as the same head, another as the same refusal or sooner.
+        #[test]
+        fn pieces_make_no_difference(
+            text in proptest::collection::vec(
+                prop_oneof![
+                    Just(b"GET / HTTP/1.1\r\n".to_vec()), Just(b"A: b\r\n".to_vec()), Just(b"\r\n".to_vec()),
+                    Just(b"\n".to_vec()), Just(b"Content-Length: 3\r\n".to_vec()), Just(b"\r".to_vec()),
+                    proptest::collection::vec(any::<u8>(), 1..4),
+                ],
+                0..12,
+            ),
+            step in 1..9_usize,
+        ) {
+            // Empty lines before a head are none of it.
+            let text = [b"\r\n", text.concat().trim_ascii_start()].concat();
+            let (whole, pieces) = (read(&text), read_slowly(&text, step));
+            match (&whole, &pieces) {
+                (Ok(Some(one)), Ok(Some(other))) => prop_assert_eq!(format!("{one:?}"), format!("{other:?}")),
+                (Err(_), Err(_)) | (Ok(None), Ok(None)) => {}
+                // What follows a refusable beginning without an end shows only with the end.
+                (Ok(None), Err(_)) | (Err(_), Ok(None)) => prop_assert!(!text[2..].windows(4).any(|four| four == END)),
+                _ => prop_assert!(false, "{:?} {:?}", whole, pieces),
+            }
+        }
     }
 }
