@@ -4,6 +4,7 @@
 //! request that has been refused: it is answered and logged like others.
 
 use super::decode::Decode;
+use super::end::{end_of_head, lines_end_in_crlf};
 use super::lengths::{Bad, Lengths, lists};
 use crate::headers::spare_map;
 use crate::limits::{self, Limits};
@@ -13,16 +14,10 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
 };
 use http::{Method, Request, Uri, Version, request};
-use memchr::memmem::Finder;
 use std::mem::MaybeUninit;
-use std::sync::LazyLock;
 
 /// Fields that the map has room for beside those that came: what is added to most requests.
 const ADDED: usize = 4;
-/// What ends a head.
-const END: &[u8] = b"\r\n\r\n";
-static FIND_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(END));
-
 /// A request without its body.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -56,12 +51,13 @@ impl Reader {
             drop(bytes.split_to(2));
             self.seen = 0;
         }
-        let from = self.seen.saturating_sub(END.len() - 1);
-        let Some(found) = FIND_END.find(bytes.get(from..).unwrap_or_default()) else {
+        // Three bytes may be the beginning of the end.
+        let from = self.seen.saturating_sub(3);
+        let Some(found) = end_of_head(bytes.get(from..).unwrap_or_default()) else {
             return self.wait(bytes, limits);
         };
         self.seen = 0;
-        let length = from + found + END.len();
+        let length = from + found;
         if length > limits.head_bytes {
             return Err(Rejection::HeadTooLarge);
         }
@@ -82,9 +78,7 @@ impl Reader {
                 &mut fields,
             );
             match parsed {
-                Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {}
-                // Lines that end in a bare LF.
-                Ok(httparse::Status::Complete(_)) => return Err(Rejection::Malformed(Malformed::Head)),
+                Ok(_) | Err(httparse::Error::TooManyHeaders) => {}
                 Err(error) => return Err(rejection(error, bytes)),
             }
         }
@@ -149,13 +143,6 @@ fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Rejection> {
         fields.add(field.name, head.slice_ref(field.value))?;
     }
     Ok(fields.head(parts))
-}
-
-/// Lines that end otherwise are one line to some, and two to others.
-fn lines_end_in_crlf(head: &[u8]) -> bool {
-    let ends = head.iter().filter(|byte| **byte == b'\n').count();
-    let pairs = head.iter().zip(&head[1..]).filter(|(first, second)| **first == b'\r' && **second == b'\n');
-    ends == pairs.count()
 }
 
 /// What the fields say.
@@ -388,7 +375,7 @@ mod tests {
                 (Ok(Some(one)), Ok(Some(other))) => prop_assert_eq!(format!("{one:?}"), format!("{other:?}")),
                 (Err(_), Err(_)) | (Ok(None), Ok(None)) => {}
                 // What follows a refusable beginning without an end shows only with the end.
-                (Ok(None), Err(_)) | (Err(_), Ok(None)) => prop_assert!(!text[2..].windows(4).any(|four| four == END)),
+                (Ok(None), Err(_)) | (Err(_), Ok(None)) => prop_assert_eq!(end_of_head(&text[2..]), None),
                 _ => prop_assert!(false, "{:?} {:?}", whole, pieces),
             }
         }

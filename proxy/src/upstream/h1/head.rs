@@ -5,7 +5,7 @@
 
 use crate::headers::spare_map;
 use crate::http1::chunked;
-use crate::http1::{Decode, Lengths, lists};
+use crate::http1::{Decode, Lengths, end_of_head, lists};
 use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
@@ -52,39 +52,30 @@ pub(crate) enum Malformed {
 
 /// Takes a head off the front of `bytes`, if all of it is there. `method` is the request's.
 pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
-    // Small, for they are cleared for every answer: a head has 64 KiB at most, and ends after its last field.
-    let mut places = [[0_u16; 4]; MAX_FIELDS];
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut response,
-        bytes,
-        &mut fields,
-    );
-    let length = match parsed {
-        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
-        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
-        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed::HeadTooLarge),
-        Err(_) => return Err(Malformed::Head),
-    };
-    let (Some(version), Some(code)) = (response.version, response.code) else { return Err(Malformed::Head) };
-    let status = StatusCode::from_u16(code).map_err(|_| Malformed::Head)?;
-    let count = response.headers.len();
-    let base = bytes.as_ptr() as usize;
-    for (place, field) in places.iter_mut().zip(response.headers.iter()) {
-        let (name, value) = (field.name.as_ptr() as usize - base, field.value.as_ptr() as usize - base);
-        let ends = [name, name + field.name.len(), value, value + field.value.len()];
-        *place = ends.map(|end| u16::try_from(end).unwrap_or(u16::MAX));
+    let Some(length) = end_of_head(bytes) else { return wait(bytes) };
+    if length > MAX_HEAD {
+        return Err(Malformed::HeadTooLarge);
     }
     let head = bytes.split_to(length).freeze();
-    let mut headers = spare_map(count + 2);
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = read(&mut response, &head, &mut fields)?;
+    let (httparse::Status::Complete(read), Some(version), Some(code)) =
+        (parsed, response.version, response.code)
+    else {
+        return Err(Malformed::Head);
+    };
+    if read != length {
+        return Err(Malformed::Head);
+    }
+    let status = StatusCode::from_u16(code).map_err(|_| Malformed::Head)?;
+    let mut headers = spare_map(response.headers.len() + 2);
     let mut lengths = Lengths::default();
     let mut keep_alive = version == 1;
-    for place in &places[..count] {
-        let [name, name_end, value, value_end] = place.map(usize::from);
-        let name = HeaderName::from_bytes(&head[name..name_end]).map_err(|_| Malformed::Head)?;
+    for field in response.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Head)?;
         let value =
-            HeaderValue::from_maybe_shared(head.slice(value..value_end)).map_err(|_| Malformed::Head)?;
+            HeaderValue::from_maybe_shared(head.slice_ref(field.value)).map_err(|_| Malformed::Head)?;
         if name == CONTENT_LENGTH {
             lengths.content_length(value.as_bytes()).map_err(|_| Malformed::Framing)?;
         } else if name == TRANSFER_ENCODING {
@@ -103,6 +94,33 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
         headers.remove(CONTENT_LENGTH);
     }
     Ok(Some(Head { status, headers, body, keep_alive }))
+}
+
+/// There is more to come, unless there is too much, or what is there begins no head.
+fn wait(bytes: &BytesMut) -> Result<Option<Head>, Malformed> {
+    if bytes.len() >= MAX_HEAD {
+        return Err(Malformed::HeadTooLarge);
+    }
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    read(&mut httparse::Response::new(&mut []), bytes, &mut fields)?;
+    Ok(None)
+}
+
+fn read<'a>(
+    response: &mut httparse::Response<'a, 'a>,
+    bytes: &'a [u8],
+    fields: &'a mut [MaybeUninit<httparse::Header<'a>>],
+) -> Result<httparse::Status<usize>, Malformed> {
+    let parser = httparse::ParserConfig::default();
+    parser.parse_response_with_uninit_headers(response, bytes, fields).map_err(|error| match error {
+        httparse::Error::TooManyHeaders => Malformed::HeadTooLarge,
+        httparse::Error::HeaderName
+        | httparse::Error::HeaderValue
+        | httparse::Error::NewLine
+        | httparse::Error::Status
+        | httparse::Error::Token
+        | httparse::Error::Version => Malformed::Head,
+    })
 }
 
 /// RFC 9112 §6.3, without its lenient branches.
