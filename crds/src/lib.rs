@@ -26,10 +26,13 @@ pub const GROUP: &str = "headgate.dev";
     version = "v1alpha1",
     kind = "GatewayParameters",
     plural = "gatewayparameters",
+    shortname = "gwparams",
     namespaced,
     derive = "Default",
     derive = "PartialEq",
-    category = "headgate"
+    category = "headgate",
+    printcolumn = r#"{"name": "Service", "type": "string", "jsonPath": ".spec.service.type"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GatewayParametersSpec {
@@ -47,6 +50,7 @@ pub struct ServiceParameters {
     pub kind: Option<ServiceType>,
     /// Which load-balancer controller is to serve it (`spec.loadBalancerClass` of the Service). Can't change later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 316))]
     pub load_balancer_class: Option<String>,
     /// `Local` keeps the client's address and needs a Headgate pod on the node that the traffic comes to; `Cluster`
     /// takes traffic on every node.
@@ -54,6 +58,7 @@ pub struct ServiceParameters {
     pub external_traffic_policy: Option<ExternalTrafficPolicy>,
     /// Annotations of the Service, besides the Gateway's `spec.infrastructure.annotations`, which win.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 65536}))]
     pub annotations: BTreeMap<String, String>,
 }
 

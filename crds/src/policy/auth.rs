@@ -313,7 +313,7 @@ pub struct ApiKey {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretSelector {
     /// Labels that they all have.
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 8))]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 8, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     pub match_labels: BTreeMap<String, String>,
 }
 

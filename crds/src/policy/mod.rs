@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetRef {
-    /// `gateway.networking.k8s.io`.
+    /// `gateway.networking.k8s.io`; of a Service the empty string.
     #[schemars(length(max = 253))]
     pub group: String,
     /// Kind of the target.
@@ -26,7 +26,7 @@ pub struct TargetRef {
     /// Name of the target, in the policy's namespace.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// A part of the target: a listener of a Gateway or ListenerSet, a rule (by its name) of a route. Absent: all of it.
+    /// A part of the target: a listener of a Gateway or ListenerSet, a rule (by its name) of a route, a port of a Service. Absent: all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub section_name: Option<String>,
