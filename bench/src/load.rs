@@ -1,6 +1,9 @@
-//! Load from `wrk` and `h2load` on CPU 1, and what they say of the answers.
+//! Load from `wrk`, `h2load` and clients of our own on CPU 1, and what they say of the answers.
 
+use crate::client::{Kind, Told};
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -45,14 +48,39 @@ impl Load<'_> {
         command
     }
 
-    /// Runs `wrk`. An error when a connection failed or an answer was not 2xx or 3xx.
-    pub fn wrk(&self, script: Option<&Path>) -> Result<Done> {
+    /// Runs `wrk`. An error when a connection failed or an answer was not 2xx or 3xx. The script is told how many
+    /// requests there were before.
+    pub fn wrk(&self, script: Option<&Path>, asked: u64) -> Result<Done> {
         let mut command = self.command("wrk");
         command.arg(format!("-d{}s", self.seconds));
         if let Some(script) = script {
             command.arg("-s").arg(script);
         }
-        read_wrk(&run(command.arg(self.url), "wrk")?)
+        read_wrk(&run(command.arg(self.url).arg("--").arg(asked.to_string()), "wrk")?)
+    }
+
+    /// Runs clients of our own, which look at each byte of their answers.
+    pub fn own(&self, kind: Kind, port: u16, certificate: &Path) -> Result<Done> {
+        let kind = kind.to_possible_value().context("a kind without a name")?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", "1"]).arg(env::current_exe()?).args(["client", kind.get_name()]);
+        command.args(["--port", &port.to_string(), "--connections", &self.connections.to_string()]);
+        command.args(["--seconds", &self.seconds.to_string(), "--certificate"]).arg(certificate);
+        let told: Told = serde_json::from_str(&run(&mut command, "the client")?)?;
+        ensure!(told.requests > 0, "nothing was answered");
+        Ok(Done { requests: told.requests, rate: told.requests as f64 / told.seconds })
+    }
+
+    /// So many requests by `h2load`: over HTTP/1.1, or over HTTP/2 with so many streams on each connection.
+    pub fn counted(&self, streams: Option<u32>, requests: u64) -> Result<()> {
+        let mut command = self.command("h2load");
+        match streams {
+            Some(streams) => command.arg(format!("-m{streams}")),
+            None => command.args(["--h1", "-m1"]),
+        };
+        let done = read_h2load(&run(command.arg(format!("-n{requests}")).arg(self.url), "h2load")?)?;
+        ensure!(done.requests == requests, "{} of {requests} requests were answered", done.requests);
+        Ok(())
     }
 
     /// Runs `h2load` with so many streams on each connection at once.

@@ -4,24 +4,34 @@
 //! CPU time per request, not requests per second: on small shared machines it is the figure that repeats. Each
 //! proxy has one worker on CPU 0; the load and the backends have CPU 1. One wrong answer voids a run.
 
+mod bar;
+mod client;
 mod cpu;
+mod echo;
 mod idle;
 mod load;
+mod login;
 mod machine;
 mod material;
+mod measure;
 mod page;
 mod peer;
 mod report;
 mod scenario;
+mod token;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use peer::Work;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Command line of the benchmark driver.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The `headgate` binary to measure (a release build).
     #[arg(long, default_value = "target/release/headgate")]
     headgate: PathBuf,
@@ -29,17 +39,18 @@ struct Arguments {
     #[arg(long, default_value = "release")]
     profile: String,
     /// Rounds; in each every proxy is measured once. The median round counts.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Seconds of load per proxy and round.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     seconds: u32,
     /// Envoy's binary; without it Envoy is left out.
     #[arg(long)]
     envoy: Option<PathBuf>,
-    /// Only scenarios whose name contains this; `latency` and `idle` are names as well.
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Only scenarios whose names contain one of these, separated by commas; `latency`, `idle` and `idle-tls` are names as
+    /// well.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Folder for the JSON result.
     #[arg(long, default_value = "bench/results")]
     results: PathBuf,
@@ -51,20 +62,44 @@ struct Arguments {
     of: Option<PathBuf>,
 }
 
+/// What the driver runs itself as.
+#[derive(Subcommand)]
+enum Command {
+    /// Clients that other load generators can't be.
+    #[command(hide = true)]
+    Client(client::Arguments),
+    /// Backends for WebSockets.
+    #[command(hide = true)]
+    Echo(echo::Arguments),
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let (Some(page), Some(result)) = (&arguments.page, &arguments.of) {
-        return page::write(page, result);
+    match &arguments.command {
+        Some(Command::Client(arguments)) => return client::run(arguments),
+        Some(Command::Echo(arguments)) => return echo::run(arguments),
+        None => {}
     }
+    match (&arguments.page, &arguments.of) {
+        (Some(page), Some(result)) => page::write(page, result),
+        (Some(_) | None, _) => measure(&arguments),
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
     if !arguments.headgate.exists() {
         bail!(
             "{} does not exist: build it with `cargo build --release -p headgate`, or name it with --headgate",
             arguments.headgate.display()
         );
     }
+    let Some(wanted) = scenario::wanted(&arguments.only) else {
+        let names: Vec<_> = scenario::wanted(&[]).unwrap_or_default();
+        bail!("--only: no scenario's name contains one of {:?}; there are {names:?}", arguments.only);
+    };
     let machine = machine::read(&arguments.profile)?;
     let work = machine::work_folder()?;
-    let bench = scenario::Bench {
+    let bench = measure::Bench {
         headgate: &arguments.headgate,
         envoy: arguments.envoy.as_deref(),
         folder: work.path(),
@@ -72,23 +107,22 @@ fn main() -> Result<()> {
         rounds: arguments.rounds,
         seconds: arguments.seconds,
     };
-    let is_wanted = |name: &str| name.contains(&arguments.only);
     let mut report = report::Report { machine, results: Vec::new(), latency: Vec::new(), idle: Vec::new() };
-    for scenario in scenario::all().iter().filter(|scenario| is_wanted(scenario.name)) {
-        eprintln!("{}: {}", scenario.name, scenario.about);
-        let result = bench.measure(scenario).with_context(|| format!("scenario {}", scenario.name))?;
-        report.results.push(result);
-    }
-    if is_wanted("latency") {
-        eprintln!("latency: at 70 % of nginx's rate, 64 connections");
-        report.latency = bench.latency().context("scenario latency")?;
-    }
-    if is_wanted("idle") {
-        eprintln!("idle: memory of connections that are kept");
-        report.idle = bench.idle().context("scenario idle")?;
-    }
-    if report.results.is_empty() && report.latency.is_empty() && report.idle.is_empty() {
-        bail!("no scenario's name contains {:?}", arguments.only);
+    let (began, scenarios) = (Instant::now(), scenario::all());
+    for (number, name) in wanted.iter().enumerate() {
+        let minutes = began.elapsed().as_secs() / 60;
+        eprintln!("{name} ({} of {}, after {minutes} min)", number + 1, wanted.len());
+        let context = || format!("scenario {name}");
+        match *name {
+            "latency" => report.latency = bench.latency().with_context(context)?,
+            "idle" => report.idle.extend(bench.idle(name, Work::Plain).with_context(context)?),
+            "idle-tls" => report.idle.extend(bench.idle(name, Work::Tls).with_context(context)?),
+            _ => {
+                let scenario = scenarios.iter().find(|scenario| scenario.name == *name);
+                let scenario = scenario.with_context(context)?;
+                report.results.push(bench.measure(scenario).with_context(context)?);
+            }
+        }
     }
     report.print();
     let file = report.save(&arguments.results)?;

@@ -1,25 +1,22 @@
 //! Certificates, keys and tokens that proxies are configured with, alike for all.
 
-use anyhow::{Context, Result};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::PublicKeyData;
-use serde_json::{Value, json};
+use crate::token::{Algorithm, Signer};
+use anyhow::Result;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// Who has issued the token.
-pub const ISSUER: &str = "https://bench.example";
+/// Tokens that are handed out one by one, over and over. Sixteen times what Envoy is told to remember, eight times what
+/// Headgate remembers: when one comes back it is forgotten. HAProxy remembers none.
+pub const TOKENS: usize = 16_384;
 
-/// One P-256 certificate, and one token.
+/// One P-256 certificate, and who signs tokens.
 pub struct Material {
     folder: PathBuf,
     chain: String,
     key: String,
-    jwks: String,
-    token: String,
+    es256: Arc<Signer>,
+    rs256: Arc<Signer>,
 }
 
 impl Material {
@@ -27,18 +24,15 @@ impl Material {
     pub fn make(folder: &Path) -> Result<Self> {
         let made = rcgen::generate_simple_self_signed(["bench.example".to_owned()])?;
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let signer = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        // An uncompressed point: 4, x, y.
-        let (x, y) = signer.der_bytes()[1..].split_at(32);
-        let jwks = json!({"keys": [{
-            "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "bench", "x": encode(x), "y": encode(y),
-        }]});
-        let token = token(&signer)?;
         fs::write(folder.join("tls.crt"), &chain)?;
         fs::write(folder.join("tls.key"), &key)?;
         fs::write(folder.join("tls.pem"), format!("{chain}{key}"))?;
-        fs::write(folder.join("jwt.pem"), signer.public_key_pem())?;
-        Ok(Self { folder: folder.to_owned(), chain, key, jwks: jwks.to_string(), token })
+        let (es256, rs256) = (Signer::make(Algorithm::Es256)?.into(), Signer::make(Algorithm::Rs256)?.into());
+        let material = Self { folder: folder.to_owned(), chain, key, es256, rs256 };
+        for algorithm in [Algorithm::Es256, Algorithm::Rs256] {
+            fs::write(material.public_key_file(algorithm), material.signer(algorithm).public_key_pem())?;
+        }
+        Ok(material)
     }
 
     /// Chain and key, PEM.
@@ -56,40 +50,30 @@ impl Material {
         self.folder.join("tls.pem")
     }
 
-    /// The key that verifies the token, as a set (RFC 7517).
-    pub fn jwks(&self) -> &str {
-        &self.jwks
+    /// Who signs tokens.
+    pub fn signer(&self, algorithm: Algorithm) -> &Arc<Signer> {
+        match algorithm {
+            Algorithm::Es256 => &self.es256,
+            Algorithm::Rs256 => &self.rs256,
+        }
     }
 
-    /// The same, PEM.
-    pub fn public_key_file(&self) -> PathBuf {
-        self.folder.join("jwt.pem")
+    /// The key that verifies them, PEM.
+    pub fn public_key_file(&self, algorithm: Algorithm) -> PathBuf {
+        self.folder.join(format!("{}.pem", algorithm.name()))
     }
 
-    /// The token's field of a request.
-    pub fn authorization(&self) -> String {
-        format!("Authorization: Bearer {}", self.token)
+    /// A file of [`TOKENS`] tokens, one a line, made when it is first asked for: RSA signs a thousand or two a second.
+    pub fn tokens_file(&self, algorithm: Algorithm) -> Result<PathBuf> {
+        let file = self.folder.join(format!("{}.tokens", algorithm.name()));
+        if !file.exists() {
+            let mut text = String::new();
+            for number in 0..TOKENS {
+                text.push_str(&self.signer(algorithm).token(number)?);
+                text.push('\n');
+            }
+            fs::write(&file, text)?;
+        }
+        Ok(file)
     }
-}
-
-fn encode(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// A token of a usual size that holds for ten years.
-fn token(signer: &rcgen::KeyPair) -> Result<String> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    let part = |value: &Value| encode(value.to_string());
-    let claims = json!({
-        "iss": ISSUER, "sub": "8a7c1f0e-5a53-4f3d-9f0e-2b8f5a1d7c11", "aud": "shop", "iat": now, "nbf": now - 60,
-        "exp": now + 315_360_000, "scope": "read:orders write:orders read:profile", "email": "ann@bench.example",
-    });
-    let message =
-        format!("{}.{}", part(&json!({"alg": "ES256", "typ": "JWT", "kid": "bench"})), part(&claims));
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &signer.serialize_der())
-        .ok()
-        .context("the key can't be read")?;
-    let signature =
-        pair.sign(&SystemRandom::new(), message.as_bytes()).ok().context("the token can't be signed")?;
-    Ok(format!("{message}.{}", encode(signature)))
 }

@@ -1,6 +1,7 @@
 //! The table and the plot of a result, for a page of the documentation.
 
-use crate::report::{Outcome, Report, median, range};
+use crate::bar::{self, Against, Judged};
+use crate::report::{Idle, Outcome, Report, median, range};
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::fs;
@@ -37,36 +38,15 @@ fn table(report: &Report, plot: &str, result: &Path) -> Result<String> {
             Some(format!("{peer} {}", figure.version))
         })
         .collect();
-    out.push_str("| load | nginx | HAProxy | Envoy | Headgate | Headgate ÷ nginx | per round |\n|---|---|---|---|---|---|---|\n");
+    out.push_str("| load | nginx | HAProxy | Envoy | Headgate | Headgate compared | per round | must | stretch | |\n|---|---|---|---|---|---|---|---|---|---|\n");
     for outcome in &report.results {
         let cell = |peer: &str| {
             outcome
                 .of(peer)
                 .map_or_else(|| "–".to_owned(), |figure| format!("{:.1} µs", median(&figure.cpu_micros)))
         };
-        let ours = outcome.of("headgate").context("a result without Headgate")?;
-        let ratio = outcome.ratio(ours).map_or_else(|| "–".to_owned(), |ratio| format!("**{ratio:.2}**"));
-        let (nginx, haproxy, envoy, headgate) =
-            (cell("nginx"), cell("haproxy"), cell("envoy"), cell("headgate"));
-        writeln!(
-            out,
-            "| {} | {nginx} | {haproxy} | {envoy} | {headgate} | {ratio} | {} |",
-            outcome.about,
-            rounds(outcome)
-        )?;
-    }
-    for outcome in &report.results {
-        if let (Some(with), Some(without)) = (outcome.of("headgate"), outcome.of("headgate plain")) {
-            let rounds = with.cpu_micros.iter().zip(&without.cpu_micros);
-            let more: Vec<f64> = rounds.map(|(with, without)| with - without).collect();
-            let (least, most) = range(&more);
-            writeln!(
-                out,
-                "\n`{}` costs Headgate **{:+.2} µs** over the same without it: the median of the rounds' differences, which were {least:+.2} to {most:+.2} µs.",
-                outcome.scenario,
-                median(&more)
-            )?;
-        }
+        let cells = PEERS.map(|(peer, _)| cell(peer)).join(" | ");
+        writeln!(out, "| {} | {cells} | {} |", outcome.about, judged(outcome))?;
     }
     out += &besides(report)?;
     let m = &report.machine;
@@ -95,33 +75,94 @@ fn besides(report: &Report) -> Result<String> {
             first.rate
         )?;
         for paced in &report.latency {
-            writeln!(
-                out,
-                "| {} | {:.0} µs | {:.0} µs |",
-                paced.peer,
-                median(&paced.p50),
-                median(&paced.p99)
-            )?;
+            let (p50, p99) = (median(&paced.p50), median(&paced.p99));
+            writeln!(out, "| {} | {p50:.0} µs | {p99:.0} µs |", paced.peer)?;
+        }
+        if let Some(judged) = bar::judge_latency(&report.latency) {
+            writeln!(out, "\n{} (must: {}) {}", value(&judged), must(&judged), judged.verdict().text())?;
         }
     }
     if let Some(first) = report.idle.first() {
-        write!(out, "\n| {} idle connections, each used once | KiB each |\n|---|---|\n", first.connections)?;
-        for idle in &report.idle {
-            writeln!(out, "| {} | {:.1} |", idle.peer, idle.kib_each)?;
+        write!(
+            out,
+            "\n| {} idle connections, each used once | in clear text | over TLS 1.3 |\n|---|---|---|\n",
+            first.connections
+        )?;
+        for (peer, _) in PEERS {
+            let cell = |scenario| {
+                let mut idle = report.idle.iter();
+                let idle = idle.find(|idle| idle.scenario == scenario && idle.peer == peer);
+                idle.map_or_else(|| "–".to_owned(), kib)
+            };
+            writeln!(out, "| {peer} | {} | {} |", cell("idle"), cell("idle-tls"))?;
         }
     }
     Ok(out)
 }
 
-/// The ratio of each round, the least and the most.
-fn rounds(outcome: &Outcome) -> String {
-    let (Some(nginx), Some(ours)) = (outcome.of("nginx"), outcome.of("headgate")) else {
-        return "–".to_owned();
-    };
-    let rounds = ours.cpu_micros.iter().zip(&nginx.cpu_micros);
-    let ratios: Vec<f64> = rounds.map(|(ours, theirs)| ours / theirs).collect();
-    let (low, high) = range(&ratios);
-    format!("{low:.2}–{high:.2}")
+/// Memory of a connection; Headgate's against its bar.
+fn kib(idle: &Idle) -> String {
+    match bar::judge_idle(idle).filter(|_| idle.peer == "headgate") {
+        None => format!("{:.1} KiB", idle.kib_each),
+        Some(judged) => format!(
+            "{} (must: {}, stretch: {}) {}",
+            value(&judged),
+            must(&judged),
+            stretch(&judged),
+            judged.verdict().text()
+        ),
+    }
+}
+
+/// The last five cells of a row: what is compared, and a line for each bar.
+fn judged(outcome: &Outcome) -> String {
+    let all = bar::judge(outcome);
+    if all.is_empty() {
+        let plain = outcome.of("headgate").zip(outcome.of("headgate plain"));
+        let Some((ours, plain)) = plain else { return "– | – | – | – | ".to_owned() };
+        let more = bar::per_round(ours, plain, |ours, plain| ours - plain);
+        let (least, most) = range(&more);
+        let unit = Against::Plain.unit();
+        return format!("{:+.2} {unit} | {least:+.2} to {most:+.2} | – | – | ", median(&more));
+    }
+    let lines = |line: fn(&Judged) -> String| all.iter().map(line).collect::<Vec<_>>().join("<br>");
+    [
+        lines(value),
+        lines(rounds),
+        lines(must),
+        lines(stretch),
+        lines(|judged| judged.verdict().text().to_owned()),
+    ]
+    .join(" | ")
+}
+
+fn value(judged: &Judged) -> String {
+    let Judged { bar, value, .. } = judged;
+    match bar.against {
+        Against::Plain => format!("**{value:+.2}** {}", bar.against.unit()),
+        Against::Kib => format!("**{value:.1}** {}", bar.against.unit()),
+        Against::Nginx | Against::Haproxy | Against::Envoy | Against::NginxP99 => {
+            format!("**{value:.2}** {}", bar.against.unit())
+        }
+    }
+}
+
+fn rounds(judged: &Judged) -> String {
+    let (low, high) = range(&judged.rounds);
+    match judged.bar.against {
+        Against::Plain => format!("{low:+.2} to {high:+.2}"),
+        Against::Kib | Against::Nginx | Against::Haproxy | Against::Envoy | Against::NginxP99 => {
+            format!("{low:.2}–{high:.2}")
+        }
+    }
+}
+
+fn must(judged: &Judged) -> String {
+    format!("{}", judged.bar.must)
+}
+
+fn stretch(judged: &Judged) -> String {
+    judged.bar.stretch.map_or_else(|| "–".to_owned(), |stretch| format!("{stretch}"))
 }
 
 /// Pixels: of a bar's height, between groups, left of the bars, and of a ratio of 1.

@@ -1,5 +1,6 @@
 //! Results: the printed table and the kept JSON.
 
+use crate::bar::{self, Judged};
 use crate::load::Latency;
 use crate::machine::Machine;
 use anyhow::{Context, Result};
@@ -66,6 +67,9 @@ impl Paced {
 /// One proxy's memory of idle connections.
 #[derive(Deserialize, Serialize)]
 pub struct Idle {
+    /// Name of the scenario.
+    #[serde(default = "in_clear_text")]
+    pub scenario: String,
     /// Name of the proxy.
     pub peer: String,
     /// So many.
@@ -74,6 +78,11 @@ pub struct Idle {
     pub kib_each: f64,
     /// Memory before there were any.
     pub pss_kib_before: u64,
+}
+
+/// What results say that were kept when there was but one.
+fn in_clear_text() -> String {
+    "idle".to_owned()
 }
 
 /// One proxy's rounds.
@@ -95,10 +104,9 @@ pub struct Figure {
 }
 
 impl Outcome {
-    /// CPU time as a multiple of nginx's in the same run, where nginx is in it.
+    /// CPU time as a multiple of nginx's in the same round, the median of the rounds; where nginx is in it.
     pub fn ratio(&self, figure: &Figure) -> Option<f64> {
-        let nginx = self.figures.iter().find(|figure| figure.peer == "nginx")?;
-        Some(median(&figure.cpu_micros) / median(&nginx.cpu_micros))
+        Some(median(&bar::per_round(figure, self.of("nginx")?, |one, nginx| one / nginx)))
     }
 
     /// One proxy's.
@@ -177,9 +185,27 @@ impl Report {
         }
         for idle in &self.idle {
             println!(
-                "idle connection  {:<14} {:.1} KiB each ({} of them)",
-                idle.peer, idle.kib_each, idle.connections
+                "{:<16} {:<14} {:.1} KiB a connection ({} of them)",
+                idle.scenario, idle.peer, idle.kib_each, idle.connections
             );
+        }
+        self.print_bars();
+    }
+
+    /// What Headgate had to come to, and what it came to.
+    #[expect(clippy::print_stdout, reason = "the table is the program's output")]
+    fn print_bars(&self) {
+        let print = |scenario: &str, judged: &Judged| {
+            let Judged { bar, value, .. } = judged;
+            let verdict = judged.verdict().text().replace('*', "");
+            println!("{scenario:<18} {value:>6.2} {:<14} must {:<4} {verdict}", bar.against.unit(), bar.must);
+        };
+        for outcome in &self.results {
+            bar::judge(outcome).iter().for_each(|judged| print(&outcome.scenario, judged));
+        }
+        bar::judge_latency(&self.latency).iter().for_each(|judged| print("latency", judged));
+        for idle in self.idle.iter().filter(|idle| idle.peer == "headgate") {
+            bar::judge_idle(idle).iter().for_each(|judged| print(&idle.scenario, judged));
         }
     }
 

@@ -1,22 +1,14 @@
-//! The scenarios, and how one is measured.
+//! The scenarios: what proxies do, and what clients do to them.
 
-use crate::load::Load;
-use crate::material::Material;
-use crate::peer::{self, Peer, Setup, Work};
-use crate::report::{Figure, Idle, Outcome, Paced};
-use crate::{cpu, idle};
-use anyhow::{Context, Result};
-use std::fs;
-use std::path::{Path, PathBuf};
+use crate::peer::Work;
+use crate::token::Algorithm;
 
 /// Bytes of a small answer.
 pub const SMALL: usize = 1024;
 /// Bytes of a large answer, and of an upload.
 pub const LARGE: usize = 1 << 20;
-/// Idle connections that memory is divided by.
-const IDLE: u32 = 5_000;
-/// The share of nginx's rate that latency is looked at.
-const PACE: f64 = 0.7;
+/// Names besides those of [`all`]: other figures than CPU time.
+pub const BESIDES: [&str; 3] = ["latency", "idle", "idle-tls"];
 
 /// One row of the table.
 pub struct Scenario {
@@ -39,202 +31,86 @@ pub enum Clients {
     Keep,
     /// The same, each request on a connection of its own.
     Close,
+    /// The same, each connection resuming the session of one before.
+    Resume,
     /// GET of 1 KiB over HTTP/2, with so many streams at once.
     Streams(u32),
     /// GET of 1 MiB.
     Download,
     /// POST of 1 MiB.
     Upload,
+    /// Small messages over WebSockets, each when the last one's echo is there.
+    Messages,
+    /// GET of 1 KiB with a token, the same each time.
+    Known(Algorithm),
+    /// The same with another token each time.
+    New(Algorithm),
 }
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
+    use Algorithm::{Es256, Rs256};
+    use Clients::{Close, Download, Keep, Known, Messages, New, Resume, Streams, Upload};
+    use Work::{Breaker, Jwt, Limit, Plain, Routes, Session, Tls, WebSocket};
     let one = |name, about, work, clients, connections| Scenario { name, about, work, clients, connections };
-    use Clients::{Close, Download, Keep, Streams, Upload};
     vec![
-        one("h1-keepalive-64", "HTTP/1.1 keep-alive, 64 connections, 1 KiB answers", Work::Plain, Keep, 64),
-        one("h1-keepalive-1", "the same with 1 connection", Work::Plain, Keep, 1),
-        one("h1-keepalive-1000", "the same with 1,000 connections", Work::Plain, Keep, 1_000),
-        one("tls-keepalive-64", "HTTP/1.1 over TLS 1.3, 64 connections", Work::Tls, Keep, 64),
-        one("tls-handshake", "a full TLS 1.3 handshake (P-256) for each request", Work::Tls, Close, 16),
+        one("h1-keepalive-64", "HTTP/1.1 keep-alive, 64 connections, 1 KiB answers", Plain, Keep, 64),
+        one("h1-keepalive-1", "the same with 1 connection", Plain, Keep, 1),
+        one("h1-keepalive-1000", "the same with 1,000 connections", Plain, Keep, 1_000),
+        one("tls-keepalive-64", "HTTP/1.1 over TLS 1.3, 64 connections", Tls, Keep, 64),
+        one("tls-handshake", "a full TLS 1.3 handshake (P-256) for each request", Tls, Close, 16),
+        one("tls-resumed", "a resumed TLS 1.3 handshake for each request", Tls, Resume, 16),
         one(
             "h2-tls-16x32",
             "HTTP/2 over TLS to HTTP/1.1, 16 connections with 32 streams",
-            Work::Tls,
+            Tls,
             Streams(32),
             16,
         ),
-        one("routes-1000", "one of 1,000 routes by prefix", Work::Routes(1_000), Keep, 64),
-        one("routes-10000", "one of 10,000 routes by prefix", Work::Routes(10_000), Keep, 64),
-        one("download-1m", "answers of 1 MiB", Work::Plain, Download, 16),
-        one("upload-1m", "uploads of 1 MiB", Work::Plain, Upload, 16),
-        one("rate-limit", "a local limit by address that isn't reached", Work::Limit, Keep, 64),
-        one("jwt-known", "a token (ES256), the same each time", Work::Jwt, Keep, 64),
-        one("breaker", "failures of backends are watched", Work::Breaker, Keep, 64),
+        one("routes-1000", "one of 1,000 routes by prefix", Routes(1_000), Keep, 64),
+        one("routes-10000", "one of 10,000 routes by prefix", Routes(10_000), Keep, 64),
+        one("download-1m", "answers of 1 MiB", Plain, Download, 16),
+        one("download-1m-tls", "answers of 1 MiB over TLS 1.3", Tls, Download, 16),
+        one("upload-1m", "uploads of 1 MiB", Plain, Upload, 16),
+        one(
+            "websocket",
+            "a WebSocket message of 64 bytes and its echo, 64 connections",
+            WebSocket,
+            Messages,
+            64,
+        ),
+        one("rate-limit", "a local limit by address that isn't reached", Limit, Keep, 64),
+        one("jwt-known-es256", "a token (ES256), the same each time", Jwt(Es256), Known(Es256), 64),
+        one("jwt-known-rs256", "a token (RS256), the same each time", Jwt(Rs256), Known(Rs256), 64),
+        one("jwt-new-es256", "a new token (ES256) each time", Jwt(Es256), New(Es256), 64),
+        one("jwt-new-rs256", "a new token (RS256) each time", Jwt(Rs256), New(Rs256), 64),
+        // The provider's port is known when there is one.
+        one("oidc-session", "a user who has logged in (OpenID Connect)", Session(0), Keep, 64),
+        one("breaker", "failures of backends are watched", Breaker, Keep, 64),
     ]
 }
 
-/// What all scenarios are measured with.
-pub struct Bench<'a> {
-    /// Headgate's binary.
-    pub headgate: &'a Path,
-    /// Envoy's, where there is one.
-    pub envoy: Option<&'a Path>,
-    /// For files.
-    pub folder: &'a Path,
-    /// Certificates and tokens.
-    pub material: Material,
-    /// Rounds of each.
-    pub rounds: usize,
-    /// Seconds of load per figure.
-    pub seconds: u32,
+/// Which are wanted: all where `only` is empty, else those whose names contain one of its parts. None: a part is in no
+/// name.
+pub fn wanted(only: &[String]) -> Option<Vec<&'static str>> {
+    let names: Vec<_> = all().iter().map(|scenario| scenario.name).chain(BESIDES).collect();
+    let is_known = |part: &String| names.iter().any(|name| name.contains(part.as_str()));
+    if !only.iter().all(is_known) {
+        return None;
+    }
+    let is_wanted = |name: &&str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
+    Some(names.into_iter().filter(is_wanted).collect())
 }
 
-impl Bench<'_> {
-    fn setup<'a>(&'a self, work: Work, backends: [u16; 2]) -> Setup<'a> {
-        let Self { headgate, envoy, folder, material, .. } = self;
-        Setup { work, folder, backends, material, headgate, envoy: *envoy }
-    }
+#[cfg(test)]
+mod tests {
+    use super::wanted;
 
-    /// Measures all peers in interleaved rounds; the median of each counts.
-    pub fn measure(&self, scenario: &Scenario) -> Result<Outcome> {
-        let backends = peer::start_backends(self.folder)?;
-        let peers = peer::start_all(&self.setup(scenario.work, backends.ports))?;
-        let script = self.script(scenario)?;
-        let headers = self.headers(scenario);
-        let mut figures: Vec<Figure> =
-            peers.iter().map(|peer| Figure::new(peer.name, &peer.version)).collect();
-        for peer in &peers {
-            let bytes = if scenario.clients == Clients::Download { LARGE } else { SMALL };
-            peer.check(&url(peer, scenario), &headers, bytes)
-                .with_context(|| format!("{} does not answer as it should", peer.name))?;
-            // A warm-up.
-            self.once(peer, scenario, &headers, script.as_deref(), 1)?;
-        }
-        for round in 0..self.rounds {
-            // A different peer goes first each time, so that a slow drift of the machine hits all alike.
-            for turn in 0..peers.len() {
-                let index = (round + turn) % peers.len();
-                let (micros, rate) =
-                    self.once(&peers[index], scenario, &headers, script.as_deref(), self.seconds)?;
-                figures[index].add(micros, rate);
-            }
-        }
-        for (figure, peer) in figures.iter_mut().zip(&peers) {
-            figure.pss_kib = cpu::pss_kib(peer.process.id())?;
-        }
-        let Scenario { name, about, connections, .. } = *scenario;
-        Ok(Outcome {
-            scenario: name.to_owned(),
-            about: about.to_owned(),
-            connections,
-            seconds: self.seconds,
-            figures,
-        })
+    #[test]
+    fn several_scenarios_by_parts_of_their_names() {
+        let names = |only: &[&str]| wanted(&only.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>());
+        assert_eq!(names(&["idle", "routes"]), Some(vec!["routes-1000", "routes-10000", "idle", "idle-tls"]));
+        assert_eq!(names(&["idle", "router"]), None, "a typo is no reason to measure less");
+        assert_eq!(names(&[]).map(|all| all.len()), Some(super::all().len() + 3));
     }
-
-    fn once(
-        &self,
-        peer: &Peer,
-        scenario: &Scenario,
-        headers: &[String],
-        script: Option<&Path>,
-        seconds: u32,
-    ) -> Result<(f64, f64)> {
-        let url = url(peer, scenario);
-        let load = Load { url: &url, headers, connections: scenario.connections, seconds };
-        let before = cpu::used(peer.process.id())?;
-        let done = match scenario.clients {
-            Clients::Streams(streams) => load.h2(streams),
-            Clients::Keep | Clients::Close | Clients::Download | Clients::Upload => load.wrk(script),
-        };
-        let done = done.with_context(|| format!("load on {}", peer.name))?;
-        let spent = cpu::used(peer.process.id())? - before;
-        Ok((spent.as_secs_f64() * 1e6 / done.requests as f64, done.rate))
-    }
-
-    fn headers(&self, scenario: &Scenario) -> Vec<String> {
-        let mut headers = Vec::new();
-        if scenario.work == Work::Jwt {
-            headers.push(self.material.authorization());
-        }
-        if scenario.clients == Clients::Close {
-            headers.push("Connection: close".to_owned());
-        }
-        headers
-    }
-
-    /// For `wrk`, where requests differ from one another or have a body.
-    fn script(&self, scenario: &Scenario) -> Result<Option<PathBuf>> {
-        let text = match (scenario.work, scenario.clients) {
-            (_, Clients::Upload) => {
-                format!("wrk.method = 'POST'\nwrk.path = '/upload'\nwrk.body = string.rep('x', {LARGE})\n")
-            }
-            (Work::Routes(count), _) => format!(
-                "local asked, n = {{}}, 0\n\
-                 init = function() for i = 0, {count} - 1 do asked[i] = wrk.format('GET', '/r' .. i .. '/item') end end\n\
-                 request = function() n = (n + 7919) % {count} return asked[n] end\n"
-            ),
-            (Work::Plain | Work::Tls | Work::Limit | Work::Jwt | Work::Breaker, _) => return Ok(None),
-        };
-        let file = self.folder.join(format!("{}.lua", scenario.name));
-        fs::write(&file, text).with_context(|| file.display().to_string())?;
-        Ok(Some(file))
-    }
-
-    /// Latency at 70 % of the rate that nginx reaches with as many connections.
-    pub fn latency(&self) -> Result<Vec<Paced>> {
-        const CONNECTIONS: u32 = 64;
-        let backends = peer::start_backends(self.folder)?;
-        let peers = peer::start_all(&self.setup(Work::Plain, backends.ports))?;
-        let urls: Vec<_> = peers.iter().map(|peer| peer.url(Work::Plain, "/")).collect();
-        let load = |url, seconds| Load { url, headers: &[], connections: CONNECTIONS, seconds };
-        for (peer, url) in peers.iter().zip(&urls) {
-            peer.check(url, &[], SMALL).with_context(|| peer.name)?;
-            load(url, 1).wrk(None)?;
-        }
-        let rate = load(&urls[0], self.seconds).wrk(None)?.rate * PACE;
-        let mut paced: Vec<_> = peers.iter().map(|peer| Paced::new(peer.name, rate)).collect();
-        for round in 0..self.rounds {
-            for turn in 0..peers.len() {
-                let index = (round + turn) % peers.len();
-                let latency = load(&urls[index], self.seconds)
-                    .paced(rate, &self.folder.join("latency.log"))
-                    .with_context(|| format!("load on {}", peers[index].name))?;
-                paced[index].add(latency);
-            }
-        }
-        Ok(paced)
-    }
-
-    /// Memory of connections that were used once and are kept.
-    pub fn idle(&self) -> Result<Vec<Idle>> {
-        let backends = peer::start_backends(self.folder)?;
-        let peers = peer::start_all(&self.setup(Work::Plain, backends.ports))?;
-        let mut all = Vec::new();
-        for peer in &peers {
-            peer.check(&peer.url(Work::Plain, "/"), &[], SMALL).with_context(|| peer.name)?;
-            let before = cpu::pss_kib(peer.process.id())?;
-            let held = idle::connections(peer.port(), IDLE).with_context(|| peer.name)?;
-            let after = cpu::pss_kib(peer.process.id())?;
-            drop(held);
-            let kib = (after.saturating_sub(before)) as f64 / f64::from(IDLE);
-            all.push(Idle {
-                peer: peer.name.to_owned(),
-                connections: IDLE,
-                kib_each: kib,
-                pss_kib_before: before,
-            });
-        }
-        Ok(all)
-    }
-}
-
-fn url(peer: &Peer, scenario: &Scenario) -> String {
-    let path = match (scenario.work, scenario.clients) {
-        (Work::Routes(_), _) => "/r7/item",
-        (_, Clients::Download) => "/large",
-        (_, Clients::Keep | Clients::Close | Clients::Streams(_) | Clients::Upload) => "/",
-    };
-    peer.url(scenario.work, path)
 }

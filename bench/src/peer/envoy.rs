@@ -7,16 +7,19 @@ use std::path::Path;
 
 const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters.http";
 
-/// Starts it.
-pub fn start(setup: &Setup<'_>, binary: &Path) -> Result<Peer> {
+/// None: its logins are of another kind, whose cookies we don't make.
+pub fn start(setup: &Setup<'_>, binary: &Path) -> Result<Option<Peer>> {
+    if matches!(setup.work, Work::Session(_)) {
+        return Ok(None);
+    }
     let port = free_port()?;
     let config = write(setup, "envoy.json", &config(setup, port).to_string())?;
-    let mut command = pinned("0", binary);
+    let mut command = pinned("0", setup.under, binary);
     command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "--config-path"]);
     command.arg(config);
     let process = Process::start(&mut command, &setup.folder.join("envoy.log"))?;
     let version = version(&crate::machine::output(&binary.to_string_lossy(), &["--version"])?);
-    Ok(Peer { name: "envoy", version, process, port })
+    Ok(Some(Peer { name: "envoy", version, process, port }))
 }
 
 fn config(setup: &Setup<'_>, port: u16) -> Value {
@@ -26,7 +29,13 @@ fn config(setup: &Setup<'_>, port: u16) -> Value {
         Work::Routes(count) => {
             (0..count).map(|n| json!({"match": {"prefix": format!("/r{n}/")}, "route": to})).collect()
         }
-        Work::Plain | Work::Tls | Work::Limit | Work::Jwt | Work::Breaker => {
+        Work::Plain
+        | Work::Tls
+        | Work::WebSocket
+        | Work::Limit
+        | Work::Jwt(_)
+        | Work::Session(_)
+        | Work::Breaker => {
             vec![json!({"match": {"prefix": "/"}, "route": to})]
         }
     };
@@ -42,6 +51,9 @@ fn config(setup: &Setup<'_>, port: u16) -> Value {
             "http_filters": filters,
         },
     }]});
+    if setup.work == Work::WebSocket {
+        chain["filters"][0]["typed_config"]["upgrade_configs"] = json!([{"upgrade_type": "websocket"}]);
+    }
     if setup.work == Work::Tls {
         let (certificate, key) = setup.material.certificate_files();
         chain["transport_socket"] = json!({"name": "tls", "typed_config": {
@@ -71,7 +83,9 @@ fn config(setup: &Setup<'_>, port: u16) -> Value {
 fn filter(setup: &Setup<'_>) -> Option<Value> {
     let whole = json!({"default_value": {"numerator": 100, "denominator": "HUNDRED"}});
     match setup.work {
-        Work::Plain | Work::Routes(_) | Work::Tls | Work::Breaker => None,
+        Work::Plain | Work::Routes(_) | Work::Tls | Work::WebSocket | Work::Session(_) | Work::Breaker => {
+            None
+        }
         Work::Limit => Some(json!({"name": "limit", "typed_config": {
             "@type": format!("{FILTERS}.local_ratelimit.v3.LocalRateLimit"),
             "stat_prefix": "limit",
@@ -79,12 +93,12 @@ fn filter(setup: &Setup<'_>) -> Option<Value> {
             "filter_enabled": whole,
             "filter_enforced": whole,
         }})),
-        Work::Jwt => Some(json!({"name": "jwt", "typed_config": {
+        Work::Jwt(algorithm) => Some(json!({"name": "jwt", "typed_config": {
             "@type": format!("{FILTERS}.jwt_authn.v3.JwtAuthentication"),
             "providers": {"bench": {
-                "issuer": crate::material::ISSUER,
+                "issuer": crate::token::ISSUER,
                 "forward": true,
-                "local_jwks": {"inline_string": setup.material.jwks()},
+                "local_jwks": {"inline_string": setup.material.signer(algorithm).jwks()},
                 "jwt_cache_config": {"jwt_cache_size": 1_000},
             }},
             "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "bench"}}],

@@ -7,6 +7,7 @@ mod headgate;
 mod nginx;
 
 use crate::material::Material;
+use crate::token::Algorithm;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::net::TcpListener;
@@ -14,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a proxy may take until it answers.
-const START: Duration = Duration::from_secs(30);
+/// How long a proxy may take until it answers; under valgrind on a busy machine it is slow.
+pub const START: Duration = Duration::from_secs(120);
 
 /// A child process that ends with its owner.
 pub struct Process {
@@ -64,10 +65,14 @@ pub enum Work {
     Routes(usize),
     /// Ends TLS, with HTTP/2 and HTTP/1.1.
     Tls,
+    /// Lets clients change to WebSockets.
+    WebSocket,
     /// Counts requests by address, against a limit that isn't reached.
     Limit,
-    /// Verifies a token (ES256), the same one each time, and looks at its times and issuer.
-    Jwt,
+    /// Verifies a token, and looks at its times and issuer.
+    Jwt(Algorithm),
+    /// Knows users who have logged in by a cookie, which the provider on a port has led to.
+    Session(u16),
     /// Watches backends for failures, of which there are none.
     Breaker,
 }
@@ -86,6 +91,16 @@ pub struct Setup<'a> {
     pub headgate: &'a Path,
     /// Envoy's binary, where there is one.
     pub envoy: Option<&'a Path>,
+    /// What runs them.
+    pub under: &'a Under,
+}
+
+/// What a proxy runs under.
+pub enum Under {
+    /// The kernel alone.
+    Nothing,
+    /// A program that becomes it or watches it, with its arguments.
+    Tool(Vec<String>),
 }
 
 /// The two backends, one nginx.
@@ -148,9 +163,16 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-fn pinned(cpu: &str, program: &Path) -> Command {
+fn pinned(cpu: &str, under: &Under, program: &Path) -> Command {
     let mut command = Command::new("taskset");
-    command.args(["-c", cpu]).arg(program);
+    command.args(["-c", cpu]);
+    match under {
+        Under::Nothing => {}
+        Under::Tool(tool) => {
+            command.args(tool);
+        }
+    }
+    command.arg(program);
     command
 }
 
@@ -161,9 +183,16 @@ fn write(setup: &Setup<'_>, name: &str, text: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Starts the backends on CPU 1: `/` is 1 KiB, `/large` 1 MiB, and `/upload` answers when it has all of a body.
-pub fn start_backends(folder: &Path) -> Result<Backends> {
+/// Starts the backends on CPU 1: `/` is 1 KiB, `/large` 1 MiB, and `/upload` answers when it has all of a body. Those
+/// of WebSockets are of our own, for nginx has nothing that echoes.
+pub fn start_backends(folder: &Path, work: Work) -> Result<Backends> {
     let ports = [free_port()?, free_port()?];
+    if work == Work::WebSocket {
+        let mut command = pinned("1", &Under::Nothing, &std::env::current_exe()?);
+        command.arg("echo").args(ports.map(|port| format!("--port={port}")));
+        let process = Process::start(&mut command, &folder.join("echo.log"))?;
+        return Ok(Backends { _process: process, ports });
+    }
     fs::write(folder.join("large"), vec![b'x'; crate::scenario::LARGE])?;
     let small = "x".repeat(crate::scenario::SMALL);
     let server = |port: &u16| {
@@ -177,7 +206,7 @@ pub fn start_backends(folder: &Path) -> Result<Backends> {
         )
     };
     let servers: String = ports.iter().map(server).collect();
-    let process = nginx::process("backends", "1", folder, &servers)?;
+    let process = nginx::process("backends", "1", &Under::Nothing, folder, &servers)?;
     Ok(Backends { _process: process, ports })
 }
 
@@ -187,13 +216,25 @@ pub fn start_all(setup: &Setup<'_>) -> Result<Vec<Peer>> {
     let mut peers: Vec<Peer> = Vec::new();
     peers.extend(nginx::start(setup)?);
     peers.extend(haproxy::start(setup)?);
-    peers.extend(setup.envoy.map(|binary| envoy::start(setup, binary)).transpose()?);
+    if let Some(binary) = setup.envoy {
+        peers.extend(envoy::start(setup, binary)?);
+    }
     peers.push(headgate::start(setup, "headgate")?);
-    if matches!(setup.work, Work::Limit | Work::Jwt | Work::Breaker) {
+    if matches!(setup.work, Work::Limit | Work::Jwt(_) | Work::Session(_) | Work::Breaker) {
         let plain = Setup { work: Work::Plain, ..*setup };
         peers.push(headgate::start(&plain, "headgate plain")?);
     }
     Ok(peers)
+}
+
+/// Starts Headgate alone.
+pub fn start_headgate(setup: &Setup<'_>) -> Result<Peer> {
+    headgate::start(setup, "headgate")
+}
+
+/// Starts nginx alone; none where it can't do the work.
+pub fn start_nginx(setup: &Setup<'_>) -> Result<Option<Peer>> {
+    nginx::start(setup)
 }
 
 /// The first word of a line that has a digit after it: versions, as programs print them.

@@ -1,6 +1,6 @@
 //! nginx, as a proxy and as the backends.
 
-use super::{Peer, Process, Setup, Work, free_port, pinned, version};
+use super::{Peer, Process, Setup, Under, Work, free_port, pinned, version};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ const PASS: &str = "proxy_pass http://backends;\nproxy_http_version 1.1;\nproxy_
     proxy_set_header X-Forwarded-For $remote_addr;\nproxy_set_header X-Forwarded-Proto $scheme;\n\
     proxy_set_header X-Forwarded-Host $http_host;\nproxy_request_buffering off;\n";
 
-/// None: it verifies no tokens.
+/// None: it knows neither tokens nor logins.
 pub fn start(setup: &Setup<'_>) -> Result<Option<Peer>> {
     let port = free_port()?;
     let [a, b] = setup.backends;
@@ -34,12 +34,16 @@ pub fn start(setup: &Setup<'_>) -> Result<Option<Peer>> {
                 key.display()
             );
         }
+        Work::WebSocket => {
+            let pass = PASS.replace("Connection \"\"", "Connection upgrade");
+            locations = format!("location / {{\n{pass}proxy_set_header Upgrade $http_upgrade;\n}}\n");
+        }
         Work::Limit => {
             before = "limit_req_zone $binary_remote_addr zone=one:10m rate=1000000r/s;\n".to_owned();
             inside = "limit_req zone=one burst=1000000 nodelay;\n".to_owned();
         }
         Work::Breaker => {}
-        Work::Jwt => return Ok(None),
+        Work::Jwt(_) | Work::Session(_) => return Ok(None),
     }
     let watched = if setup.work == Work::Breaker { " max_fails=5 fail_timeout=60s" } else { "" };
     let http = format!(
@@ -49,14 +53,20 @@ pub fn start(setup: &Setup<'_>) -> Result<Option<Peer>> {
     );
     let told = Command::new("nginx").arg("-v").output().context("nginx -v")?;
     let version = version(&String::from_utf8_lossy(&told.stderr));
-    Ok(Some(Peer { name: "nginx", version, process: process("nginx", "0", setup.folder, &http)?, port }))
+    let process = process("nginx", "0", setup.under, setup.folder, &http)?;
+    Ok(Some(Peer { name: "nginx", version, process, port }))
 }
 
 /// Starts one with these servers.
-pub fn process(name: &str, cpu: &str, folder: &Path, http: &str) -> Result<Process> {
+pub fn process(name: &str, cpu: &str, under: &Under, folder: &Path, http: &str) -> Result<Process> {
     let config = folder.join(format!("{name}.conf"));
+    // A tool watches one process; and where it makes the worker slow to end, the master would kill it.
+    let processes = match under {
+        Under::Nothing => "worker_processes 1",
+        Under::Tool(_) => "master_process off",
+    };
     let text = format!(
-        "daemon off;\nworker_processes 1;\npid {0}/{name}.pid;\nerror_log {0}/{name}.error.log;\n\
+        "daemon off;\n{processes};\npid {0}/{name}.pid;\nerror_log {0}/{name}.error.log;\n\
          events {{ worker_connections 16384; }}\n\
          http {{\naccess_log off;\nkeepalive_requests 1000000000;\nkeepalive_timeout 1h;\n\
          client_body_temp_path {0}/{name}.body;\nproxy_temp_path {0}/{name}.proxy;\n\
@@ -64,7 +74,7 @@ pub fn process(name: &str, cpu: &str, folder: &Path, http: &str) -> Result<Proce
         folder.display()
     );
     fs::write(&config, text).with_context(|| config.display().to_string())?;
-    let mut command = pinned(cpu, Path::new("nginx"));
+    let mut command = pinned(cpu, under, Path::new("nginx"));
     command.arg("-c").arg(&config);
     Process::start(&mut command, &folder.join(format!("{name}.log")))
         .context("nginx is needed (Debian package nginx)")
