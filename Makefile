@@ -4,7 +4,8 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build check fmt clippy unit gen drift chart deny scripts test image binary e2e e2e-up e2e-down bench
+.PHONY: help run build check fmt clippy unit gen drift chart deny scripts test image binary e2e e2e-up e2e-down \
+    bench bench-micro instructions
 
 export HEADGATE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/headgate
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -24,8 +25,9 @@ run: ## Start the gateway on loopback with examples/quickstart
 
 check: fmt clippy unit drift chart deny scripts ## Everything that needs no cluster
 
-test: check ## check, then the image, then a cluster with scenarios and conformance
+test: check ## check, then the image, its instructions, then a cluster with scenarios and conformance
 	$(MAKE) image PROFILE=fast
+	bench/instructions.sh --binary "$(CARGO_TARGET_DIR)/$(TARGET)/fast/headgate"
 	e2e/test.sh
 
 fmt:
@@ -81,5 +83,12 @@ e2e-up: ## Start a kind cluster with Headgate installed, and leave it running
 e2e-down: ## Stop it
 	e2e/down.sh
 
-bench: ## Headgate and nginx side by side
+bench: ## Headgate, nginx, HAProxy and Envoy side by side
 	bench/run.sh
+
+bench-micro: ## Finding routes, compiling and translating, with 1 to 10,000 routes
+	cargo bench --locked --profile fast -p headgate-proxy --bench router
+	cargo bench --locked --profile fast -p headgate-controller --bench translate
+
+instructions: ## Instructions and system calls of a request, against what is recorded
+	bench/instructions.sh

@@ -9,6 +9,7 @@ mod client;
 mod cpu;
 mod echo;
 mod idle;
+mod instructions;
 mod load;
 mod login;
 mod machine;
@@ -71,6 +72,8 @@ enum Command {
     /// Backends for WebSockets.
     #[command(hide = true)]
     Echo(echo::Arguments),
+    /// Instructions and system calls of a request, against those that were recorded.
+    Instructions(instructions::Arguments),
 }
 
 fn main() -> Result<()> {
@@ -78,6 +81,7 @@ fn main() -> Result<()> {
     match &arguments.command {
         Some(Command::Client(arguments)) => return client::run(arguments),
         Some(Command::Echo(arguments)) => return echo::run(arguments),
+        Some(Command::Instructions(arguments)) => return instructions::run(arguments),
         None => {}
     }
     match (&arguments.page, &arguments.of) {
