@@ -1,4 +1,4 @@
-//! Bodies as hyper sees them: the client's on its way in, the backend's or our own on its way out.
+//! Bodies: the client's on its way in, the backend's or our own on its way out.
 //!
 //! Both count bytes; the outgoing one carries the [`Finish`] of its request, which is told when the last byte is handed
 //! over or when the client goes away. Nothing is buffered here, but what may be sent again ([`replay`]).
@@ -8,6 +8,7 @@ pub(crate) mod replay;
 use crate::connection::Client;
 use crate::finish::Finish;
 use crate::http1;
+use crate::http2;
 use crate::limits;
 use crate::rejection::{Malformed, Rejection};
 use crate::upstream::h1::{CutShort, Download};
@@ -16,7 +17,6 @@ use crate::upstream::pool::Lease;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -67,7 +67,7 @@ impl Default for Received {
 /// Where a request body comes from.
 enum From {
     Http1(http1::Body, Rc<Client>),
-    Http2(Incoming, Rc<Client>),
+    Http2(http2::Body, Rc<Client>),
     // In a box: copies are few, and bodies are moved often.
     Copy(Box<Copy>),
     Kept(replay::Reading),
@@ -135,7 +135,7 @@ pub(crate) enum Broken {
     Http1(#[from] http1::Broken),
     /// The same over HTTP/2.
     #[error(transparent)]
-    Http2(#[from] hyper::Error),
+    Http2(#[from] ::h2::Error),
     /// It comes so slowly that it may be meant to hold us up.
     #[error("slower than {} bytes a second", limits::BODY_RATE)]
     TooSlow,
@@ -164,9 +164,9 @@ impl Inbound {
         Self::of(From::Http1(body, client.clone()), pace(headers))
     }
 
-    /// The body of a request over HTTP/2, or `None` when it has none.
-    pub(crate) fn http2(body: Incoming, headers: &HeaderMap, client: &Rc<Client>) -> Option<Self> {
-        (!body.is_end_stream()).then(|| Self::of(From::Http2(body, client.clone()), pace(headers)))
+    /// The body of a request over HTTP/2.
+    pub(crate) fn http2(body: http2::Body, headers: &HeaderMap, client: &Rc<Client>) -> Self {
+        Self::of(From::Http2(body, client.clone()), pace(headers))
     }
 
     fn of(from: From, pace: Option<Pace>) -> Self {
@@ -220,7 +220,7 @@ impl Body for Inbound {
                 (body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Broken::Http1))), client)
             }
             From::Http2(body, client) => {
-                let frame = Pin::new(body).poll_frame(cx);
+                let frame = body.poll_frame(cx);
                 (frame.map(|frame| frame.map(|frame| frame.map_err(Broken::Http2))), client)
             }
             From::Copy(copy) => {
@@ -267,7 +267,7 @@ impl Body for Inbound {
     fn is_end_stream(&self) -> bool {
         match &self.from {
             From::Http1(body, _) => body.is_end(),
-            From::Http2(body, _) => body.is_end_stream(),
+            From::Http2(body, _) => body.is_end(),
             From::Copy(_) => false,
             From::Kept(reading) => reading.is_end(),
             From::Whole(data) => data.is_empty(),
@@ -301,7 +301,7 @@ impl Drop for Inbound {
     fn drop(&mut self) {
         let (client, end) = match &self.from {
             From::Http1(body, client) => (client, body.is_end()),
-            From::Http2(body, client) => (client, body.is_end_stream()),
+            From::Http2(body, client) => (client, body.is_end()),
             From::Copy(_) | From::Kept(_) | From::Whole(_) => return,
         };
         if !self.ended && !end {

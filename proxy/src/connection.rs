@@ -285,7 +285,7 @@ pub(crate) async fn serve(
             let client = Rc::new(client);
             match version {
                 Version::Http1 => http1::serve(client, transport, begun, timer).await,
-                Version::Http2 => Box::pin(http2::serve(client, transport, begun.freeze(), timer)).await,
+                Version::Http2 => Box::pin(http2::serve(client, transport, begun, timer)).await,
             }
         }
         Some(Ok(None)) | None if protocol != PortProtocol::Tls => {}

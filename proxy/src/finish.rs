@@ -9,6 +9,7 @@ use crate::body::Received;
 use crate::clients::Sender;
 use crate::connection::Client;
 use crate::filter::Admission;
+use crate::hints::Hints;
 use crate::host::Host;
 use crate::model::{BackendId, ListenerId, Scheme, Text};
 use crate::rate_limit;
@@ -44,6 +45,8 @@ pub(crate) struct Finish {
     pub(crate) refusal: Option<Box<Refusal>>,
     /// What it gets instead of a backend whose breaker is open.
     pub(crate) shut: Option<Box<Shut>>,
+    /// Where what its backend says ahead of the answer goes.
+    pub(crate) hints: Option<Rc<Hints>>,
     rejection: Option<Rejection>,
     pub(crate) received: Option<Rc<Received>>,
     sent: u64,
@@ -97,6 +100,7 @@ impl Finish {
             limits: None,
             refusal: None,
             shut: None,
+            hints: None,
             rejection: None,
             received: None,
             sent: 0,

@@ -1,27 +1,24 @@
-//! A client's HTTP/2 connection: hyper's server speaks the protocol; this file keeps the time, for the next request and for a client
-//! that takes nothing any more, and ends connections that are flooded or asked to go.
+//! A client's HTTP/2 connection: h2 speaks the protocol, and each stream is a task ([`stream`]). This file keeps the time, for the next
+//! request and for a client that takes nothing any more, and ends connections that are flooded or asked to go.
 
-use crate::body::{Inbound, Outbound};
+mod body;
+mod stream;
+
+pub(crate) use body::Body;
+
 use crate::connection::Client;
 use crate::limits;
-use crate::request;
 use crate::timer::{Deadline, Timer};
 use crate::transport::Transport;
-use crate::upstream::h2::Local;
-use bytes::{Buf, Bytes};
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper::server::conn::http2::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use bytes::{Bytes, BytesMut};
+use h2::server::{Builder, Connection};
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Whether bytes get to the client and come from it.
 #[derive(Default)]
@@ -35,7 +32,7 @@ struct Flow {
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// A request: hyper doesn't tell half a header block from none.
+    /// A request: h2 doesn't tell half a header block from none.
     Idle,
     /// Backends, or bodies: they have bounds of their own.
     Busy,
@@ -44,14 +41,14 @@ enum Phase {
 }
 
 /// The connection's own clock.
-struct Watch {
-    timer: Timer,
+struct Watch<'a> {
+    timer: &'a Timer,
     phase: Option<Phase>,
     deadline: Deadline,
 }
 
-impl Watch {
-    fn new(timer: Timer) -> Self {
+impl<'a> Watch<'a> {
+    fn new(timer: &'a Timer) -> Self {
         Self { timer, phase: None, deadline: Deadline::NEVER }
     }
 
@@ -77,42 +74,56 @@ impl Watch {
     }
 }
 
-/// Why a connection's HTTP ended.
+/// Why a connection ended.
 enum End {
-    Done(hyper::Result<()>),
+    Done(Result<(), h2::Error>),
     Expired(Phase),
 }
 
-async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<Outbound>, Infallible> {
-    let (parts, body) = request.into_parts();
-    let body = Inbound::http2(body, &parts.headers, &client);
-    Ok(request::answer(&client, parts, body, None).await)
-}
-
 /// Serves a client to its end. `begun`: what was read of it before.
-pub(crate) async fn serve(client: Rc<Client>, transport: Transport, begun: Bytes, timer: Timer) {
+pub(crate) async fn serve(client: Rc<Client>, transport: Transport, begun: BytesMut, timer: Timer) {
     let flow = Rc::new(Flow::default());
-    let io = Io { inner: TokioIo::new(transport), begun, flow: flow.clone() };
-    let service = service_fn(|request| answer(client.clone(), request));
+    let io = Io { inner: transport, begun, flow: flow.clone() };
     let limits = client.limits();
-    let connection = Builder::new(Local)
+    let handshake = Builder::new()
         .max_concurrent_streams(limits.streams)
-        .initial_stream_window_size(limits.stream_window)
+        .initial_window_size(limits.stream_window)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .max_header_list_size(limits.header_list)
         .max_pending_accept_reset_streams(limits::PENDING_RESETS)
-        .max_local_error_reset_streams(limits::LOCAL_RESETS)
-        .serve_connection(io, service);
-    let mut connection = std::pin::pin!(connection);
+        .max_local_error_reset_streams(Some(limits::LOCAL_RESETS))
+        .handshake(io);
+    let mut handshake = pin!(timer.bound(client.idle_deadline(), handshake));
+    let greeted = std::future::poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Pending if client.is_leaving(cx) => Poll::Ready(None),
+        outcome => outcome,
+    });
+    let Some(Ok(connection)) = greeted.await else {
+        return tracing::debug!(peer = %client.peer, "no HTTP/2 after all");
+    };
+    match run(&client, connection, &flow, &timer).await {
+        End::Done(Err(error)) => tracing::debug!(peer = %client.peer, %error, "connection ended"),
+        End::Expired(phase) => tracing::debug!(peer = %client.peer, ?phase, "connection expired"),
+        End::Done(Ok(())) => {}
+    }
+}
+
+async fn run(client: &Rc<Client>, mut connection: Connection<Io, Bytes>, flow: &Flow, timer: &Timer) -> End {
     let mut watch = Watch::new(timer);
     let mut asked = false;
-    let end = std::future::poll_fn(|cx| {
+    std::future::poll_fn(|cx| {
         loop {
-            if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
-                return Poll::Ready(End::Done(outcome));
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    tokio::task::spawn_local(stream::serve(client.clone(), request, respond));
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Done(Err(error))),
+                Poll::Ready(None) => return Poll::Ready(End::Done(Ok(()))),
+                Poll::Pending => {}
             }
             let leaving = client.is_leaving(cx) || client.is_unwanted() || client.floods();
-            let expired = match watch.poll(cx, &client, &flow) {
+            let expired = match watch.poll(cx, client, flow) {
                 Poll::Ready(Phase::Idle) if !asked => true,
                 Poll::Ready(phase) => return Poll::Ready(End::Expired(phase)),
                 Poll::Pending => false,
@@ -123,58 +134,52 @@ pub(crate) async fn serve(client: Rc<Client>, transport: Transport, begun: Bytes
             // GOAWAY twice (RFC 9113 §6.8); an idle client then has once more the same time to go.
             asked = true;
             watch.phase = None;
-            connection.as_mut().graceful_shutdown();
+            connection.graceful_shutdown();
         }
     })
-    .await;
-    match end {
-        End::Done(Err(error)) => tracing::debug!(peer = %client.peer, %error, "connection ended"),
-        End::Expired(phase) => tracing::debug!(peer = %client.peer, ?phase, "connection expired"),
-        End::Done(Ok(())) => {}
-    }
+    .await
 }
 
-/// A client's bytes for hyper, watched.
+/// A client's bytes, watched.
 struct Io {
-    inner: TokioIo<Transport>,
-    /// Bytes that were read before hyper.
-    begun: Bytes,
+    inner: Transport,
+    /// Bytes that were read before.
+    begun: BytesMut,
     flow: Rc<Flow>,
 }
 
 impl Io {
-    fn wrote<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.flow.blocked.set(outcome.is_pending());
-        outcome
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.flow.moved.set(self.flow.moved.get() || written.is_ready());
+        self.flow.blocked.set(written.is_pending());
+        written
     }
 }
 
-impl Read for Io {
+impl AsyncRead for Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.begun.is_empty() {
+        if self.begun.is_empty() {
+            ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        } else {
             let length = self.begun.len().min(buf.remaining());
-            buf.put_slice(&self.begun[..length]);
-            self.begun.advance(length);
+            buf.put_slice(&self.begun.split_to(length));
             if self.begun.is_empty() {
                 // What is empty still holds its buffer.
-                self.begun = Bytes::new();
+                self.begun = BytesMut::new();
             }
-        } else {
-            ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         }
         self.flow.moved.set(true);
         Poll::Ready(Ok(()))
     }
 }
 
-impl Write for Io {
+impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.flow.moved.set(self.flow.moved.get() || written.is_ready());
         self.wrote(written)
     }
 
@@ -184,7 +189,6 @@ impl Write for Io {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.flow.moved.set(self.flow.moved.get() || written.is_ready());
         self.wrote(written)
     }
 
@@ -194,7 +198,8 @@ impl Write for Io {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        self.wrote(flushed)
+        self.flow.blocked.set(flushed.is_pending());
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

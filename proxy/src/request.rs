@@ -22,6 +22,7 @@ use crate::filter::{Cors, Origin, Outgoing, Protocol, Redirect};
 use crate::finish::Finish;
 use crate::handshake::Version;
 use crate::headers::{self, Incoming, Ours, Upgrade};
+use crate::hints::Hints;
 use crate::host::Host;
 use crate::limits::{self, Limits};
 use crate::mirror;
@@ -47,14 +48,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Answers one request. `refused`: why there is no answer but this.
+/// Answers one request. `refused`: why there is no answer but this; `hints`: where what its backend says ahead goes.
 pub(crate) async fn answer(
     client: &Rc<Client>,
     mut parts: request::Parts,
     mut body: Option<Inbound>,
     refused: Option<Rejection>,
+    hints: Option<Rc<Hints>>,
 ) -> Response<Outbound> {
     let mut finish = Finish::new(client, &parts);
+    finish.hints = hints;
     finish.received = body.as_ref().map(Inbound::counter);
     let waits = body.is_some() && parts.headers.contains_key(header::EXPECT);
     let outcome = match refused {
@@ -345,6 +348,7 @@ async fn act(
     let rewritten = (outgoing.path != path).then(|| outgoing.path.into_owned());
     let path = rewritten.map_or(path, Cow::Owned);
     let target = target(uri, path, query.as_deref());
+    let hints = finish.hints.clone();
     let head = RequestHead {
         method,
         target: &target,
@@ -352,6 +356,7 @@ async fn act(
         ours: ours.as_ref(),
         framing: framing(headers, body.as_ref()),
         expecting: waits,
+        hints: hints.as_deref(),
         websocket: upgrade == Upgrade::WebSocket,
     };
     forward_to(client, rule, share, held, &head, body, finish).await

@@ -146,6 +146,10 @@ pub struct ClientHeaders {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[!-~]([ -~]*[!-~])?$"))]
     pub server: Option<String>,
+    /// Whether clients get the hints (103, RFC 8297) that backends give before their answers, so that browsers fetch what a page needs
+    /// meanwhile. Over HTTP/2 only: over HTTP/1.1 some clients take them for the answer. Absent: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_hints: Option<bool>,
 }
 
 /// What becomes of fields with underscores in their names, which many backends read as the same names with hyphens. `Drop` (the

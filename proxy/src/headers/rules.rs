@@ -8,8 +8,13 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 const LONGEST_ID: usize = 128;
 
 /// Without a policy.
-pub static USUAL: Rules =
-    Rules { underscores: Underscores::Drop, id: X_REQUEST_ID, is_id_trusted: false, server: None };
+pub static USUAL: Rules = Rules {
+    underscores: Underscores::Drop,
+    id: X_REQUEST_ID,
+    is_id_trusted: false,
+    server: None,
+    early_hints: true,
+};
 
 /// What becomes of fields.
 #[derive(Clone, Debug)]
@@ -18,6 +23,7 @@ pub struct Rules {
     id: HeaderName,
     is_id_trusted: bool,
     server: Option<HeaderValue>,
+    early_hints: bool,
 }
 
 impl Rules {
@@ -32,12 +38,18 @@ impl Rules {
         let server = from.server.as_deref().map(HeaderValue::try_from).transpose();
         let server = server.map_err(|_| "headers.server: a field's value is visible text".to_owned())?;
         let (underscores, is_id_trusted) = (from.underscores, from.trust_request_id);
-        Ok(Self { underscores, id, is_id_trusted, server })
+        let early_hints = !from.no_early_hints;
+        Ok(Self { underscores, id, is_id_trusted, server, early_hints })
     }
 
     /// The field with a request's id.
     pub(crate) fn id(&self) -> &HeaderName {
         &self.id
+    }
+
+    /// Whether clients get what backends say ahead of their answers.
+    pub(crate) fn early_hints(&self) -> bool {
+        self.early_hints
     }
 
     /// `Server` of every answer.

@@ -3,7 +3,7 @@
 use super::output::write_field;
 use crate::rejection::Rejection;
 use http::StatusCode;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -72,7 +72,7 @@ pub(super) fn write(
     }
     if !interim {
         if !fields.contains_key(DATE) {
-            write_date(out);
+            with_date(|date| write_field(out, "date", date.as_bytes()));
         }
         match (keep_alive, asked.old) {
             (true, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
@@ -104,20 +104,25 @@ fn write_status(out: &mut Vec<u8>, status: StatusCode) {
 }
 
 thread_local! {
-    /// The second, and its line.
-    static LINE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    /// The second, and what it is called.
+    static NOW: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
 }
 
-/// Writes `Date`, which is made once a second (RFC 9110 §6.6.1).
-fn write_date(out: &mut Vec<u8>) {
+/// `Date`, which is made once a second (RFC 9110 §6.6.1).
+pub(crate) fn date() -> HeaderValue {
+    with_date(HeaderValue::clone)
+}
+
+fn with_date<T>(read: impl FnOnce(&HeaderValue) -> T) -> T {
     let now = SystemTime::now();
     let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    LINE.with_borrow_mut(|line| {
-        if line.0 != second || line.1.is_empty() {
-            *line = (second, format!("date: {}\r\n", httpdate::fmt_http_date(now)));
+    NOW.with_borrow_mut(|known| {
+        if known.0 != second || known.1.is_empty() {
+            let text = HeaderValue::try_from(httpdate::fmt_http_date(now));
+            *known = (second, text.expect("a date is visible ASCII"));
         }
-        out.extend_from_slice(line.1.as_bytes());
-    });
+        read(&known.1)
+    })
 }
 
 #[cfg(test)]

@@ -1,17 +1,28 @@
 //! Where a head ends, before anything of it is read: so it can be taken off its buffer whole.
 
-/// How long the head is that `bytes` begin with, if all of it is there. Lines may end in a bare LF here: who reads them decides.
-pub(crate) fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\n', bytes).find_map(|line| match bytes.get(line + 1..) {
-        Some([b'\n', ..]) => Some(line + 2),
-        Some([b'\r', b'\n', ..]) => Some(line + 3),
-        Some(_) | None => None,
-    })
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
+
+static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\r\n"));
+static BARE_EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\n"));
+
+/// How long the head is that `bytes` begin with, if all of it is there. Its last line ends in CRLF.
+pub(super) fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    EMPTY_LINE.find(bytes).map(|line| line + 3)
 }
 
-/// Whether each line ends in CRLF: others are one line to some, and two to others.
-pub(super) fn lines_end_in_crlf(head: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', head).all(|end| end > 0 && head[end - 1] == b'\r')
+/// The same where lines may end in a bare LF, as some old backends have it.
+pub(crate) fn end_of_lenient_head(bytes: &[u8]) -> Option<usize> {
+    let end = end_of_head(bytes);
+    let before = &bytes[..end.unwrap_or(bytes.len())];
+    BARE_EMPTY_LINE.find(before).map(|line| line + 2).or(end)
+}
+
+/// Whether `at` is the end of a line, but for spaces, and the line ends in CRLF: others are one line to some, and two to others.
+pub(super) fn line_ends(head: &[u8], at: usize) -> bool {
+    let rest = head.get(at..).unwrap_or_default();
+    let spaces = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    rest.get(spaces..).is_some_and(|rest| rest.starts_with(b"\r\n"))
 }
 
 #[cfg(test)]
@@ -20,19 +31,21 @@ mod tests {
 
     #[test]
     fn a_head_ends_with_its_first_empty_line() {
-        for (text, length) in [
-            (&b"A: b\r\n\r\nC\r\n\r\n"[..], Some(8)),
-            (b"A: b\n\nC\r\n\r\n", Some(6)),
-            (b"A: b\n\r\nC", Some(7)),
-            (b"A: b\r\n\nC", Some(7)),
-            (b"A: b\r\n\r", None),
-            (b"A: b\r\n", None),
-            (b"A: b\r\r\n", None),
-            (b"", None),
+        for (text, strict, lenient) in [
+            (&b"A: b\r\n\r\nC\r\n\r\n"[..], Some(8), Some(8)),
+            (b"A: b\n\nC\r\n\r\n", Some(11), Some(6)),
+            (b"A: b\n\nC", None, Some(6)),
+            (b"A: b\n\r\nC", Some(7), Some(7)),
+            (b"A: b\r\n\nC", None, Some(7)),
+            (b"A: b\r\n\r", None, None),
+            (b"A: b\r\n", None, None),
+            (b"A: b\r\r\n", None, None),
+            (b"", None, None),
         ] {
-            assert_eq!(end_of_head(text), length, "{:?}", text.escape_ascii().to_string());
+            let found = (end_of_head(text), end_of_lenient_head(text));
+            assert_eq!(found, (strict, lenient), "{:?}", text.escape_ascii().to_string());
         }
-        assert!(lines_end_in_crlf(b"A: b\r\nC: d\r\n\r\n"));
-        assert!(!lines_end_in_crlf(b"A: b\r\nC: d\n\r\n") && !lines_end_in_crlf(b"\n"));
+        assert!(line_ends(b"A: b \t\r\nC", 4) && line_ends(b"A\r\n", 1));
+        assert!(!line_ends(b"A: b\nC", 4) && !line_ends(b"A: b", 4) && !line_ends(b"A", 9));
     }
 }

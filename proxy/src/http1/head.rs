@@ -4,7 +4,7 @@
 //! request that has been refused: it is answered and logged like others.
 
 use super::decode::Decode;
-use super::end::{end_of_head, lines_end_in_crlf};
+use super::end::{end_of_head, line_ends};
 use super::lengths::{Bad, Lengths, lists};
 use crate::headers::spare_map;
 use crate::limits::{self, Limits};
@@ -78,7 +78,9 @@ impl Reader {
                 &mut fields,
             );
             match parsed {
-                Ok(_) | Err(httparse::Error::TooManyHeaders) => {}
+                Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {}
+                // Lines that end in a bare LF.
+                Ok(httparse::Status::Complete(_)) => return Err(Rejection::Malformed(Malformed::Head)),
                 Err(error) => return Err(rejection(error, bytes)),
             }
         }
@@ -105,9 +107,6 @@ fn rejection(error: httparse::Error, head: &[u8]) -> Rejection {
 
 /// Reads a whole head.
 fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Rejection> {
-    if !lines_end_in_crlf(head) {
-        return Err(Rejection::Malformed(Malformed::Head));
-    }
     let mut room = [const { MaybeUninit::uninit() }; limits::FIELDS];
     // A policy may allow more.
     let mut more = Vec::new();
@@ -126,7 +125,9 @@ fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Rejection> {
     else {
         return Err(Rejection::Malformed(Malformed::Head));
     };
-    if length != head.len() {
+    let end = |part: &str| part.as_ptr() as usize + part.len() - head.as_ptr() as usize;
+    let version_end = end(target) + " HTTP/1.1".len();
+    if length != head.len() || !line_ends(head, version_end) || !head.ends_with(b"\r\n\r\n") {
         return Err(Rejection::Malformed(Malformed::Head));
     }
     if target.len() > limits.target_bytes {
@@ -140,6 +141,10 @@ fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Rejection> {
     parts.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let mut fields = Fields::of(version, request.headers.len());
     for field in request.headers.iter() {
+        let value_end = field.value.as_ptr() as usize + field.value.len() - head.as_ptr() as usize;
+        if !line_ends(head, value_end) {
+            return Err(Rejection::Malformed(Malformed::Head));
+        }
         fields.add(field.name, head.slice_ref(field.value))?;
     }
     Ok(fields.head(parts))
@@ -375,7 +380,7 @@ mod tests {
                 (Ok(Some(one)), Ok(Some(other))) => prop_assert_eq!(format!("{one:?}"), format!("{other:?}")),
                 (Err(_), Err(_)) | (Ok(None), Ok(None)) => {}
                 // What follows a refusable beginning without an end shows only with the end.
-                (Ok(None), Err(_)) | (Err(_), Ok(None)) => prop_assert_eq!(end_of_head(&text[2..]), None),
+                (Ok(None), Err(_)) | (Err(_), Ok(None)) => prop_assert!(!text[2..].windows(4).any(|four| four == b"\r\n\r\n")),
                 _ => prop_assert!(false, "{:?} {:?}", whole, pieces),
             }
         }

@@ -17,10 +17,11 @@ mod serve;
 mod spare;
 mod wire;
 
+pub(crate) use answer::date;
 pub(crate) use body::{Body, Broken};
 pub(crate) use chunked::Piece;
 pub(crate) use decode::Decode;
-pub(crate) use end::end_of_head;
+pub(crate) use end::end_of_lenient_head;
 pub(crate) use input::Input;
 pub(crate) use lengths::{Lengths, lists};
 pub(crate) use output::{Output, write_field};

@@ -135,6 +135,9 @@ pub struct ClientHeaders {
     /// `Server` of every answer; absent: as the backend says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<Text>,
+    /// Whether what backends say ahead of their answers ends here.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_early_hints: bool,
 }
 
 /// What becomes of fields with underscores in their names.

@@ -296,7 +296,7 @@ impl Forwarding<'_> {
             }
         };
         let mut exchange = Exchange::new(connection, self.head, self.body.take(), self.bounds(), lease);
-        let head = std::future::poll_fn(|cx| exchange.poll_head(cx)).await;
+        let head = std::future::poll_fn(|cx| exchange.poll_head(cx, self.head.hints)).await;
         match exchange.end(head) {
             Ok(answer) => {
                 let body = match answer.body {

@@ -1,8 +1,8 @@
 //! HTTP/2 on either side or both: clients with prior knowledge, backends in clear text, trailers, gRPC's way of using it.
 
-use crate::harness::{Backend, Setup, backend_id, ok, soon, to};
+use crate::harness::{Backend, Gateway, Setup, backend_id, ok, soon, to};
 use bytes::{Bytes, BytesMut};
-use headgate_proxy::model::{Action, BackendProtocol, Failure};
+use headgate_proxy::model::{Action, BackendProtocol, ClientHeaders, Clients, Failure};
 use http::{HeaderMap, Method, Request, Response, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
@@ -506,4 +506,42 @@ async fn bytes_that_are_no_http2_end_the_connection() {
     let mut seen = Vec::new();
     let _ = soon(stream.read_to_end(&mut seen)).await;
     assert!(seen.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&seen));
+}
+
+/// What a client of HTTP/2 gets before the answer, and the answer's status.
+async fn hinted(gateway: &Gateway) -> (Vec<Response<()>>, u16) {
+    let stream = TcpStream::connect(gateway.address(80)).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    let request = Request::get("http://a.example/").body(()).unwrap();
+    let (mut answer, _) = sender.send_request(request, true).unwrap();
+    let mut hints = Vec::new();
+    while let Some(hint) = soon(std::future::poll_fn(|cx| answer.poll_informational(cx))).await {
+        hints.push(hint.unwrap());
+    }
+    (hints, soon(answer).await.unwrap().status().as_u16())
+}
+
+#[tokio::test]
+async fn early_hints_come_first_unless_a_policy_keeps_them() {
+    let backend = Backend::http(|_| {
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n\
+          HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </b.js>\r\n\r\n\
+          HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+            .to_vec()
+    })
+    .await;
+    let mut setup = Setup::only(&[backend.address]);
+    let (hints, status) = hinted(&setup.start()).await;
+    assert_eq!((hints.len(), status), (2, 200));
+    assert!(hints.iter().all(|hint| hint.status() == 103 && !hint.headers().contains_key("x-hop")));
+    assert_eq!(hints[0].headers()["link"], "</a.css>; rel=preload");
+    assert_eq!(hints[1].headers()["link"], "</b.js>");
+    for port in setup.model.ports.values_mut() {
+        let headers = ClientHeaders { no_early_hints: true, ..ClientHeaders::default() };
+        Arc::make_mut(port).clients = Some(Arc::new(Clients { headers, ..Clients::default() }));
+    }
+    let (hints, status) = hinted(&setup.start()).await;
+    assert_eq!((hints.len(), status), (0, 200));
 }

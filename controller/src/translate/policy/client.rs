@@ -165,6 +165,7 @@ fn of_headers(from: &ClientHeaders) -> model::ClientHeaders {
         },
         request_id: id.and_then(|id| id.header.as_deref()).map(Into::into),
         trust_request_id: id.and_then(|id| id.trust) == Some(true),
+        no_early_hints: from.early_hints == Some(false),
         server: from.server.as_deref().map(Into::into),
     }
 }

@@ -4,6 +4,7 @@
 //! other fields are as [`crate::headers::prepare_request`] and the filters left them, Host first. Does no I/O.
 
 use crate::headers::Ours;
+use crate::hints::Hints;
 use crate::http1::write_field;
 use http::Method;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, TRANSFER_ENCODING};
@@ -32,6 +33,8 @@ pub(crate) struct Head<'a> {
     pub(crate) framing: Framing,
     /// Whether the client waits to be told that its body is wanted.
     pub(crate) expecting: bool,
+    /// Where what the backend says ahead of its answer goes.
+    pub(crate) hints: Option<&'a Hints>,
     /// Whether a 101 is an answer: the fields ask for a WebSocket.
     pub(crate) websocket: bool,
 }
@@ -39,7 +42,7 @@ pub(crate) struct Head<'a> {
 impl<'a> Head<'a> {
     /// Of a request that is ours, not a client's.
     pub(crate) fn own(method: &'a Method, target: &'a str, headers: &'a HeaderMap, framing: Framing) -> Self {
-        Self { method, target, headers, ours: None, framing, expecting: false, websocket: false }
+        Self { method, target, headers, ours: None, framing, expecting: false, hints: None, websocket: false }
     }
 }
 
@@ -96,8 +99,7 @@ mod tests {
             (Framing::Chunked, true, "transfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n"),
         ] {
             let (method, headers) = (&Method::POST, &headers);
-            let head =
-                Head { method, target: "/a?b", headers, ours: None, framing, expecting, websocket: false };
+            let head = Head { expecting, ..Head::own(method, "/a?b", headers, framing) };
             let mut out = Vec::new();
             write(&head, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), format!("{start}{rest}"));

@@ -9,6 +9,7 @@ use super::head::{self, Malformed};
 use super::upload::{SendError, Upload};
 use super::{Body, Connection, Home, RequestHead};
 use crate::body::{Broken, Inbound};
+use crate::hints::Hints;
 use crate::http1::Decode;
 use crate::timer::Deadline;
 use http::{HeaderMap, Method, StatusCode};
@@ -131,10 +132,14 @@ impl<H: Home> Exchange<H> {
 
     /// Sends the request and waits for the answer's head. [`Exchange::end`] wants to know what came of it: that takes the
     /// exchange, and a future that held it would be twice its size.
-    pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<head::Head, Failure>> {
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        hints: Option<&Hints>,
+    ) -> Poll<Result<head::Head, Failure>> {
         loop {
             self.poll_upload(cx)?;
-            match self.poll_answer(cx) {
+            match self.poll_answer(cx, hints) {
                 Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
                 // The body was released: back to sending.
                 Poll::Ready(Ok(None)) => {}
@@ -217,7 +222,11 @@ impl<H: Home> Exchange<H> {
     }
 
     /// The final head, or `None` after an interim one that released the body.
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<head::Head>, Failure>> {
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        hints: Option<&Hints>,
+    ) -> Poll<Result<Option<head::Head>, Failure>> {
         loop {
             let read = &mut self.connection.input.bytes;
             if !read.is_empty()
@@ -226,8 +235,11 @@ impl<H: Home> Exchange<H> {
                 match self.interim(&head)? {
                     Interim::Final => return Poll::Ready(Ok(Some(head))),
                     Interim::Continue => return Poll::Ready(Ok(None)),
-                    Interim::Dropped => continue,
+                    Interim::Hint => hints.iter().for_each(|hints| hints.add(head.headers.clone())),
+                    Interim::Dropped => {}
                 }
+                // What follows may be there already.
+                continue;
             }
             let Connection { input, io, .. } = &mut self.connection;
             match ready!(input.poll_fill(cx, io)) {
@@ -256,7 +268,7 @@ impl<H: Home> Exchange<H> {
             self.release();
             return Ok(Interim::Continue);
         }
-        Ok(Interim::Dropped)
+        Ok(if head.status == StatusCode::EARLY_HINTS { Interim::Hint } else { Interim::Dropped })
     }
 
     fn release(&mut self) {
@@ -294,6 +306,8 @@ enum Interim {
     Final,
     /// 100 to a request whose body was held back.
     Continue,
+    /// It says ahead what the answer will need.
+    Hint,
     /// Another one, which ends here.
     Dropped,
 }

@@ -5,7 +5,7 @@
 
 use crate::headers::spare_map;
 use crate::http1::chunked;
-use crate::http1::{Decode, Lengths, end_of_head, lists};
+use crate::http1::{Decode, Lengths, end_of_lenient_head, lists};
 use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
@@ -52,7 +52,7 @@ pub(crate) enum Malformed {
 
 /// Takes a head off the front of `bytes`, if all of it is there. `method` is the request's.
 pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
-    let Some(length) = end_of_head(bytes) else { return wait(bytes) };
+    let Some(length) = end_of_lenient_head(bytes) else { return wait(bytes) };
     if length > MAX_HEAD {
         return Err(Malformed::HeadTooLarge);
     }
