@@ -25,9 +25,8 @@ run: ## Start the gateway on loopback with examples/quickstart
 
 check: fmt clippy unit drift chart deny scripts ## Everything that needs no cluster
 
-test: check ## check, then the image, its instructions, then a cluster with scenarios and conformance
+test: check ## check, then the image, then a cluster with scenarios and conformance
 	$(MAKE) image PROFILE=fast
-	bench/instructions.sh --binary "$(CARGO_TARGET_DIR)/$(TARGET)/fast/headgate"
 	e2e/test.sh
 
 fmt:
