@@ -67,7 +67,8 @@ impl Default for Received {
 /// Where a request body comes from.
 enum From {
     Http1(http1::Body, Rc<Client>),
-    Http2(http2::Body, Rc<Client>),
+    // In a box: bodies are moved often, and it is four times as large.
+    Http2(Box<http2::Body>, Rc<Client>),
     // In a box: copies are few, and bodies are moved often.
     Copy(Box<Copy>),
     Kept(replay::Reading),
@@ -135,7 +136,7 @@ pub(crate) enum Broken {
     Http1(#[from] http1::Broken),
     /// The same over HTTP/2.
     #[error(transparent)]
-    Http2(#[from] ::h2::Error),
+    Http2(Box<::h2::Error>),
     /// It comes so slowly that it may be meant to hold us up.
     #[error("slower than {} bytes a second", limits::BODY_RATE)]
     TooSlow,
@@ -166,7 +167,7 @@ impl Inbound {
 
     /// The body of a request over HTTP/2.
     pub(crate) fn http2(body: http2::Body, headers: &HeaderMap, client: &Rc<Client>) -> Self {
-        Self::of(From::Http2(body, client.clone()), pace(headers))
+        Self::of(From::Http2(Box::new(body), client.clone()), pace(headers))
     }
 
     fn of(from: From, pace: Option<Pace>) -> Self {
@@ -221,7 +222,12 @@ impl Body for Inbound {
             }
             From::Http2(body, client) => {
                 let frame = body.poll_frame(cx);
-                (frame.map(|frame| frame.map(|frame| frame.map_err(Broken::Http2))), client)
+                (
+                    frame.map(|frame| {
+                        frame.map(|frame| frame.map_err(|error| Broken::Http2(Box::new(error))))
+                    }),
+                    client,
+                )
             }
             From::Copy(copy) => {
                 return Poll::Ready(match ready!(copy.pieces.poll_recv(cx)) {

@@ -96,7 +96,8 @@ pub(crate) async fn serve(client: Rc<Client>, transport: Transport, begun: Bytes
     let mut handshake = pin!(timer.bound(client.idle_deadline(), handshake));
     let greeted = std::future::poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Pending if client.is_leaving(cx) => Poll::Ready(None),
-        outcome => outcome,
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(outcome) => Poll::Ready(outcome),
     });
     let Some(Ok(connection)) = greeted.await else {
         return tracing::debug!(peer = %client.peer, "no HTTP/2 after all");

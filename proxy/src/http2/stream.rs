@@ -88,7 +88,10 @@ impl Writing {
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 // It must not look like the end.
-                Some(Err(_)) => return Poll::Ready(Ok(self.stream.send_reset(Reason::INTERNAL_ERROR))),
+                Some(Err(_)) => {
+                    self.stream.send_reset(Reason::INTERNAL_ERROR);
+                    return Poll::Ready(Ok(()));
+                }
                 None => return Poll::Ready(self.stream.send_data(Bytes::new(), true)),
             };
             match frame.into_data() {
