@@ -228,7 +228,7 @@ pub fn prepare_response(headers: &mut HeaderMap, upgrade: Upgrade) {
     set_connection(headers, upgrade, connection || has_upgrade);
 }
 
-/// RFC 9112 §6.3, strictly: one length that is a number, or one `chunked`, or none. hyper has refused what it can see;
+/// RFC 9112 §6.3, strictly: one length that is a number, or one `chunked`, or none. the codecs have refused what they can see;
 /// this holds for every protocol that requests come by.
 fn check_framing(headers: &HeaderMap, seen: &Seen) -> Result<(), Rejection> {
     const BAD: Rejection = Rejection::Malformed(Malformed::Framing);

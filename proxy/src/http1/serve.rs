@@ -39,7 +39,7 @@ pub(crate) async fn serve(client: Rc<Client>, io: Transport, begun: BytesMut, ti
             Exchanged::Kept => {}
             Exchanged::Last => break End::Last,
             Exchanged::Switched => break End::Switched,
-            Exchanged::Gone => break End::Gone,
+            Exchanged::Cut => break End::Cut,
         }
     };
     // In a box, as all that an idle connection is better without.
@@ -56,8 +56,10 @@ enum End {
     Refused(Rejection),
     /// Another protocol follows.
     Switched,
-    /// The client has left, or waited for too long.
+    /// The client has left between requests, or waited for too long, or is asked to go.
     Gone,
+    /// An answer ends before its end.
+    Cut,
 }
 
 async fn finish(client: &Rc<Client>, open: Open, end: End, timer: Timer) {
@@ -73,6 +75,8 @@ async fn finish(client: &Rc<Client>, open: Open, end: End, timer: Timer) {
         }
         End::Last if client.has_left_unread() => connection::linger(io, &[], &timer).await,
         End::Last | End::Gone => connection::part(io, &timer).await,
+        // Without TLS's farewell: it would make a body whole that ends with the connection.
+        End::Cut => {}
     }
 }
 
@@ -150,7 +154,7 @@ enum Exchanged {
     Last,
     Switched,
     /// The client has left, or the answer was cut short.
-    Gone,
+    Cut,
 }
 
 async fn exchange(wire: &Rc<Wire>, client: &Rc<Client>, timer: &Timer, head: Head) -> Exchanged {
@@ -179,7 +183,7 @@ async fn exchange(wire: &Rc<Wire>, client: &Rc<Client>, timer: &Timer, head: Hea
     drop(answering);
     match answer {
         Some(answer) => write(wire, client, timer, asked, trailers, answer).await,
-        None => Exchanged::Gone,
+        None => Exchanged::Cut,
     }
 }
 
@@ -209,7 +213,7 @@ async fn write(
             let asked = Asked { keep_alive: asked.keep_alive && !client.is_asked_to_leave(), ..asked };
             answer::write(open.output.head(), head.status, &head.headers, length, asked)
         }
-        None => return Exchanged::Gone,
+        None => return Exchanged::Cut,
     };
     keep_map(head.headers);
     let mut writing = Writing { body, framing, trailers, ended: framing == Framing::None, silent: None };
@@ -218,10 +222,10 @@ async fn write(
     // Counts and logs the request, and lets go of its body.
     drop(writing);
     let mut open = wire.open();
-    let Some(open) = open.as_mut() else { return Exchanged::Gone };
+    let Some(open) = open.as_mut() else { return Exchanged::Cut };
     open.output.rest();
     match outcome {
-        Err(_) => Exchanged::Gone,
+        Err(_) => Exchanged::Cut,
         Ok(()) if switches => Exchanged::Switched,
         Ok(()) if keep_alive && !client.has_left_unread() && open.decode.is_end() => Exchanged::Kept,
         Ok(()) => Exchanged::Last,
