@@ -216,10 +216,10 @@ async fn write(
         None => return Exchanged::Cut,
     };
     keep_map(head.headers);
-    let mut writing = Writing { body, framing, trailers, ended: framing == Framing::None, silent: None };
+    let body = (framing != Framing::None).then_some(body);
+    let mut writing = Writing { body, framing, trailers, silent: None };
     let outcome = std::future::poll_fn(|cx| writing.poll(cx, wire, client, timer)).await;
     timer.clear();
-    // Counts and logs the request, and lets go of its body.
     drop(writing);
     let mut open = wire.open();
     let Some(open) = open.as_mut() else { return Exchanged::Cut };
@@ -234,12 +234,12 @@ async fn write(
 
 /// An answer on its way.
 struct Writing {
-    body: Outbound,
+    /// What is still to be taken of it. Let go of with its last piece, before that is written: a client that has all of an
+    /// answer finds its request counted, and no longer in flight.
+    body: Option<Outbound>,
     framing: Framing,
     /// Whether the client takes trailers.
     trailers: bool,
-    /// Whether all of the body was taken from where it comes from.
-    ended: bool,
     /// When a client that takes nothing is given up.
     silent: Option<Deadline>,
 }
@@ -255,7 +255,7 @@ impl Writing {
     ) -> Poll<io::Result<()>> {
         loop {
             // Not while the connection is held: the request's body may still be read by whom the answer comes from.
-            let body = if self.ended { Poll::Ready(Ok(())) } else { self.poll_body(cx, wire) };
+            let body = self.poll_body(cx, wire);
             let mut open = wire.open();
             let Some(open) = open.as_mut() else {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
@@ -269,7 +269,7 @@ impl Writing {
                 let deadline = *self.silent.get_or_insert_with(|| timer.wheel().after(client.limits().body));
                 return timer.poll_at(cx, deadline).map(|()| Err(io::ErrorKind::TimedOut.into()));
             }
-            if self.ended {
+            if self.body.is_none() {
                 return Poll::Ready(Ok(()));
             }
             if waits {
@@ -280,12 +280,13 @@ impl Writing {
 
     /// Takes the next piece, if there is room for it.
     fn poll_body(&mut self, cx: &mut Context<'_>, wire: &Wire) -> Poll<io::Result<()>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
         if wire.open().as_ref().is_some_and(|open| open.output.holds_body()) {
             return Poll::Ready(Ok(()));
         }
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let mut open = wire.open();
-        let Some(open) = open.as_mut() else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
+        let mut held = wire.open();
+        let Some(open) = held.as_mut() else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         let chunked = self.framing == Framing::Chunked;
         let trailers = match frame {
             // It must not look like the end.
@@ -293,7 +294,7 @@ impl Writing {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     open.output.push(data, chunked);
-                    if !self.body.is_end_stream() {
+                    if !body.is_end_stream() {
                         return Poll::Ready(Ok(()));
                     }
                     None
@@ -302,10 +303,12 @@ impl Writing {
             },
             None => None,
         };
-        self.ended = true;
         if chunked {
             open.output.end_chunks(trailers.as_ref());
         }
+        // Not while the connection is held: with the answer may go the request's body, which looks at it.
+        drop(held);
+        self.body = None;
         Poll::Ready(Ok(()))
     }
 }
