@@ -68,6 +68,13 @@ struct Wants {
     auth: bool,
 }
 
+/// Whether an expression asks for a member of a variable, and not for one whose name only begins like it.
+fn asks_for(expression: &str, variable: &str, name: &str) -> bool {
+    let member = format!("{variable}.{name}");
+    let mut rests = expression.match_indices(&member).map(|(at, _)| &expression[at + member.len()..]);
+    rests.any(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_'))
+}
+
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Expression").field(&self.text).finish()
@@ -150,9 +157,7 @@ impl Expression {
 
     /// Whether a name is one that requests have or not: anything but the members of the variables.
     fn may_lack(&self, name: &str) -> bool {
-        ["request", "source", "auth"]
-            .iter()
-            .all(|variable| !self.text.contains(&format!("{variable}.{name}")))
+        !["request", "source", "auth"].iter().any(|variable| asks_for(&self.text, variable, name))
     }
 
     /// Whether it holds; no when it can't be said.
@@ -378,6 +383,9 @@ mod tests {
         let text = |expression| Expression::compile(expression, Kind::Text).unwrap().text(&view(&headers));
         assert_eq!(text("request.host + request.path"), Some("shop.example/cart/7".to_owned()));
         assert_eq!(text("request.headers['x-none']"), None);
+        // No members of `request`, although one begins with each.
+        assert_eq!(text("request.query['que']"), None);
+        assert_eq!(text("request.headers['h']"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! | `response.code` | the status, a number |
 //! | `response.headers` | text by name, as of requests |
 
-use super::{bounded, environment, headers, map};
+use super::{asks_for, bounded, environment, headers, map};
 use cel::objects::Value;
 use cel::{Context, ExecutionError, Program};
 use http::{HeaderMap, StatusCode};
@@ -36,7 +36,7 @@ impl Answer {
             Err(ExecutionError::UndeclaredReference(name)) => {
                 Err(refused(format!("{name} isn't known; there are response, and the functions of CEL")))
             }
-            Err(ExecutionError::NoSuchKey(name)) if source.contains(&format!("response.{name}")) => {
+            Err(ExecutionError::NoSuchKey(name)) if asks_for(source, "response", &name) => {
                 Err(refused(format!("there is no {name}")))
             }
             // Of this answer. Another may have what is asked for.
@@ -78,6 +78,8 @@ mod tests {
             ("'x-state' in response.headers && response.headers['x-state'] == 'read-only'", true),
             ("response.headers['x-none'] == 'a'", false),
             ("response.headers.exists(name, name.startsWith('x-'))", true),
+            // No member of `response`, although one begins with it.
+            ("response.headers['h'] == 'x'", false),
         ] {
             let compiled = Answer::compile(expression).unwrap();
             assert_eq!(compiled.holds(StatusCode::SERVICE_UNAVAILABLE, &fields), holds, "{expression}");
