@@ -3,12 +3,22 @@
 use anyhow::Result;
 use std::io::Write;
 
+/// What is no text to readers of YAML 1.1, kubectl and Helm among them, unless it is quoted.
+const BOOLEANS: [&str; 6] = ["On", "Off", "on", "off", "Yes", "No"];
+
 /// Prints the definitions of Headgate's own resources, one YAML document each.
 pub fn run() -> Result<()> {
     let mut out = std::io::stdout().lock();
     for crd in headgate_crds::all() {
         writeln!(out, "---")?;
-        serde_yaml_ng::to_writer(&mut out, &crd)?;
+        for line in serde_yaml_ng::to_string(&crd)?.lines() {
+            match line.split_once("- ") {
+                Some((indent, word)) if indent.trim().is_empty() && BOOLEANS.contains(&word) => {
+                    writeln!(out, "{indent}- \"{word}\"")?;
+                }
+                Some(_) | None => writeln!(out, "{line}")?,
+            }
+        }
     }
     Ok(())
 }

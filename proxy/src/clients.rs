@@ -135,6 +135,11 @@ impl Clients {
         self.tls.as_ref()
     }
 
+    /// Whether OCSP answers go with certificates.
+    pub(crate) fn staples(&self) -> bool {
+        self.from.tls.ocsp_stapling
+    }
+
     /// What becomes of fields.
     pub(crate) fn headers(&self) -> &Rules {
         &self.headers

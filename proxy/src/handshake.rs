@@ -114,7 +114,8 @@ pub(crate) async fn tls(
         Reception::Terminate(certificate, stream) => (certificate, usual, Some(stream.clone())),
     };
     let mut config = base.clone();
-    config.cert_resolver = Arc::new(Chosen(certificate.clone()));
+    let stapling = table.clients().is_some_and(|clients| clients.staples());
+    config.cert_resolver = Arc::new(Chosen(certificate.key(stapling).clone()));
     if stream.is_some() {
         // Nobody here knows what is spoken inside.
         config.alpn_protocols.clear();

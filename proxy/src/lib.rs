@@ -42,6 +42,7 @@ mod runtime;
 mod sample;
 pub mod session;
 pub mod snapshot;
+pub mod staple;
 mod stream;
 mod timer;
 pub mod tls;

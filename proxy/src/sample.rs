@@ -3,8 +3,8 @@
 use crate::model::{
     Action, Backend, BackendId, BackendKind, BackendProtocol, Certificate, Content, Endpoint, EndpointSet,
     HostPattern, Listener, ListenerId, Match, Model, ObjectName, PathMatch, Port, PortId, PortProtocol,
-    Redacted, Route, RouteId, RouteKind, Rule, StringMatch, Target, Timeouts, Tls, Transport, ValueMatch,
-    WeightedBackend,
+    Redacted, Route, RouteId, RouteKind, Rule, Staple, StringMatch, Target, Timeouts, Tls, Transport,
+    ValueMatch, WeightedBackend,
 };
 use crate::snapshot::Ports;
 use std::net::SocketAddr;
@@ -60,6 +60,7 @@ pub(crate) fn certificate(host: &str) -> Certificate {
         secret: ObjectName::new("infra", "certificate"),
         chain: made.cert.pem().into(),
         key: Redacted::new(made.signing_key.serialize_pem()),
+        staple: Staple::Absent,
     }
 }
 

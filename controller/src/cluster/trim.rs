@@ -13,7 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 /// What `kubectl apply` notes down: the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Entries of Secrets that are read.
-const SECRET_ENTRIES: [&str; 6] = [".htpasswd", "auth", "ca.crt", "jwks", "tls.crt", "tls.key"];
+const SECRET_ENTRIES: [&str; 7] =
+    [".htpasswd", "auth", "ca.crt", "jwks", "tls.crt", "tls.key", "tls.ocsp-staple"];
 /// Entries of ConfigMaps that are read.
 const CONFIG_MAP_ENTRIES: [&str; 2] = ["ca.crt", "jwks"];
 /// The type of Secrets whose entries are all read: each is a consumer's key. What isn't of that type can't be tried out as

@@ -9,7 +9,8 @@ use super::grants::Reference;
 use crate::api::gateway::CertificateRef;
 use crate::cluster::Cluster;
 use crate::status::Reason;
-use headgate_proxy::model::{Certificate, ObjectName, Redacted};
+use headgate_proxy::model::{Certificate, ObjectName, Redacted, Staple};
+use headgate_proxy::staple::read_staple;
 use headgate_proxy::tls::check_certificate;
 use k8s_openapi::api::core::v1::Secret;
 use std::collections::BTreeMap;
@@ -112,5 +113,8 @@ fn read(name: &ObjectName, secret: &Secret) -> Result<Certificate, String> {
     };
     let (chain, key) = (entry("tls.crt")?, entry("tls.key")?);
     check_certificate(chain, key).map_err(|error| error.to_string())?;
-    Ok(Certificate { secret: name.clone(), chain: chain.into(), key: Redacted::new(key.to_owned()) })
+    let answer = secret.data.as_ref().and_then(|data| data.get("tls.ocsp-staple"));
+    let staple =
+        answer.map_or(Staple::Absent, |answer| read_staple(&answer.0, chain).unwrap_or_else(Staple::from));
+    Ok(Certificate { secret: name.clone(), chain: chain.into(), key: Redacted::new(key.to_owned()), staple })
 }

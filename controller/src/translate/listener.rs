@@ -9,7 +9,7 @@ use crate::api::gateway::{Listener, NamespacesFrom, SupportedKind, TlsMode};
 use crate::api::{GROUP, Gateway};
 use crate::status::{ConditionType, Draft, Reason};
 use headgate_proxy::model::{
-    Backend, Content, HostPattern, ListenerFilter, ListenerId, ObjectName, PortId, PortProtocol, Tls,
+    Backend, Content, HostPattern, ListenerFilter, ListenerId, ObjectName, PortId, PortProtocol, Staple, Tls,
     Transport,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
@@ -137,12 +137,17 @@ impl Evaluated {
             ),
         };
         let resolved = match &self.resolved {
-            Ok(()) => Draft::new(
-                ConditionType::ResolvedRefs,
-                true,
-                Reason::ResolvedRefs,
-                "all references are resolved",
-            ),
+            Ok(()) => {
+                let mut why = "all references are resolved".to_owned();
+                let certificates = self.tls.iter().flat_map(|tls| &tls.certificates);
+                for certificate in certificates {
+                    if let Staple::Refused(reason) = &certificate.staple {
+                        let secret = &certificate.secret;
+                        why += &format!("; tls.ocsp-staple of Secret {secret} is not sent: {reason}");
+                    }
+                }
+                Draft::new(ConditionType::ResolvedRefs, true, Reason::ResolvedRefs, why)
+            }
             Err((reason, why)) => Draft::new(ConditionType::ResolvedRefs, false, *reason, why),
         };
         let no = |reason, why: &str| Draft::new(ConditionType::Programmed, false, reason, why);

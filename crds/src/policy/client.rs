@@ -258,6 +258,10 @@ pub struct ClientTls {
     /// Whether clients get tickets to resume their sessions with. Absent: true; their keys are changed every six hours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_tickets: Option<bool>,
+    /// Whether certificates are sent with the OCSP answer that their Secret holds under `tls.ocsp-staple` (DER), to clients that ask for it.
+    /// It is never fetched: who writes the Secret renews it. One that is out of date, or about another certificate, isn't sent. Absent: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ocsp_stapling: Option<bool>,
 }
 
 /// A version of TLS.
@@ -348,7 +352,7 @@ pub struct ClientIp {
     pub proxy_protocol: Option<ProxyProtocol>,
 }
 
-/// Whether connections begin with the PROXY protocol. `Off` (the default): no. `Accept`: those from `trustedCIDRs` may. `Require`: all
+/// Whether connections begin with the PROXY protocol. `"Off"` (the default; in quotes, for YAML reads the bare word as false): no. `Accept`: those from `trustedCIDRs` may. `Require`: all
 /// have to, and from `trustedCIDRs` where there are any; others are closed.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum ProxyProtocol {

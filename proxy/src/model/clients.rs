@@ -107,6 +107,9 @@ pub struct ClientTls {
     /// Whether sessions aren't resumed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_session_tickets: bool,
+    /// Whether OCSP answers go with certificates that have one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ocsp_stapling: bool,
 }
 
 /// A version of TLS.

@@ -196,6 +196,39 @@ pub struct Certificate {
     pub chain: Text,
     /// PKCS#1, PKCS#8 or SEC1 (`tls.key`).
     pub key: Redacted<String>,
+    /// What goes with it to clients that ask, where a ClientPolicy wants that.
+    #[serde(skip_serializing_if = "Staple::is_absent")]
+    pub staple: Staple,
+}
+
+/// An OCSP answer about a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Staple {
+    /// There is none.
+    #[default]
+    Absent,
+    /// One that [`crate::staple::read_staple`] has read.
+    #[serde(rename_all = "camelCase")]
+    Sent {
+        /// DER.
+        #[serde(serialize_with = "length")]
+        answer: Arc<[u8]>,
+        /// When it is out of date: seconds since 1970.
+        until: u64,
+    },
+    /// One that can't be sent, and why.
+    Refused(Text),
+}
+
+impl Staple {
+    fn is_absent(&self) -> bool {
+        *self == Self::Absent
+    }
+}
+
+fn length<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("{} bytes", bytes.len()))
 }
 
 /// A secret: shows as `[redacted]` wherever it is printed or serialized, and is wiped when dropped.

@@ -44,7 +44,7 @@ pub use filter::{
 pub use id::{BackendId, BackendKind, ListenerId, ObjectName, PortId, RouteId, RouteKind, Text, Transport};
 pub use listener::{
     Certificate, ClientValidation, ClientValidationMode, Content, HostPattern, Listener, ListenerFilter,
-    Port, PortProtocol, Redacted, Tls,
+    Port, PortProtocol, Redacted, Staple, Tls,
 };
 pub use matches::{Match, PathMatch, StringMatch, ValueMatch};
 pub use policy::{Policies, ScopedPolicies};

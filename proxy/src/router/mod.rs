@@ -24,7 +24,8 @@ use crate::headers::Ours;
 use crate::model::{self, ClientTls, Content, HostPattern, ListenerId, PortId, PortProtocol};
 use crate::path::{is_ambiguous, lax_readings};
 use crate::rejection::{Malformed, Rejection};
-use crate::tls::parse_certificate;
+use crate::staple;
+use crate::tls::{CertificateError, parse_certificate};
 use host::HostMap;
 use http::{HeaderMap, Method};
 use path::{Candidate, PathTable};
@@ -32,6 +33,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use rustls::SignatureScheme;
 use rustls::sign::CertifiedKey;
 use std::sync::Arc;
+use std::time::SystemTime;
 use stream::StreamTable;
 
 /// Compiled size of one regular expression, in bytes: room for several Unicode classes, none for a bomb.
@@ -118,9 +120,9 @@ pub struct Listener {
 #[derive(Debug)]
 pub enum Reception<'a> {
     /// TLS ends here, HTTP is inside; clients may be asked for a certificate.
-    Http(&'a Arc<CertifiedKey>, Option<&'a ClientAuth>),
+    Http(&'a Served, Option<&'a ClientAuth>),
     /// TLS ends here, what is inside goes on as a whole.
-    Terminate(&'a Arc<CertifiedKey>, &'a Arc<Stream>),
+    Terminate(&'a Served, &'a Arc<Stream>),
     /// All of it goes on.
     Passthrough(&'a Arc<Stream>),
 }
@@ -142,8 +144,39 @@ impl Listener {
     }
 }
 
-/// The certificates of a listener, each with what it was read from, so that an equal one isn't read again.
-type Certificates = Vec<(Arc<model::Certificate>, Arc<CertifiedKey>)>;
+/// A certificate, ready for handshakes, with what it was read from, so that an equal one isn't read again.
+#[derive(Clone, Debug)]
+pub struct Served {
+    from: Arc<model::Certificate>,
+    key: Arc<CertifiedKey>,
+    /// The same with its OCSP answer, and when that is out of date.
+    stapled: Option<(Arc<CertifiedKey>, SystemTime)>,
+}
+
+impl Served {
+    fn read(from: &Arc<model::Certificate>) -> Result<Self, CertificateError> {
+        let key = parse_certificate(from)?;
+        let stapled = match &from.staple {
+            model::Staple::Sent { answer, until } => {
+                let ocsp = Some(answer.to_vec());
+                Some((Arc::new(CertifiedKey { ocsp, ..CertifiedKey::clone(&key) }), staple::end(*until)))
+            }
+            model::Staple::Absent | model::Staple::Refused(_) => None,
+        };
+        Ok(Self { from: from.clone(), key, stapled })
+    }
+
+    /// What is sent: with the OCSP answer where that is wanted, there, and not out of date.
+    pub(crate) fn key(&self, stapling: bool) -> &Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((stapled, until)) if stapling && SystemTime::now() < *until => stapled,
+            Some(_) | None => &self.key,
+        }
+    }
+}
+
+/// The certificates of a listener.
+type Certificates = Vec<Served>;
 
 /// The listeners of one port with their routes.
 #[derive(Clone, Debug)]
@@ -184,7 +217,7 @@ impl PortTable {
 
     /// What backends that speak TLS and ask for a certificate are shown.
     pub(crate) fn client_certificate(&self) -> Option<&Arc<CertifiedKey>> {
-        self.client_certificate.first().map(|(_, key)| key)
+        self.client_certificate.first().map(|shown| &shown.key)
     }
 
     /// Finds the rule that takes a request, or says why none does: [`Rejection::NoListener`],
@@ -227,8 +260,8 @@ impl PortTable {
         let name = sni.unwrap_or_default();
         let (listener, routes) = &self.listeners[self.position(name)?];
         let certificates = &listener.certificates;
-        let fitting = certificates.iter().find(|(_, key)| key.key.choose_scheme(schemes).is_some());
-        let certificate = fitting.or(certificates.first()).map(|(_, key)| key);
+        let fitting = certificates.iter().find(|served| served.key.key.choose_scheme(schemes).is_some());
+        let certificate = fitting.or(certificates.first());
         match listener.content {
             Content::Http => {
                 certificate.map(|certificate| Reception::Http(certificate, listener.client_auth.as_ref()))
@@ -357,20 +390,18 @@ fn compile_clients(
 /// Reads certificates; those that are known already stay the same object. `of` is whose they are.
 fn compile_certificates(
     wanted: &[Arc<model::Certificate>],
-    known: &[(Arc<model::Certificate>, Arc<CertifiedKey>)],
+    known: &[Served],
     of: &dyn std::fmt::Display,
 ) -> Certificates {
     let compiled: Result<Certificates, _> = wanted
         .iter()
         .map(|certificate| {
-            let equal = known.iter().find(|(old, _)| Arc::ptr_eq(old, certificate) || old == certificate);
-            Ok((
-                certificate.clone(),
-                equal.map_or_else(|| parse_certificate(certificate), |(_, key)| Ok(key.clone()))?,
-            ))
+            let equal =
+                known.iter().find(|old| Arc::ptr_eq(&old.from, certificate) || old.from == *certificate);
+            equal.map_or_else(|| Served::read(certificate), |known| Ok(known.clone()))
         })
         .collect();
-    compiled.unwrap_or_else(|error: crate::tls::CertificateError| {
+    compiled.unwrap_or_else(|error| {
         tracing::error!(%of, %error, "a certificate can't be used: the old ones stay in force");
         known.to_vec()
     })

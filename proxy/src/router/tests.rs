@@ -385,7 +385,7 @@ const ECDSA: [SignatureScheme; 1] = [SignatureScheme::ECDSA_NISTP256_SHA256];
 /// The certificate that a TLS connection for HTTP gets.
 fn received(table: &PortTable, sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
     match table.receive(sni, &ECDSA)? {
-        Reception::Http(certificate, _) => Some(certificate.clone()),
+        Reception::Http(certificate, _) => Some(certificate.key(false).clone()),
         Reception::Terminate(..) | Reception::Passthrough(_) => panic!("the listener is of HTTP"),
     }
 }

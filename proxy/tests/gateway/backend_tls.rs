@@ -7,7 +7,7 @@ use crate::websocket::{HANDSHAKE, websocket};
 use headgate_proxy::Limits;
 use headgate_proxy::model::{
     Authorities, Backend as ModelBackend, BackendProtocol, BackendTls, Certificate, HostPattern, ObjectName,
-    PortProtocol, Redacted, RouteKind, SubjectAltName, Tls,
+    PortProtocol, Redacted, RouteKind, Staple, SubjectAltName, Tls,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use rustls::pki_types::pem::PemObject;
@@ -53,6 +53,7 @@ impl Authority {
             secret: ObjectName::new("test", "secret"),
             chain: wanted.signed_by(&key, &self.issuer).unwrap().pem().into(),
             key: Redacted::new(key.serialize_pem()),
+            staple: Staple::Absent,
         })
     }
 

@@ -23,6 +23,7 @@ mod rate_limit;
 mod retry;
 mod session;
 mod shared_limits;
+mod staple;
 mod streams;
 mod timeouts;
 mod tls;

@@ -6,7 +6,7 @@ use crate::http2;
 use headgate_proxy::Limits;
 use headgate_proxy::model::{
     AuthMethod, BackendProtocol, Certificate, ClientCertificateAuth, ClientValidation, ClientValidationMode,
-    HostPattern, ObjectName, PortProtocol, Redacted, Timeouts, Tls,
+    HostPattern, ObjectName, PortProtocol, Redacted, Staple, Timeouts, Tls,
 };
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
@@ -28,6 +28,7 @@ pub fn certificate(names: &[&str]) -> Arc<Certificate> {
         secret: ObjectName::new("test", "secret"),
         chain: made.cert.pem().as_str().into(),
         key: Redacted::new(made.signing_key.serialize_pem()),
+        staple: Staple::Absent,
     })
 }
 
@@ -231,6 +232,7 @@ async fn a_certificate_of_another_key_is_for_clients_that_need_it() {
         secret: ObjectName::new("test", "other"),
         chain: made.pem().as_str().into(),
         key: Redacted::new(key.serialize_pem()),
+        staple: Staple::Absent,
     });
     let backend = Backend::named("a").await;
     let gateway = setup(&[("a", "*", &[&ecdsa, &ed25519])], &[&backend]).start();

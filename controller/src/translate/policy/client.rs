@@ -184,6 +184,7 @@ fn of_tls(from: &ClientTls) -> model::ClientTls {
         curves: names(&from.curves),
         alpn: names(&from.alpn),
         no_session_tickets: from.session_tickets == Some(false),
+        ocsp_stapling: from.ocsp_stapling == Some(true),
     }
 }
 
