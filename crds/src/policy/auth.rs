@@ -161,9 +161,12 @@ pub struct Jwt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub algorithms: Option<Vec<Algorithm>>,
-    /// How far clocks may differ. Absent: `60s`.
+    /// How far clocks may differ: up to `24h`. Absent: `60s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 28), regex(pattern = DURATION))]
+    #[schemars(length(max = 28), regex(pattern = DURATION), extend("x-kubernetes-validations" = [{
+        "rule": "duration(self) <= duration('24h')",
+        "message": "leeway is up to 24h",
+    }]))]
     pub leeway: Option<String>,
     /// Where the issuer's keys are.
     pub jwks: Jwks,

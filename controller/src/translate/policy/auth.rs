@@ -245,6 +245,7 @@ fn authenticator(
     auth::check(&made).map_err(|why| {
         let own = [
             "algorithms",
+            "cache.",
             "from[",
             "claimsToHeaders",
             "consumerHeader",
@@ -270,9 +271,24 @@ fn local(policy: &ObjectName, name: &str) -> ObjectName {
     ObjectName::new(policy.namespace.clone(), name)
 }
 
-fn duration(field: &str, from: Option<&String>, plain: Duration) -> Result<Duration, Problem> {
+fn duration(
+    field: &str,
+    from: Option<&String>,
+    plain: Duration,
+    bounds: Bounds,
+) -> Result<Duration, Problem> {
     let Some(from) = from else { return Ok(plain) };
-    parse_duration(from).map_err(|why| Problem::Invalid(format!("{field}: {why}")))
+    bounded_duration(from, bounds).map_err(|why| Problem::Invalid(format!("{field}: {why}")))
+}
+
+/// The shortest and the longest, as they are told.
+pub(super) type Bounds = (&'static str, &'static str);
+
+/// Reads a length of time that the definitions bound: what comes from files was seen by no API server.
+pub(super) fn bounded_duration(text: &str, (least, most): Bounds) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    let is_within = parse_duration(least)? <= time && time <= parse_duration(most)?;
+    is_within.then_some(time).ok_or_else(|| format!("{text} is not from {least} to {most}"))
 }
 
 /// Reads a length of time as Gateway API writes it (GEP-2257).
@@ -294,7 +310,7 @@ fn of_jwt(policy: &ObjectName, from: &Jwt, resolver: &mut Resolver<'_>) -> Resul
             .flatten()
             .map(|algorithm| algorithm_name(*algorithm).into())
             .collect(),
-        leeway: duration("jwt.leeway", from.leeway.as_ref(), LEEWAY)?,
+        leeway: duration("jwt.leeway", from.leeway.as_ref(), LEEWAY, ("0s", "24h"))?,
         keys: of_key_set(policy, &from.jwks, resolver)?,
         from: places(from.from.as_deref(), bearer)?,
         forward: from.forward.unwrap_or(true),
@@ -314,7 +330,7 @@ fn claim_fields(from: Option<&[ClaimToHeader]>) -> Vec<model::ClaimToHeader> {
 fn of_key_set(policy: &ObjectName, from: &Jwks, resolver: &mut Resolver<'_>) -> Result<JwtKeys, Problem> {
     let Jwks { uri, discovery, inline, config_map_ref, secret_ref, cache_duration, ca_config_map_ref } = from;
     let unresolved = |field: &str, why: String| Problem::Unresolved(format!("jwt.jwks.{field}: {why}"));
-    let cache = duration("jwt.jwks.cacheDuration", cache_duration.as_ref(), CACHE)?;
+    let cache = duration("jwt.jwks.cacheDuration", cache_duration.as_ref(), CACHE, ("1s", "24h"))?;
     let authorities = resolver
         .authorities(policy, ca_config_map_ref.as_ref())
         .map_err(|why| unresolved("caConfigMapRef", why))?;
@@ -416,7 +432,7 @@ fn of_external(policy: &ObjectName, from: &External) -> Result<model::ExternalAu
     let same = same.map_err(|error| invalid(error.to_string()))?;
     Ok(model::ExternalAuthenticator {
         ask: filters::authorizer(&same, backend).map_err(invalid)?,
-        timeout: duration("external.timeout", from.timeout.as_ref(), EXTERNAL_TIMEOUT)?,
+        timeout: duration("external.timeout", from.timeout.as_ref(), EXTERNAL_TIMEOUT, ("10ms", "60s"))?,
         fail_open: match from.failure_mode.unwrap_or_default() {
             FailureMode::Deny => false,
             FailureMode::Allow => true,
@@ -432,7 +448,7 @@ fn of_cache(from: &ExternalCache) -> Result<model::AnswerCache, Problem> {
     let most = from.max_entries.and_then(|most| usize::try_from(most).ok());
     Ok(model::AnswerCache {
         key: from.key.iter().enumerate().map(part).collect::<Result<_, _>>()?,
-        lifetime: duration("external.cache.ttl", from.ttl.as_ref(), ANSWER_LIFETIME)?,
+        lifetime: duration("external.cache.ttl", from.ttl.as_ref(), ANSWER_LIFETIME, ("1s", "1h"))?,
         max_entries: most.unwrap_or(ANSWERS),
     })
 }
@@ -471,7 +487,7 @@ fn of_oidc(
                 SameSite::Lax => model::SameSite::Lax,
                 SameSite::None => model::SameSite::None,
             },
-            lifetime: duration("oidc.cookie.lifetime", cookie.lifetime.as_ref(), SESSION)?,
+            lifetime: duration("oidc.cookie.lifetime", cookie.lifetime.as_ref(), SESSION, ("1m", "8784h"))?,
         },
         refresh: from.refresh.unwrap_or(true),
         pkce: from.pkce.unwrap_or(true),

@@ -124,7 +124,7 @@ fn one(
         merged = merge(shape, &all, |_| true);
     }
     let mut lookup = Lookup::new(around);
-    let Put { policy, incomplete } = put(&merged, tried, |namespace, named: &FallbackRef| {
+    let Put { policy, unresolved } = put(&merged, tried, |namespace, named: &FallbackRef| {
         let FallbackRef { name, namespace: other, port } = named.clone();
         let reference = BackendRef { name, namespace: other, port: Some(port), ..BackendRef::default() };
         let backend =
@@ -134,7 +134,7 @@ fn one(
         Ok(id)
     });
     let mut notes = Vec::new();
-    notes.extend(incomplete.into_iter().map(|(policy, why)| (policy, Became::Incomplete(why))));
+    notes.extend(unresolved.into_iter().map(|(policy, why)| (policy, Became::Unresolved(why))));
     let watched = levels.iter().flat_map(|level| &level.sources).filter(|source| source.shadow && !tried);
     notes.extend(watched.map(|source| {
         let why = "mode is Shadow, and others act on the same Service: a backend has one state, so it isn't tried there";

@@ -71,8 +71,8 @@ impl Policy for CircuitBreakerPolicy {
 #[derive(Debug, Default)]
 pub(super) struct Put {
     pub(super) policy: Option<BackendPolicy>,
-    /// What isn't in force: whose it is, and why.
-    pub(super) incomplete: Vec<(ObjectName, String)>,
+    /// What leads nowhere: whose it is, and why.
+    pub(super) unresolved: Vec<(ObjectName, String)>,
 }
 
 /// Makes of merged policies what holds for a backend. `fallback` finds the backend that a policy in a namespace names.
@@ -94,7 +94,7 @@ pub(super) fn put(
                 let why = format!(
                     "spec.breaker.onOpen.backendRef: {why}; requests get 503 while the breaker is open"
                 );
-                put.incomplete.push((policy.clone(), why));
+                put.unresolved.push((policy.clone(), why));
                 None
             }
         },

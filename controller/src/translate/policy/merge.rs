@@ -33,6 +33,12 @@ impl Path {
         self.0.last().is_some_and(|last| **last == *MODE)
     }
 
+    /// What people are told of: an entry instead of whether it acts.
+    pub(super) fn said(&self) -> Self {
+        let steps = self.0.len() - usize::from(self.is_mode());
+        Self(self.0[..steps].to_vec())
+    }
+
     fn join(&self, step: &str) -> Self {
         let mut steps = self.0.clone();
         steps.push(step.into());
@@ -166,7 +172,9 @@ impl Level {
         let mut conflicts = Vec::new();
         for (n, source) in self.sources.iter().enumerate() {
             for (path, value) in &source.fields {
-                let first = self.sources[..n].iter().find(|older| older.fields.contains_key(path));
+                // What is only tried is in nobody's way who acts.
+                let mut older = self.sources[..n].iter().filter(|older| source.shadow || !older.shadow);
+                let first = older.find(|older| older.fields.contains_key(path));
                 if let Some(first) = first.filter(|first| first.fields[path] != *value) {
                     conflicts.push(Refused::new(source, path, &first.name));
                 }

@@ -380,7 +380,7 @@ fn find<K: Policy>(cluster: &Cluster, namespace: &str, target: &TargetRef) -> Re
             judge(Kind::Service, service.map(|_| has), "port")
         }
         _ => Err(Missing::Unsupported(format!(
-            "{}/{} is not supported; name a {} of group {}",
+            "{}/{} is not supported; name a {} of group {}{}",
             target.group,
             target.kind,
             if K::OF_ROUTES {
@@ -388,7 +388,8 @@ fn find<K: Policy>(cluster: &Cluster, namespace: &str, target: &TargetRef) -> Re
             } else {
                 "Gateway or ListenerSet"
             },
-            crate::api::GROUP
+            crate::api::GROUP,
+            if K::OF_SERVICES { ", or a Service of group \"\"" } else { "" }
         ))),
     }
 }

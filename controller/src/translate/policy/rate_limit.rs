@@ -1,5 +1,6 @@
 //! RateLimitPolicies: to limits of the model.
 
+use super::auth::bounded_duration;
 use super::merge::{Field, Merged, Path, SHADOW, Shape, assemble};
 use super::resolve::Resolver;
 use super::{At, Came, Common, OfRequests, Policy};
@@ -163,9 +164,8 @@ fn store(
         (StoreType::Redis, None) => return Err("redis is missing".to_owned()),
         (StoreType::Redis, Some(redis)) => redis,
     };
-    let timeout = redis.timeout.as_deref().map(gateway_api::Duration::from_str).transpose();
-    let timeout = timeout.map_err(|error| format!("redis.timeout: {error}; write it like 50ms"))?;
-    let timeout = timeout.map_or(TIMEOUT, |time| Duration::new(time.as_secs(), time.subsec_nanos()));
+    let timeout = redis.timeout.as_deref().map(|text| bounded_duration(text, ("1ms", "5s"))).transpose();
+    let timeout = timeout.map_err(|why| format!("redis.timeout: {why}"))?.unwrap_or(TIMEOUT);
     let primary = redis.sentinel_primary.as_deref().unwrap_or(PRIMARY).into();
     let mut store = model::RateLimitStore {
         addresses: texts(&redis.address),

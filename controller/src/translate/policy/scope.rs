@@ -24,6 +24,8 @@ pub(in crate::translate) struct Note {
 pub(super) enum Became {
     InForce,
     Refused(Path, ObjectName),
+    /// A reference to a backend leads nowhere.
+    Unresolved(String),
     Incomplete(String),
 }
 
@@ -104,7 +106,7 @@ impl Above {
             let (mut policies, mut notes) = self.of_listener(m, n, rule);
             if let Err((policy, why)) = find_authorizers(lookup, backends, &mut policies) {
                 let gateway = self.listeners[m].0.gateway.clone();
-                let what = Became::Incomplete(why);
+                let what = Became::Unresolved(why);
                 notes.push(Note { policy: (Kind::AuthPolicy, policy), gateway, what });
             }
             self.notes.extend(notes);

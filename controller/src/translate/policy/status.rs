@@ -2,6 +2,7 @@
 //!
 //! An ancestor is a Gateway that a target belongs to; a target that isn't there is its own.
 
+use super::merge::Refused;
 use super::scope::Became;
 use super::{AFFECTING, Judged, Missing, Note, Policies, TargetId};
 use crate::api::policy::AncestorRef;
@@ -84,7 +85,7 @@ impl Policies {
             });
             let found = gateways.iter().map(|gateway| {
                 let became = told.became.get(&(id.clone(), gateway.clone()));
-                let conditions = vec![judged.accepted(), judged.resolved(), judged.programmed(became)];
+                let conditions = vec![judged.accepted(), judged.resolved(became), judged.programmed(became)];
                 AncestorDraft::of_gateway(gateway, conditions)
             });
             let ancestors = found.chain(missing).collect();
@@ -178,33 +179,38 @@ fn gateways(views: &Views, routes: &Tally, told: &Notes, target: &TargetId) -> B
 
 impl Judged {
     fn accepted(&self) -> Draft {
-        let no = |reason, why: String| {
-            let rest = if self.guards { CLOSED } else { "the rest of it is in force" };
-            let why = format!("{why}; {rest}");
-            Draft::new(ConditionType::Accepted, false, reason, why)
-        };
+        const REST: &str = "the rest of it is in force";
+        let no = |reason, why: String| Draft::new(ConditionType::Accepted, false, reason, why);
         if !self.invalid.is_empty() {
-            return no(Reason::Invalid, self.invalid.join("; "));
+            let rest = if self.guards { CLOSED } else { REST };
+            return no(Reason::Invalid, format!("{}; {rest}", self.invalid.join("; ")));
         }
         if !self.conflicts.is_empty() {
-            let conflicts = self.conflicts.iter().filter(|conflict| !conflict.path.is_mode());
-            let conflicts =
-                conflicts.map(|conflict| format!("{} is as {} has it", conflict.path, conflict.winner));
-            let conflicts: Vec<String> = conflicts.collect();
+            let of =
+                |conflict: &Refused| format!("{} is as {} has it", conflict.path.said(), conflict.winner);
+            let conflicts: Vec<String> = self.conflicts.iter().map(of).collect();
             let why = "an older policy, or one that is first by name, has the same target";
-            return no(Reason::Conflicted, format!("{why}: {}", conflicts.join("; ")));
+            return no(Reason::Conflicted, format!("{why}: {}; {REST}", conflicts.join("; ")));
         }
         Draft::new(ConditionType::Accepted, true, Reason::Accepted, "the policy is attached")
     }
 
-    fn resolved(&self) -> Draft {
-        if self.unresolved.is_empty() {
-            let why = "all references are resolved";
-            return Draft::new(ConditionType::ResolvedRefs, true, Reason::ResolvedRefs, why);
+    fn resolved(&self, became: Option<&BTreeMap<Became, usize>>) -> Draft {
+        let no = |why| Draft::new(ConditionType::ResolvedRefs, false, Reason::InvalidReference, why);
+        if !self.unresolved.is_empty() {
+            let rest = if self.guards { format!("; {CLOSED}") } else { String::new() };
+            return no(format!("{}{rest}", self.unresolved.join("; ")));
         }
-        let rest = if self.guards { format!("; {CLOSED}") } else { String::new() };
-        let why = format!("{}{rest}", self.unresolved.join("; "));
-        Draft::new(ConditionType::ResolvedRefs, false, Reason::InvalidReference, why)
+        let of = |note: &Became| match note {
+            Became::Unresolved(why) => Some(why.clone()),
+            Became::InForce | Became::Refused(..) | Became::Incomplete(_) => None,
+        };
+        let backends: Vec<String> = became.into_iter().flat_map(BTreeMap::keys).filter_map(of).collect();
+        if !backends.is_empty() {
+            return no(backends.join("; "));
+        }
+        let why = "all references are resolved";
+        Draft::new(ConditionType::ResolvedRefs, true, Reason::ResolvedRefs, why)
     }
 
     fn programmed(&self, became: Option<&BTreeMap<Became, usize>>) -> Draft {
@@ -218,7 +224,7 @@ impl Judged {
                 Became::Refused(path, winner) => {
                     Some(format!("{path} is as {winner} has it, whose strategy is Override"))
                 }
-                Became::Incomplete(why) => Some(why.clone()),
+                Became::Unresolved(why) | Became::Incomplete(why) => Some(why.clone()),
             })
             .collect();
         let not = |reason, why: String| Draft::new(ConditionType::Programmed, false, reason, why);

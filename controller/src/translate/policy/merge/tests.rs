@@ -130,7 +130,42 @@ fn any_levels() -> impl Strategy<Value = Vec<Level>> {
     })
 }
 
+/// One policy that says what others come to.
+fn collapsed(levels: &[&Level], overrides: bool) -> Level {
+    let merged = merge(&SHAPE, levels, |_| true);
+    let fields = merged.fields.into_iter().map(|(path, field)| (path, field.value)).collect();
+    let source = Source { fields, ..Arc::into_inner(source("all", overrides, json!({}))).unwrap() };
+    level("all", &[&Arc::new(source)])
+}
+
 proptest! {
+    /// Where all policies are of one sort, it doesn't matter which levels are merged first.
+    #[test]
+    fn merging_is_associative(levels in any_levels(), overrides in any::<bool>(), at in any::<prop::sample::Index>()) {
+        let alike = |level: &Level| {
+            let sources = level.sources.iter();
+            let sources = sources.map(|from| Source {
+                name: from.name.clone(),
+                shadow: from.shadow,
+                overrides,
+                fields: from.fields.clone(),
+                resolved: Resolved::default(),
+                broken: from.broken,
+            });
+            Level { target: level.target.clone(), sources: sources.map(Arc::new).collect() }
+        };
+        let levels: Vec<Level> = levels.iter().map(alike).collect();
+        let levels: Vec<&Level> = levels.iter().collect();
+        let (first, last) = levels.split_at(at.index(levels.len() + 1));
+        let values = |levels: &[&Level]| -> BTreeMap<Path, Value> {
+            let merged = merge(&SHAPE, levels, |_| true);
+            merged.fields.into_iter().map(|(path, field)| (path, field.value)).collect()
+        };
+        let expected = values(&levels);
+        prop_assert_eq!(&values(&[&[&collapsed(first, overrides)], last].concat()), &expected);
+        prop_assert_eq!(&values(&[first, &[&collapsed(last, overrides)]].concat()), &expected);
+    }
+
     /// Each field that anybody says is in force, replaced by a more specific one, or told of.
     #[test]
     fn nothing_is_silent(levels in any_levels()) {
