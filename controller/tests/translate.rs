@@ -11,7 +11,8 @@ use headgate_controller::settings::{CONTROLLER_NAME, Mode, Settings};
 use headgate_controller::source::files;
 use headgate_controller::status::render;
 use headgate_controller::translate::{Translation, Translator};
-use headgate_proxy::model::ObjectName;
+use headgate_crds::AuthPolicy;
+use headgate_proxy::model::{Guard, ListenerId, ObjectName, RouteId};
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -136,6 +137,33 @@ proptest! {
         }
     }
 
+    /// Whatever a policy refers to may be gone, and its authenticators may say nothing: whom it guarded against stays outside. What
+    /// guards a rule is as before, or closed.
+    #[test]
+    fn no_mishap_opens_what_is_guarded(mishaps in prop::collection::vec(any::<prop::sample::Index>(), 1..12)) {
+        let all = everything();
+        let mut cluster = cluster(all.clone());
+        let before = guards(&cluster);
+        prop_assert!(before.len() > 10, "{}", before.len());
+        let fragile: Vec<Object> = all.into_iter().filter(|object| is_referred_to(object.kind())).collect();
+        for object in mishaps.iter().map(|index| index.get(&fragile)) {
+            cluster.apply(if let Object::AuthPolicy(policy) = object {
+                Change::Upsert(Object::AuthPolicy(Arc::new(emptied(policy))))
+            } else {
+                Change::Delete(object.kind(), object.name())
+            });
+        }
+        let after = guards(&cluster);
+        let model = translator().translate(&cluster, &BTreeMap::new()).model;
+        for ((route, rule, listener), guard) in before {
+            let serves = model.routes.get(&route).is_some_and(|route| route.listeners.contains(&listener));
+            if serves {
+                let now = after.get(&(route, rule, listener));
+                prop_assert!(now == Some(&guard) || matches!(now, Some(Guard::Closed { .. })), "{:?}", now);
+            }
+        }
+    }
+
     /// The same of routes, whose changes are looked at alone, several at a time, with endpoints among them.
     #[test]
     fn routes_change_alone(batches in prop::collection::vec(prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..6), 1..6)) {
@@ -157,6 +185,38 @@ proptest! {
             prop_assert_eq!(updated(&mut remembering, &cluster, &effect), outcome(&mut translator(), &cluster));
         }
     }
+}
+
+/// What guards each rule, by listener.
+fn guards(cluster: &Cluster) -> BTreeMap<(RouteId, usize, ListenerId), Guard> {
+    let model = translator().translate(cluster, &BTreeMap::new()).model;
+    let mut guards = BTreeMap::new();
+    for (id, route) in &model.routes {
+        for (n, rule) in route.rules.iter().enumerate() {
+            for scoped in &rule.policies {
+                let Some(guard) = &scoped.policies.guard else { continue };
+                let of = |listener: &ListenerId| ((id.clone(), n, listener.clone()), guard.clone());
+                guards.extend(scoped.listeners.iter().map(of));
+            }
+        }
+    }
+    guards
+}
+
+/// Whether policies refer to objects of the kind, or are of it.
+fn is_referred_to(kind: Kind) -> bool {
+    [Kind::AuthPolicy, Kind::ConfigMap, Kind::ReferenceGrant, Kind::Secret, Kind::Service].contains(&kind)
+}
+
+/// A policy whose authenticators are nothing any more.
+fn emptied(policy: &AuthPolicy) -> AuthPolicy {
+    let mut value = serde_json::to_value(policy).unwrap();
+    for authenticator in
+        value["spec"]["authenticators"].as_object_mut().into_iter().flat_map(|all| all.values_mut())
+    {
+        *authenticator = json!({});
+    }
+    serde_json::from_value(value).unwrap()
 }
 
 fn changes_alone(kind: Kind) -> bool {

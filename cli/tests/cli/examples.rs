@@ -1,11 +1,15 @@
 //! Every folder under examples/ does what it is there for: nothing in it is refused, and the quickstart answers.
 
 use crate::client::{Answer, Connection, get, until};
-use crate::manifests::{Folder, examples, quickstart};
+use crate::manifests::{Folder, examples, quickstart, service};
 use crate::process::{Echo, Port, Process, output};
 use crate::translation::{conditions, translate};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn folders() -> BTreeSet<String> {
     let entries = fs::read_dir(examples()).expect("it is there").map(|entry| entry.expect("readable"));
@@ -101,6 +105,14 @@ fn rate_limits_hold() {
         let answer = connection.get("a.example", "/aws", "x-api-key: key-of-gloria\r\n");
         assert_eq!(answer.status, 200, "another plan");
     }
+
+    // The hour counts beside the minute: told, and reached first, if it allows less.
+    folder.write("limits.yaml", &limits.replace("{limit: 100, window: 1h}", "{limit: 3, window: 1h}"));
+    let hour = Some("\"per-user\";q=3;w=3600");
+    until(port.number, "a.example", "/kong", |answer| answer.field("ratelimit-policy") == hour);
+    let (passed, refused) = until_limited(port.number, "/kong", "x-user: c\r\n");
+    assert!((3..=6).contains(&passed), "{passed}");
+    assert_eq!((refused.status, refused.field("ratelimit-policy")), (429, hour));
 }
 
 /// An example in a folder of its own, on a free port, with the quickstart's backends.
@@ -207,6 +219,65 @@ fn clients_are_known_by_keys_tokens_and_passwords() {
     // ada:secret
     let echo = ask("/users", "Authorization: Basic YWRhOnNlY3JldA==\r\n").echo();
     assert_eq!(echo["headers"]["x-user"][0], "ada", "{echo}");
+}
+
+/// Lets those pass who have the cookie of ada's session. Returns where it listens, and how often it was asked.
+fn authorizer() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let count = count.clone();
+            std::thread::spawn(move || {
+                let (mut reader, mut head) = (BufReader::new(&stream), String::new());
+                while reader.read_line(&mut head).is_ok_and(|read| read > 0) {
+                    if !head.ends_with("\r\n\r\n") {
+                        continue;
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let known = head.starts_with("GET /verify/private") && head.contains("session=ada");
+                    let answer = match known {
+                        true => "HTTP/1.1 200 OK\r\nX-User: ada\r\nContent-Length: 0\r\n\r\n",
+                        false => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n",
+                    };
+                    (&stream).write_all(answer.as_bytes()).expect("it is waited for");
+                    head.clear();
+                }
+            });
+        }
+    });
+    (port, asked)
+}
+
+#[test]
+fn somebody_else_decides_who_passes() {
+    let backends = ["shop", "web-v1", "web-v2"].map(Echo::start);
+    let (port, (authorizer, asked)) = (Port::reserve(), authorizer());
+    let folder = on_port("external-authorizer", port.number, backends.each_ref().map(|backend| backend.port));
+    let service = service("authorizer", authorizer);
+    let (_, slice) = service.split_once("---\n").expect("a Service and its endpoints");
+    folder.write("authorizer.yaml", slice);
+    let mut headgate =
+        Process::start(["run", "--admin-address=127.0.0.1:0", "-f", &folder.path().display().to_string()]);
+    headgate.line_with("serving");
+    let ask = |path: &str, fields: &str| {
+        Connection::open(port.number).expect("it listens").get("a.example", path, fields)
+    };
+    assert_eq!(ask("/", "").status, 200);
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "nobody is asked about what is public");
+    assert_eq!(ask("/private", "X-User: ada\r\n").status, 401);
+    let signing_in = ask("/private", "Accept: text/html\r\n");
+    assert_eq!(signing_in.status, 302);
+    let to = signing_in.field("location").expect("it says where");
+    assert!(to.starts_with("https://login.example/start"), "{to}");
+    let before = asked.load(Ordering::Relaxed);
+    for _ in 0..3 {
+        let echo = ask("/private/cart", "Cookie: session=ada\r\nX-User: root\r\n").echo();
+        assert_eq!(echo["headers"]["x-user"], serde_json::json!(["ada"]), "{echo}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), before + 1, "what it said is remembered for a minute");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::harness::{Backend, Client, Gateway, Response, Setup, ok, soon};
 use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use headgate_proxy::model::{
@@ -243,6 +244,71 @@ async fn no_bad_token_reaches_a_backend() {
     assert_eq!(guarded.backend.connections(), 0);
     assert_eq!(guarded.outcomes("unauthenticated").await, bad.len() as f64 + 1.0);
     assert_eq!(guarded.gateway.metric("headgate_rejections_total{reason=\"unauthenticated\"").await, 12.0);
+}
+
+/// What an issuer of asymmetric keys publishes is no secret to sign with, and a token doesn't choose its key.
+#[tokio::test]
+async fn no_confused_token_reaches_a_backend() {
+    let random = aws_lc_rs::rand::SystemRandom::new();
+    let pair = |algorithm| EcdsaKeyPair::generate(algorithm).unwrap();
+    let (own, other) = (pair(&ECDSA_P256_SHA256_FIXED_SIGNING), pair(&ECDSA_P256_SHA256_FIXED_SIGNING));
+    let public = |pair: &EcdsaKeyPair| pair.public_key().as_ref().to_vec();
+    let key = |pair: &EcdsaKeyPair| {
+        let point = public(pair);
+        let [x, y] = [&point[1..33], &point[33..]].map(|half| URL_SAFE_NO_PAD.encode(half));
+        json!({"kty": "EC", "crv": "P-256", "kid": "ec", "x": x, "y": y})
+    };
+    let set = json!({"keys": [key(&own)]}).to_string();
+    let keys = JwtKeys::Secret(Redacted::new(set.clone()));
+    let guarded = Guarded::by(guarded(auth(vec![("issuer", AuthMethod::Jwt(jwt(keys)))]))).await;
+    let signed = |pair: &EcdsaKeyPair, header: &Value, claims: &Value| {
+        let message = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
+        let signature = pair.sign(&random, message.as_bytes()).unwrap();
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    };
+    let header = json!({"alg": "ES256", "kid": "ec"});
+    let good = signed(&own, &header, &claims("alice"));
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let of_root = signed(&other, &header, &claims("root"));
+    let confused = |secret: &[u8]| sign(&json!({"alg": "HS256", "kid": "ec"}), &claims("root"), secret);
+    let said = |header: Value| signed(&own, &header, &claims("root"));
+    for (what, token) in [
+        ("a secret that everybody knows: the point", confused(&public(&own))),
+        ("the set", confused(set.as_bytes())),
+        ("nothing", confused(b"")),
+        (
+            "a key of its own",
+            signed(&other, &json!({"alg": "ES256", "kid": "ec", "jwk": key(&other)}), &claims("root")),
+        ),
+        (
+            "a key from elsewhere",
+            signed(&other, &json!({"alg": "ES256", "jku": "https://evil.example/jwks"}), &claims("root")),
+        ),
+        ("another curve's algorithm", said(json!({"alg": "ES384", "kid": "ec"}))),
+        ("another kind of key's", said(json!({"alg": "RS256", "kid": "ec"}))),
+        ("an algorithm that there isn't", said(json!({"alg": "nOnE", "kid": "ec"}))),
+        ("no algorithm", said(json!({"kid": "ec"}))),
+        (
+            "something that has to be understood",
+            said(json!({"alg": "ES256", "kid": "ec", "crit": ["b64"], "b64": false})),
+        ),
+        ("a signature of another token", format!("{}.{signature}", of_root.rsplit_once('.').unwrap().0)),
+        ("half a signature", format!("{message}.{}", &signature[..43])),
+        ("a signature of zeros (CVE-2022-21449)", format!("{message}.{}", URL_SAFE_NO_PAD.encode([0; 64]))),
+        ("the other form of base64", good.replace(signature, &format!("{signature}=="))),
+        ("a fourth part", format!("{good}.{signature}")),
+        ("claims twice", signed(&own, &header, &json!([claims("root"), claims("alice")]))),
+    ] {
+        let answer = guarded.ask("/", &bearer(&token)).await;
+        assert_eq!(answer.status(), 401, "{what}");
+        assert_eq!(
+            answer.header("www-authenticate"),
+            Some("Bearer realm=\"issuer\", error=\"invalid_token\""),
+            "{what}"
+        );
+    }
+    assert_eq!((guarded.seen.load(Ordering::Relaxed), guarded.backend.connections()), (0, 0));
+    assert_eq!(guarded.status(&bearer(&good)).await, 200);
 }
 
 #[tokio::test]
