@@ -26,8 +26,9 @@ pub const PODS: Duration = Duration::from_secs(120);
 const ROW: usize = 20;
 
 /// The API groups that the scenarios use; discovering all would cost a second each run.
-const GROUPS: [&str; 7] = [
+const GROUPS: [&str; 8] = [
     "",
+    "apiextensions.k8s.io",
     "apps",
     "coordination.k8s.io",
     "discovery.k8s.io",

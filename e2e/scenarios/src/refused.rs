@@ -1,11 +1,13 @@
-//! What the API server refuses of our own kinds, each with a sentence that says what to write instead; and a policy that it
-//! takes, enforced.
+//! What the API server refuses of our own kinds, each with a sentence that says what to write instead; that no
+//! rule of theirs is without a row here; and a policy that it takes, enforced.
 
 use crate::client::Target;
 use crate::cluster::{Cluster, Condition, SOON};
 use crate::objects;
 use anyhow::{Context, Result, bail, ensure};
 use http::StatusCode;
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 const HOST: &str = "limited.example";
 /// More than two replicas let pass together.
@@ -41,6 +43,14 @@ const REFUSED: &[(&str, &str)] = &[
         "an override has either rates or unlimited: true",
     ),
     ("{target}, mode: Maybe, limits: {a: {rates: [{limit: 1, window: 1m}]}}", "Unsupported value: \"Maybe\""),
+    (
+        "{target}, limits: {a: {rates: [{limit: 1, window: 1m}]}}, store: {type: Redis}",
+        "store.redis goes with type: Redis, and type: Redis needs it",
+    ),
+    (
+        "{target}, limits: {a: {rates: [{limit: 1, window: 1m}]}}, store: {type: Redis, redis: {address: ['a:6379'], timeout: 6s}}",
+        "timeout is from 1ms to 5s",
+    ),
 ];
 
 /// The same of CircuitBreakerPolicies.
@@ -49,6 +59,10 @@ const REFUSED_BREAKERS: &[(&str, &str)] = &[
     (
         "targetRefs: [{group: apps, kind: Deployment, name: a}], breaker: {}",
         "targetRefs take a Service (group '', the empty string), or a Gateway",
+    ),
+    (
+        "targetRefs: [{group: '', kind: Service, name: a}, {group: gateway.networking.k8s.io, kind: Gateway, name: a}], breaker: {}",
+        "of one kind",
     ),
     (
         "{target}, breaker: {onOpen: {reject: {}, backendRef: {name: a, port: 80}}}",
@@ -61,6 +75,18 @@ const REFUSED_BREAKERS: &[(&str, &str)] = &[
 
 /// The same of AuthPolicies.
 const REFUSED_AUTH: &[(&str, &str)] = &[
+    (
+        "targetRefs: [{group: apps, kind: Deployment, name: a}], denied: {}",
+        "targetRefs take a Gateway, ListenerSet, HTTPRoute or GRPCRoute",
+    ),
+    (
+        "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: a}, {group: gateway.networking.k8s.io, kind: HTTPRoute, name: a}], denied: {}",
+        "of one kind",
+    ),
+    (
+        "{target}, authenticators: {a-name-of-more-than-sixty-three-letters-is-more-than-anybody-reads-twice: {clientCertificate: {}}}",
+        "names of entries are up to 63 lower-case letters",
+    ),
     (
         "{target}, authenticators: {a: {}}",
         "an authenticator has exactly one of jwt, apiKey, basic, clientCertificate, external, oidc",
@@ -75,12 +101,28 @@ const REFUSED_AUTH: &[(&str, &str)] = &[
         "external.grpc goes with protocol: GRPC",
     ),
     (
+        "{target}, authenticators: {a: {external: {protocol: GRPC, backendRef: {name: a, port: 80}, http: {}}}}",
+        "external.http goes with protocol: HTTP",
+    ),
+    (
+        "{target}, authenticators: {a: {external: {protocol: HTTP, backendRef: {name: a, port: 80}, timeout: 1ms}}}",
+        "timeout is from 10ms to 60s",
+    ),
+    (
         "{target}, authenticators: {a: {jwt: {jwks: {uri: 'https://a.example', inline: '{\"keys\": []}'}}}}",
         "jwks has exactly one of uri, discovery, inline, configMapRef, secretRef",
     ),
     (
         "{target}, authenticators: {a: {jwt: {jwks: {secretRef: {name: a}, cacheDuration: 5m}}}}",
         "cacheDuration is for keys that are fetched",
+    ),
+    (
+        "{target}, authenticators: {a: {jwt: {jwks: {uri: 'https://a.example', cacheDuration: 100ms}}}}",
+        "cacheDuration is from 1s to 24h",
+    ),
+    (
+        "{target}, authenticators: {a: {jwt: {leeway: 25h, jwks: {uri: 'https://a.example'}}}}",
+        "leeway is up to 24h",
     ),
     ("{target}, authenticators: {a: {jwt: {jwks: {uri: 'ftp://a.example'}}}}", "should match"),
     (
@@ -116,6 +158,10 @@ const REFUSED_AUTH: &[(&str, &str)] = &[
         "cache.key can't have claim or consumer",
     ),
     (
+        "{target}, authenticators: {a: {external: {protocol: HTTP, backendRef: {name: a, port: 80}, cache: {key: [{path: {}, method: {}}]}}}}",
+        "a part of a key has exactly one of",
+    ),
+    (
         "{target}, authenticators: {a: {external: {protocol: HTTP, backendRef: {name: a, port: 80}, cache: {key: [{path: {}}], ttl: 2h}}}}",
         "ttl is from 1s to 1h",
     ),
@@ -129,6 +175,10 @@ const REFUSED_CLIENTS: &[(&str, &str)] = &[
     (
         "{target}, limits: {requestBodyBytes: 1Mi}",
         "targetRefs take a Gateway or ListenerSet of group gateway.networking.k8s.io",
+    ),
+    (
+        "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: a}, {group: gateway.networking.k8s.io, kind: ListenerSet, name: a}], limits: {requestBodyBytes: 1Mi}",
+        "of one kind",
     ),
     ("{gateway}, limits: {}", "should have at least 1 properties"),
     ("{gateway}, limits: {requestBodyBytes: 1mb}", "should match"),
@@ -149,10 +199,27 @@ const REFUSED_CLIENTS: &[(&str, &str)] = &[
     ),
 ];
 
+/// The same of GatewayParameters.
+const REFUSED_PARAMETERS: &[(&str, &str)] = &[
+    ("service: {type: ExternalName}", "Unsupported value: \"ExternalName\""),
+    ("service: {externalTrafficPolicy: Node}", "Unsupported value: \"Node\""),
+    ("service: {loadBalancerClass: ''}", "should be at least 1 chars long"),
+];
+
+/// All of them, by kind.
+const TABLES: &[(&str, &[(&str, &str)])] = &[
+    ("RateLimitPolicy", REFUSED),
+    ("CircuitBreakerPolicy", REFUSED_BREAKERS),
+    ("AuthPolicy", REFUSED_AUTH),
+    ("ClientPolicy", REFUSED_CLIENTS),
+    ("GatewayParameters", REFUSED_PARAMETERS),
+];
+
 const GATEWAY: &str = "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: web}]";
 const TARGET: &str = "targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: limited}]";
 
-fn policy(kind: &str, name: &str, spec: &str) -> String {
+/// An object of a kind of ours.
+fn ours(kind: &str, name: &str, spec: &str) -> String {
     let spec = spec.replace("{target}", TARGET).replace("{gateway}", GATEWAY);
     format!(
         "{{apiVersion: headgate.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}}}, spec: {{{spec}}}}}"
@@ -160,22 +227,58 @@ fn policy(kind: &str, name: &str, spec: &str) -> String {
 }
 
 pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
-    let limits = REFUSED.iter().map(|row| ("RateLimitPolicy", row));
-    let breakers = REFUSED_BREAKERS.iter().map(|row| ("CircuitBreakerPolicy", row));
-    let auths = REFUSED_AUTH.iter().map(|row| ("AuthPolicy", row));
-    let clients = REFUSED_CLIENTS.iter().map(|row| ("ClientPolicy", row));
-    for (kind, (spec, sentence)) in limits.chain(breakers).chain(auths).chain(clients) {
-        match cluster.apply(namespace, &policy(kind, "refused", spec)).await {
-            Ok(()) => bail!("taken: {kind} {spec}"),
-            Err(error) => {
-                let told = format!("{error:#}");
-                ensure!(told.contains(sentence), "{kind} {spec}: not {sentence:?}, but {told}");
+    let mut refusals = Vec::new();
+    for (kind, rows) in TABLES {
+        for (spec, sentence) in *rows {
+            match cluster.apply(namespace, &ours(kind, "refused", spec)).await {
+                Ok(()) => bail!("taken: {kind} {spec}"),
+                Err(error) => {
+                    let told = format!("{error:#}");
+                    ensure!(told.contains(sentence), "{kind} {spec}: not {sentence:?}, but {told}");
+                    refusals.push((*kind, told));
+                }
             }
         }
     }
+    let rules = whole(cluster, &refusals).await?;
+    // A word that readers of YAML like to take for false.
+    let off = "{gateway}, clientIP: {trustedHops: 1, proxyProtocol: \"Off\"}";
+    cluster.apply(namespace, &ours("ClientPolicy", "off", off)).await?;
     enforced(cluster, namespace).await?;
-    let refused = REFUSED.len() + REFUSED_BREAKERS.len() + REFUSED_AUTH.len() + REFUSED_CLIENTS.len();
-    Ok(format!("{refused} refused as they should be; a limit of {LIMIT} held by each replica"))
+    let refused = refusals.len();
+    Ok(format!(
+        "{refused} refused as they should be, by all {rules} rules; a limit of {LIMIT} held by each replica"
+    ))
+}
+
+/// Fails unless every rule of our kinds has refused something. Returns how many there are; rules of a kind with
+/// the same message count once.
+async fn whole(cluster: &Cluster, refusals: &[(&str, String)]) -> Result<usize> {
+    let definitions = cluster.list("CustomResourceDefinition", "", "").await?;
+    let mut rules = BTreeSet::new();
+    for definition in &definitions {
+        let spec = &definition["spec"];
+        if spec["group"] == "headgate.dev" {
+            let kind = spec["names"]["kind"].as_str().context("no kind")?;
+            rules.extend(messages(&spec["versions"]).into_iter().map(|message| (kind, message)));
+        }
+    }
+    ensure!(!rules.is_empty(), "our kinds have no rules");
+    let unbroken = rules.iter().filter(|(kind, message)| {
+        !refusals.iter().any(|(refused, told)| refused == kind && told.contains(message))
+    });
+    let unbroken: Vec<_> = unbroken.collect();
+    ensure!(unbroken.is_empty(), "no row breaks these rules: {unbroken:?}");
+    Ok(rules.len())
+}
+
+/// The messages of all rules in a schema. A rule without one is refused with the rule itself.
+fn messages(schema: &Value) -> Vec<&str> {
+    let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
+    let here = rules.filter_map(|rule| rule["message"].as_str().or(rule["rule"].as_str()));
+    let fields = schema.as_object().into_iter().flat_map(|fields| fields.values());
+    let items = schema.as_array().into_iter().flatten();
+    here.chain(fields.chain(items).flat_map(messages)).collect()
 }
 
 async fn enforced(cluster: &Cluster, namespace: &str) -> Result<()> {
@@ -187,7 +290,7 @@ async fn enforced(cluster: &Cluster, namespace: &str) -> Result<()> {
     let target = Target::http(cluster.address(namespace, "web").await?, 80, HOST);
     cluster.wait("the route is served", SOON, async || target.answers(StatusCode::OK, 10).await).await?;
     let spec = format!("{{target}}, limits: {{hourly: {{rates: [{{limit: {LIMIT}, window: 1h}}]}}}}");
-    cluster.apply(namespace, &policy("RateLimitPolicy", "hourly", &spec)).await?;
+    cluster.apply(namespace, &ours("RateLimitPolicy", "hourly", &spec)).await?;
     cluster
         .wait("the policy is programmed", SOON, async || {
             let object = cluster.get("RateLimitPolicy", namespace, "hourly").await?;
