@@ -8,7 +8,7 @@ use crate::auth::ClientCertificate;
 use crate::model::ClientTls;
 use crate::router::{PortTable, Reception, Stream};
 use crate::tls::{provider_by, versions};
-use crate::transport::Transport;
+use crate::transport::{Corked, Transport};
 use bytes::BytesMut;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
@@ -123,7 +123,7 @@ pub(crate) async fn tls(
         config.alpn_protocols.retain(|protocol| protocol != b"h2");
     }
     drop(begun);
-    let tls = StartHandshake::from_parts(accepted, socket).into_stream(Arc::new(config)).await?;
+    let tls = StartHandshake::from_parts(accepted, Corked::new(socket)).into_stream(Arc::new(config)).await?;
     if let Some(stream) = stream {
         return Ok(Some(Greeted::Stream(Transport::Tls(Box::new(tls.into())), BytesMut::new(), stream)));
     }

@@ -1,5 +1,9 @@
 //! Bytes to and from the other side of a connection, a client's or a backend's: as they are, or encrypted.
 
+mod corked;
+
+pub(crate) use corked::Corked;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,7 +16,7 @@ pub(crate) enum Transport {
     /// As they are.
     Clear(TcpStream),
     /// Encrypted.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Corked>>),
 }
 
 impl Transport {
@@ -20,7 +24,15 @@ impl Transport {
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Clear(socket) => socket,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => stream.get_ref().0.socket(),
+        }
+    }
+
+    /// The next write is the last one before the end: TLS's farewell leaves with it.
+    pub(crate) fn cork(&mut self) {
+        match self {
+            Self::Clear(_) => {}
+            Self::Tls(stream) => stream.get_mut().0.cork(),
         }
     }
 }

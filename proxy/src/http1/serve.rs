@@ -217,7 +217,7 @@ async fn write(
     };
     keep_map(head.headers);
     let body = (framing != Framing::None).then_some(body);
-    let mut writing = Writing { body, framing, trailers, silent: None };
+    let mut writing = Writing { body, framing, trailers, last: !keep_alive && !switches, silent: None };
     let outcome = std::future::poll_fn(|cx| writing.poll(cx, wire, client, timer)).await;
     timer.clear();
     drop(writing);
@@ -240,6 +240,8 @@ struct Writing {
     framing: Framing,
     /// Whether the client takes trailers.
     trailers: bool,
+    /// Whether the connection ends with it.
+    last: bool,
     /// When a client that takes nothing is given up.
     silent: Option<Deadline>,
 }
@@ -260,6 +262,9 @@ impl Writing {
             let Some(open) = open.as_mut() else {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             };
+            if self.last && self.body.is_none() {
+                open.io.cork();
+            }
             let flushed = open.poll_flush(cx)?;
             let waits = body?.is_pending();
             if open.output.take_moved() {

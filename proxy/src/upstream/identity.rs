@@ -9,7 +9,7 @@ use crate::authorities::{AuthorityError, roots};
 use crate::model::{BackendTls, SubjectAltName};
 use crate::snapshot::Swap;
 use crate::tls::{CertificateError, parse_certificate, provider};
-use crate::transport::Transport;
+use crate::transport::{Corked, Transport};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -144,7 +144,7 @@ impl Identity {
             Speaks::Http2 => &self.http2,
             Speaks::Anything => &self.anything,
         };
-        let stream = connector.connect(self.server_name.clone(), socket).await?;
+        let stream = connector.connect(self.server_name.clone(), Corked::new(socket)).await?;
         if speaks == Speaks::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             // RFC 9113 §3.2; without it this may be anything.
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the backend doesn't speak h2 in TLS"));

@@ -4,7 +4,7 @@
 use super::{Place, SCRIPT, resp};
 use crate::auth::fetch::connect;
 use crate::model::StoreTopology;
-use crate::transport::Transport;
+use crate::transport::{Corked, Transport};
 use bytes::BytesMut;
 use resp::Reply;
 use rustls::pki_types::ServerName;
@@ -82,7 +82,7 @@ async fn open(place: &Place, address: &str) -> Result<Talk, String> {
                     ServerName::try_from(host.to_owned()).map_err(|error| format!("{address}: {error}"))?
                 }
             };
-            let stream = connector.connect(name, socket).await;
+            let stream = connector.connect(name, Corked::new(socket)).await;
             Transport::Tls(Box::new(stream.map_err(|error| format!("{address}: TLS: {error}"))?.into()))
         }
     };
