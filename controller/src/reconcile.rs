@@ -26,8 +26,10 @@ use tokio::time::{Instant, timeout_at};
 
 /// Changes that may wait for the loop; a source waits beyond that.
 pub const CHANGES: usize = 1024;
-/// How long changes are gathered before they are acted on: a rollout comes as many.
-const GATHER: Duration = Duration::from_millis(10);
+/// Changes are gathered until none has come for so long: a rollout comes as many.
+const QUIET: Duration = Duration::from_millis(2);
+/// How long they are gathered at most.
+const GATHER: Duration = Duration::from_millis(5);
 /// How often ports that could not be opened are tried again.
 const RETRY_PORTS: Duration = Duration::from_secs(5);
 
@@ -128,9 +130,11 @@ impl Reconciler {
     pub async fn run(mut self, mut changes: mpsc::Receiver<Vec<Change>>, mut stop: watch::Receiver<bool>) {
         let mut retry = tokio::time::interval(RETRY_PORTS);
         loop {
+            let mut since = None;
             tokio::select! {
                 batch = changes.recv() => match batch {
                     Some(batch) => {
+                        since = Some(Instant::now());
                         self.take(batch);
                         self.gather(&mut changes).await;
                     }
@@ -140,7 +144,7 @@ impl Reconciler {
                 _ = retry.tick(), if !self.failed_ports.is_empty() => self.due.routing = true,
                 _ = stop.wait_for(|stop| *stop) => return,
             }
-            self.step();
+            self.step(since);
         }
     }
 
@@ -154,14 +158,15 @@ impl Reconciler {
     }
 
     async fn gather(&mut self, changes: &mut mpsc::Receiver<Vec<Change>>) {
-        let until = Instant::now() + GATHER;
-        while let Ok(Some(batch)) = timeout_at(until, changes.recv()).await {
+        let most = Instant::now() + GATHER;
+        let quiet = || (Instant::now() + QUIET).min(most);
+        while let Ok(Some(batch)) = timeout_at(quiet(), changes.recv()).await {
             self.take(batch);
         }
     }
 
-    /// Acts on what is due.
-    fn step(&mut self) {
+    /// Acts on what is due. `since`: when the first change of it came.
+    fn step(&mut self, since: Option<Instant>) {
         if !self.cluster.is_complete(Kind::ALL) {
             return;
         }
@@ -174,6 +179,9 @@ impl Reconciler {
             for (id, endpoints) in changed {
                 self.publisher.publish_endpoints(&id, endpoints);
             }
+        }
+        if let Some(since) = since {
+            self.metrics.publish_delay.observe(since.elapsed().as_secs_f64());
         }
         match &mut self.outside {
             Outside::Log(known) => log_problems(known, &self.statuses),

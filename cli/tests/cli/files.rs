@@ -152,6 +152,12 @@ fn the_admin_port_tells_the_model_in_force() {
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(get(admin, "localhost", path).status, 200, "{path}");
     }
+    // What is said follows what is done.
+    until(admin, "localhost", "/metrics", |answer| {
+        let mut lines = answer.body.lines();
+        let told = lines.find_map(|line| line.strip_prefix("headgate_publish_delay_seconds_count "));
+        told.is_some_and(|count| count != "0")
+    });
     let config = get(admin, "localhost", "/config");
     assert!(config.body.contains(&port.number.to_string()), "{config:?}");
 }
