@@ -7,7 +7,7 @@ set -euo pipefail
 target=$(uname -m)-unknown-linux-gnu
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 flags=CARGO_TARGET_$(tr a-z- A-Z_ <<< "$target")_RUSTFLAGS
-(cd "$ROOT" && env "$flags=-C target-feature=+crt-static" \
+(cd "$ROOT" && env "$flags=$(cat hack/static.flags)" \
   cargo build --quiet --locked --profile fast --target "$target" -p headgate -p headgate-e2e)
 
 # Clients that others wrote.
