@@ -125,7 +125,7 @@ pub(crate) async fn tls(
     drop(begun);
     let tls = StartHandshake::from_parts(accepted, Corked::new(socket)).into_stream(Arc::new(config)).await?;
     if let Some(stream) = stream {
-        return Ok(Some(Greeted::Stream(Transport::Tls(Box::new(tls.into())), BytesMut::new(), stream)));
+        return Ok(Some(Greeted::Stream(Transport::secured(tls), BytesMut::new(), stream)));
     }
     let session = tls.get_ref().1;
     let version = match session.alpn_protocol() {
@@ -138,7 +138,7 @@ pub(crate) async fn tls(
     };
     let leaf = session.peer_certificates().filter(|_| validates).and_then(|chain| chain.first());
     let certificate = leaf.and_then(|leaf| ClientCertificate::read(leaf)).map(Box::new);
-    let transport = Transport::Tls(Box::new(tls.into()));
+    let transport = Transport::secured(tls);
     let tls = Some(Tls { version: tls_version, sni, certificate });
     Ok(Some(Greeted::Http(Ready { transport, begun: BytesMut::new(), version, tls })))
 }

@@ -20,6 +20,13 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
+    /// A connection on which a handshake has ended.
+    pub(crate) fn secured(stream: impl Into<TlsStream<Corked>>) -> Self {
+        let mut stream = stream.into();
+        stream.get_mut().0.shaken();
+        Self::Tls(Box::new(stream))
+    }
+
     /// The socket below.
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {

@@ -1,7 +1,8 @@
 //! A socket below TLS, whose writes may wait for the next one. What ends a handshake (tickets of a server, a client's last word) leaves
 //! with the first bytes that follow it, and TLS's farewell with the last answer: a write each is what small connections cost most.
 //!
-//! Nothing waits for long: as soon as a read finds nothing, the other side may be waiting, and what was held leaves.
+//! Of what is written after a handshake nothing waits but what [`Corked::cork`] is said to be the last of. The end of a handshake leaves
+//! at the latest when a read finds nothing: the other side may be waiting.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -41,7 +42,14 @@ impl Corked {
         &self.socket
     }
 
-    /// The next write is followed by another one, or by the end.
+    /// The handshake is over: what is written from now on leaves at once, with what was held.
+    pub(crate) fn shaken(&mut self) {
+        if self.held.is_empty() {
+            self.phase = Phase::Open;
+        }
+    }
+
+    /// The next write is followed by the end.
     pub(crate) fn cork(&mut self) {
         if self.held.is_empty() {
             self.phase = Phase::Corked;
@@ -175,7 +183,18 @@ mod tests {
         ours.read_exact(&mut [0; 8]).await.unwrap();
         ours.write_all(b"tickets,").await.unwrap();
         ours.flush().await.unwrap();
+        ours.shaken();
         (ours, theirs)
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_ends_without_a_word_holds_nothing() {
+        let (mut ours, mut theirs) = pair().await;
+        theirs.write_all(b"finished").await.unwrap();
+        ours.read_exact(&mut [0; 8]).await.unwrap();
+        ours.shaken();
+        ours.write_all(b"answer").await.unwrap();
+        assert_eq!(there(&mut theirs).await, b"answer");
     }
 
     #[tokio::test]

@@ -149,7 +149,7 @@ impl Identity {
             // RFC 9113 §3.2; without it this may be anything.
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the backend doesn't speak h2 in TLS"));
         }
-        Ok(Transport::Tls(Box::new(stream.into())))
+        Ok(Transport::secured(stream))
     }
 }
 

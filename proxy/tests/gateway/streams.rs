@@ -1,11 +1,13 @@
 //! What isn't HTTP: TCP, TLS that passes or ends here, datagrams.
 
 use crate::circuit_breaker::{ejecting, policed};
+use crate::client_policy::put_clients;
 use crate::harness::{Backend, Gateway, HANGS, Setup, nobody, port_id, soon};
 use crate::tls::{certificate, der, handshake, trust};
 use headgate_proxy::Limits;
 use headgate_proxy::model::{
-    BackendPolicy, BackendProtocol, Certificate, HostPattern, PortId, PortProtocol, RouteKind, Tls, Transport,
+    BackendPolicy, BackendProtocol, Certificate, ClientTls, Clients, HostPattern, PortId, PortProtocol,
+    RouteKind, Tls, Transport,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -250,6 +252,39 @@ async fn the_server_name_says_whether_tls_ends_here() {
         // Backends that don't say goodbye in TLS are usual.
         let _ = soon(stream.read_to_string(&mut heard)).await;
         assert_eq!(heard, said, "{name}");
+    }
+}
+
+/// Whoever speaks in turns waits for each word, whether or not the handshake ended with one of ours.
+#[tokio::test]
+async fn what_is_said_in_turns_is_heard_at_once() {
+    let echo = Backend::raw(|mut stream, _| async move {
+        let mut word = [0; 4];
+        while stream.read_exact(&mut word).await.is_ok() {
+            stream.write_all(&word).await.unwrap();
+        }
+    })
+    .await;
+    let certificate = certificate(&["ends.example"]);
+    for no_session_tickets in [false, true] {
+        let mut setup = Setup::default();
+        let end = Tls { certificates: vec![certificate.clone()], client_validation: None };
+        let listener = ("ends", HostPattern::parse("ends.example"), Some(end));
+        setup.stream_port(443, PortProtocol::Tls, vec![listener]);
+        setup.backend("echo", BackendProtocol::Http1, &[echo.address]);
+        let hostname = HostPattern::parse("ends.example");
+        setup.stream_route(RouteKind::Tls, ("ends", 0), "ends", hostname, &[("echo", 1)]);
+        let rules = ClientTls { no_session_tickets, ..ClientTls::default() };
+        put_clients(&mut setup, &Clients { tls: rules, ..Clients::default() });
+        let gateway = setup.start();
+        let config = Arc::new(trust(&[&certificate], &[]));
+        let mut stream = handshake(&gateway, "ends.example", &config).await.unwrap();
+        for said in [b"ping", b"pong"] {
+            stream.write_all(said).await.unwrap();
+            let mut heard = [0; 4];
+            soon(stream.read_exact(&mut heard)).await.unwrap();
+            assert_eq!(&heard, said);
+        }
     }
 }
 

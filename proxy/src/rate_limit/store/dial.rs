@@ -83,7 +83,7 @@ async fn open(place: &Place, address: &str) -> Result<Talk, String> {
                 }
             };
             let stream = connector.connect(name, Corked::new(socket)).await;
-            Transport::Tls(Box::new(stream.map_err(|error| format!("{address}: TLS: {error}"))?.into()))
+            Transport::secured(stream.map_err(|error| format!("{address}: TLS: {error}"))?)
         }
     };
     Ok(Talk { address: address.to_owned(), transport, unread: BytesMut::new() })
