@@ -6,7 +6,7 @@
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use headgate_controller::api::{Gateway, GatewayClass, HttpRoute};
-use headgate_controller::cluster::{Change, Cluster, Object, SERVICE_NAME};
+use headgate_controller::cluster::{Change, Cluster, Object, SERVICE_NAME, Watched};
 use headgate_controller::settings::{CONTROLLER_NAME, DEFAULT_CLASS, Mode, Settings};
 use headgate_controller::translate::Translator;
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -14,7 +14,6 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, from_value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Numbers of routes.
 const SIZES: [usize; 3] = [1, 1_000, 10_000];
@@ -24,14 +23,14 @@ const NAMESPACES: usize = 100;
 /// In each namespace.
 const SERVICES: usize = 10;
 
-fn read<T: DeserializeOwned>(value: Value) -> Arc<T> {
-    Arc::new(from_value(value).expect("a good object"))
+fn read<K: Watched + DeserializeOwned>(value: Value) -> Object {
+    from_value::<K>(value).expect("a good object").wrap()
 }
 
 /// A route; an edit is another generation.
 fn route(number: usize, generation: usize) -> Object {
     let backend = |n: usize| json!({"name": format!("service-{}", n % SERVICES), "port": 80});
-    Object::HttpRoute(read::<HttpRoute>(json!({
+    read::<HttpRoute>(json!({
         "metadata": {
             "namespace": format!("team-{}", number % NAMESPACES), "name": format!("route-{number}"),
             "generation": generation, "resourceVersion": generation.to_string(),
@@ -52,7 +51,7 @@ fn route(number: usize, generation: usize) -> Object {
                 {"backendRefs": [backend(number + 1)]},
             ],
         },
-    })))
+    }))
 }
 
 fn service(namespace: &str, name: &str) -> [Object; 2] {
@@ -69,7 +68,7 @@ fn service(namespace: &str, name: &str) -> [Object; 2] {
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
         "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}}],
     });
-    [Object::Service(read::<Service>(service)), Object::EndpointSlice(read::<EndpointSlice>(slice))]
+    [read::<Service>(service), read::<EndpointSlice>(slice)]
 }
 
 fn cluster(routes: usize) -> Cluster {
@@ -85,12 +84,11 @@ fn cluster(routes: usize) -> Cluster {
             "listeners": [{"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}}],
         },
     });
-    let mut objects =
-        vec![Object::GatewayClass(read::<GatewayClass>(class)), Object::Gateway(read::<Gateway>(gateway))];
+    let mut objects = vec![read::<GatewayClass>(class), read::<Gateway>(gateway)];
     for number in 0..NAMESPACES {
         let name = format!("team-{number}");
         let namespace = json!({"metadata": {"name": name, "resourceVersion": "1"}});
-        objects.push(Object::Namespace(read::<Namespace>(namespace)));
+        objects.push(read::<Namespace>(namespace));
         objects.extend((0..SERVICES).flat_map(|n| service(&name, &format!("service-{n}"))));
     }
     objects.extend((0..routes).map(|number| route(number, 1)));

@@ -5,13 +5,15 @@
 //! change only when the object does: translation tells by pointer what it has seen before.
 
 mod object;
+mod packed;
 mod trim;
 
-pub use object::{Kind, Object, Watched};
+pub use object::{Kept, Kind, Object, Watched};
+pub use packed::{Body, Pack, Packed};
 pub use trim::{API_KEYS, OIDC, REDIS};
 
 use crate::api::policy::{Policy, PolicyStatus};
-use crate::api::route::{Route, RouteStatus};
+use crate::api::route::RouteStatus;
 use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
     TlsRoute, UdpRoute, XBackend, XBackendTrafficPolicy,
@@ -28,8 +30,8 @@ use std::sync::Arc;
 /// The label by which an EndpointSlice names its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// Objects of one kind. Those without a namespace have an empty one.
-pub type Store<K> = BTreeMap<ObjectName, Arc<K>>;
+/// Objects of one kind as they are kept. Those without a namespace have an empty one.
+pub type Store<T> = BTreeMap<ObjectName, Arc<T>>;
 
 /// What a source reports.
 #[derive(Clone, Debug)]
@@ -95,11 +97,11 @@ pub struct Cluster {
     pub gateway_classes: Store<GatewayClass>,
     pub gateways: Store<Gateway>,
     pub listener_sets: Store<ListenerSet>,
-    pub http_routes: Store<HttpRoute>,
-    pub grpc_routes: Store<GrpcRoute>,
-    pub tls_routes: Store<TlsRoute>,
-    pub tcp_routes: Store<TcpRoute>,
-    pub udp_routes: Store<UdpRoute>,
+    pub http_routes: Store<Packed<HttpRoute>>,
+    pub grpc_routes: Store<Packed<GrpcRoute>>,
+    pub tls_routes: Store<Packed<TlsRoute>>,
+    pub tcp_routes: Store<Packed<TcpRoute>>,
+    pub udp_routes: Store<Packed<UdpRoute>>,
     pub backend_tls_policies: Store<BackendTlsPolicy>,
     pub x_backends: Store<XBackend>,
     pub x_backend_traffic_policies: Store<XBackendTrafficPolicy>,
@@ -110,7 +112,7 @@ pub struct Cluster {
     pub reference_grants: Store<ReferenceGrant>,
     pub namespaces: Store<Namespace>,
     pub services: Store<Service>,
-    pub endpoint_slices: Store<EndpointSlice>,
+    pub endpoint_slices: Store<Packed<EndpointSlice>>,
     pub secrets: Store<Secret>,
     pub config_maps: Store<ConfigMap>,
     pub cluster_trust_bundles: Store<ClusterTrustBundle>,
@@ -122,7 +124,8 @@ pub struct Cluster {
     pub undecodable: BTreeMap<(Kind, ObjectName), String>,
     /// Addresses of the hosts that XBackends name, as far as they are known.
     pub hosts: BTreeMap<Text, Arc<[IpAddr]>>,
-    slices_by_service: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    /// Sorted.
+    slices_by_service: BTreeMap<ObjectName, Vec<ObjectName>>,
     complete: HashSet<Kind>,
 }
 
@@ -168,15 +171,15 @@ impl Cluster {
     }
 
     /// The EndpointSlices of a Service.
-    pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+    pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &Arc<Packed<EndpointSlice>>> {
         let names = self.slices_by_service.get(service).into_iter().flatten();
         names.filter_map(|name| self.endpoint_slices.get(name))
     }
 
     /// The status that a route has; `None` for kinds that aren't routes, too.
     pub fn route_status(&self, kind: Kind, name: &ObjectName) -> Option<RouteStatus> {
-        fn of<K: Route>(store: &Store<K>, name: &ObjectName) -> Option<RouteStatus> {
-            store.get(name)?.route_status()
+        fn of<K: Pack>(store: &Store<Packed<K>>, name: &ObjectName) -> Option<RouteStatus> {
+            store.get(name)?.status()
         }
         match kind {
             Kind::HttpRoute => of(&self.http_routes, name),
@@ -246,20 +249,25 @@ impl Cluster {
         Effect { routing: known.as_ref() != Some(&why), ..Effect::default() }
     }
 
-    fn unlink_slice(&mut self, slice: &EndpointSlice) {
-        if let Some(service) = service_of(slice)
+    fn unlink_slice(&mut self, slice: &Packed<EndpointSlice>) {
+        if let Some(service) = service_of(&slice.unpack())
             && let Some(slices) = self.slices_by_service.get_mut(&service)
         {
-            slices.remove(&object::name_of(slice));
+            slices.retain(|name| *name != slice.name());
             if slices.is_empty() {
                 self.slices_by_service.remove(&service);
             }
         }
     }
 
-    fn link_slice(&mut self, slice: &EndpointSlice) {
-        if let Some(service) = service_of(slice) {
-            self.slices_by_service.entry(service).or_default().insert(object::name_of(slice));
+    fn link_slice(&mut self, slice: &Packed<EndpointSlice>) {
+        if let Some(service) = service_of(&slice.unpack()) {
+            let slices = self.slices_by_service.entry(service).or_default();
+            if let Err(at) = slices.binary_search(&slice.name()) {
+                // Most Services have one.
+                slices.reserve_exact(1);
+                slices.insert(at, slice.name());
+            }
         }
     }
 }

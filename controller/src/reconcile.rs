@@ -4,7 +4,7 @@
 //! statuses, so that `Programmed=True` is true when somebody reads it. Nothing is published before everything was read
 //! once: half a configuration would be 404s. Endpoints go past translation. A panic costs one translation, not the process.
 
-use crate::cluster::{Change, Cluster, Effect, Kind, Object};
+use crate::cluster::{Change, Cluster, Effect, Kept, Kind, Object};
 use crate::infra::{self, Infrastructure, Ports};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -19,6 +19,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -69,8 +70,9 @@ struct Telling {
     led: bool,
     /// What statuses were last made of.
     told: Statuses,
-    /// Versions that a status was made for, and the status: until the version changes there is nothing to add.
-    offered: HashMap<(Kind, ObjectName), (Option<String>, Value)>,
+    /// Hashes of the versions that a status was made for with the status: until the version changes there is nothing to add.
+    offered: HashMap<(Kind, ObjectName), u64>,
+    random: RandomState,
     /// What we last wanted of Services.
     applied: BTreeMap<ObjectName, Value>,
     without_port: Vec<PortId>,
@@ -99,6 +101,7 @@ impl Reconciler {
             led: false,
             told: Statuses::default(),
             offered: HashMap::new(),
+            random: RandomState::new(),
             applied: BTreeMap::new(),
             without_port: Vec::new(),
         };
@@ -330,11 +333,11 @@ impl Telling {
         for (name, body) in infra::endpoint_slices(cluster, settings) {
             let present = cluster.endpoint_slices.get(&name);
             let target = (Kind::EndpointSlice, name);
-            if present.is_some_and(|present| infra::says(&value(&**present), &body)) {
+            if present.is_some_and(|present| infra::says(&value(present.unpack()), &body)) {
                 self.writer.withdraw(&target);
                 continue;
             }
-            let observed = present.and_then(|present| present.resource_version());
+            let observed = present.and_then(|present| present.version()).map(ToOwned::to_owned);
             self.writer.submit(target, Write::Apply { observed, body });
         }
     }
@@ -357,7 +360,7 @@ impl Telling {
                 self.offered.remove(id);
                 continue;
             };
-            let version = present.meta().resource_version.clone();
+            let version = present.resource_version().map(ToOwned::to_owned);
             if let Some(draft) = statuses.routes.get(id) {
                 let status = cluster.route_status(*kind, name);
                 let status = merge::route(status.as_ref(), draft, controller, &now);
@@ -396,11 +399,11 @@ impl Telling {
             self.writer.withdraw(&target);
             return;
         };
-        let offer = (version, without_times(status.clone()));
+        let offer = self.random.hash_one((&version, without_times(status.clone())));
         if self.offered.get(&target) == Some(&offer) {
             return;
         }
-        if let Some(resource_version) = offer.0.clone() {
+        if let Some(resource_version) = version {
             self.writer.submit(target.clone(), Write::Status { resource_version, status });
         }
         self.offered.insert(target, offer);

@@ -29,7 +29,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Something to be written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum Write {
     /// A status, made from this version of its object.
     Status {
@@ -67,8 +67,8 @@ pub struct Writer {
     pending: BTreeMap<Target, (Write, Instant)>,
     busy: HashMap<Target, Write>,
     tasks: JoinSet<(Target, Outcome)>,
-    /// What was written last: the same isn't written again.
-    written: HashMap<Target, Write>,
+    /// What was written last, as a hash: the same isn't written again. All statuses of a cluster would be many bytes.
+    written: HashMap<Target, u64>,
     failures: HashMap<Target, u32>,
     random: RandomState,
 }
@@ -95,8 +95,11 @@ impl Writer {
 
     /// Has something written, unless it was already or is on its way. Replaces what waits for the same object.
     pub fn submit(&mut self, target: Target, write: Write) {
-        let latest = self.busy.get(&target).or_else(|| self.written.get(&target));
-        if latest == Some(&write) {
+        let latest = match self.busy.get(&target) {
+            Some(busy) => *busy == write,
+            None => self.written.get(&target) == Some(&self.random.hash_one(&write)),
+        };
+        if latest {
             self.pending.remove(&target);
             return;
         }
@@ -148,7 +151,7 @@ impl Writer {
         match outcome {
             Outcome::Done => {
                 self.failures.remove(target);
-                self.written.insert(target.clone(), write);
+                self.written.insert(target.clone(), self.random.hash_one(write));
             }
             Outcome::Failed => {
                 let failures = self.failures.entry(target.clone()).or_default();

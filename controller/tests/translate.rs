@@ -5,8 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
-use headgate_controller::api::HttpRoute;
-use headgate_controller::cluster::{Change, Cluster, Effect, Kind, Object};
+use headgate_controller::cluster::{Change, Cluster, Effect, Kind, Object, Watched};
 use headgate_controller::settings::{CONTROLLER_NAME, Mode, Settings};
 use headgate_controller::source::files;
 use headgate_controller::status::render;
@@ -227,14 +226,14 @@ fn changes_alone(kind: Kind) -> bool {
 /// An HTTPRoute without its first rule, as its next generation; others as they are.
 fn edited(object: &Object) -> Object {
     let Object::HttpRoute(route) = object else { return object.clone() };
-    let mut route = HttpRoute::clone(route);
+    let mut route = route.unpack();
     if let Some(rules) = &mut route.spec.rules
         && rules.len() > 1
     {
         rules.remove(0);
         route.metadata.generation = route.metadata.generation.map(|generation| generation + 1);
     }
-    Object::HttpRoute(Arc::new(route))
+    route.wrap()
 }
 
 /// A change of endpoints gives new endpoints, and everything else by the same pointer.

@@ -2,14 +2,13 @@
 
 use crate::objects;
 use anyhow::{Context, Result};
-use headgate_controller::cluster::{Change, Object};
+use headgate_controller::cluster::{Change, Object, Watched};
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::Service;
 use kube::client::Body;
 use serde_json::{Value, from_value, json};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use tokio::sync::mpsc;
 use tower_test::mock::Handle;
 
@@ -55,7 +54,7 @@ fn seen(path: &str, body: Value, versions: &Versions) -> Result<Option<Object>> 
             let mut service: Service = from_value(body)?;
             service.metadata.resource_version = Some("1".to_owned());
             service.status = Some(from_value(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}))?);
-            Ok(Some(Object::Service(Arc::new(service))))
+            Ok(Some(service.wrap()))
         }
         _ => Ok(None),
     }

@@ -4,13 +4,12 @@
 
 use anyhow::Result;
 use headgate_controller::api::{Gateway, GatewayClass, HttpRoute};
-use headgate_controller::cluster::{Object, SERVICE_NAME};
+use headgate_controller::cluster::{Object, SERVICE_NAME, Watched};
 use headgate_controller::settings::{CONTROLLER_NAME, DEFAULT_CLASS};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, from_value, json};
-use std::sync::Arc;
 
 /// Namespaces that routes and Services are spread over.
 pub const NAMESPACES: usize = 100;
@@ -53,15 +52,16 @@ pub fn route(number: usize, generation: u64, version: u64, status: Option<&Value
     if let Some(status) = status {
         route["status"] = status.clone();
     }
-    Ok(Object::HttpRoute(Arc::new(from_value::<HttpRoute>(route)?)))
+    Ok(from_value::<HttpRoute>(route)?.wrap())
 }
 
 /// A Service with one port.
 pub fn service(namespace: &str, name: &str) -> Result<Object> {
-    Ok(Object::Service(Arc::new(from_value::<Service>(json!({
+    Ok(from_value::<Service>(json!({
         "metadata": {"namespace": namespace, "name": name, "uid": name, "resourceVersion": "1"},
         "spec": {"clusterIP": "10.96.0.10", "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
-    }))?)))
+    }))?
+    .wrap())
 }
 
 /// The endpoints of the Service with a number; `edit` moves the first one elsewhere.
@@ -75,7 +75,7 @@ pub fn slice(number: usize, edit: usize) -> Result<Object> {
             "nodeName": format!("node-{n}"),
         })
     };
-    Ok(Object::EndpointSlice(Arc::new(from_value::<EndpointSlice>(json!({
+    Ok(from_value::<EndpointSlice>(json!({
         "metadata": {
             "namespace": namespace_of(number), "name": format!("service-{number}-abcde"),
             "resourceVersion": (edit + 1).to_string(),
@@ -84,15 +84,17 @@ pub fn slice(number: usize, edit: usize) -> Result<Object> {
         "addressType": "IPv4",
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
         "endpoints": (0..ENDPOINTS).map(endpoint).collect::<Vec<_>>(),
-    }))?)))
+    }))?
+    .wrap())
 }
 
 /// A Secret that nothing names.
 pub fn secret(number: usize) -> Result<Object> {
-    Ok(Object::Secret(Arc::new(from_value::<Secret>(json!({
+    Ok(from_value::<Secret>(json!({
         "metadata": {"namespace": namespace_of(number), "name": format!("release-{number}"), "resourceVersion": "1"},
         "type": "helm.sh/release.v1",
-    }))?)))
+    }))?
+    .wrap())
 }
 
 /// Everything that is there at the start.
@@ -107,13 +109,10 @@ pub fn all(routes: usize) -> Result<Vec<Object>> {
             "name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}},
         }]},
     });
-    let mut all = vec![
-        Object::GatewayClass(Arc::new(from_value::<GatewayClass>(class)?)),
-        Object::Gateway(Arc::new(from_value::<Gateway>(gateway)?)),
-    ];
+    let mut all = vec![from_value::<GatewayClass>(class)?.wrap(), from_value::<Gateway>(gateway)?.wrap()];
     for number in 0..NAMESPACES {
         let namespace = json!({"metadata": {"name": namespace_of(number), "resourceVersion": "1"}});
-        all.push(Object::Namespace(Arc::new(from_value::<Namespace>(namespace)?)));
+        all.push(from_value::<Namespace>(namespace)?.wrap());
     }
     for number in 0..SERVICES {
         all.push(service(&namespace_of(number), &format!("service-{number}"))?);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 /// A kind of policy.
-pub trait Policy: Watched {
+pub trait Policy: Watched<Kept = Self> {
     /// Its status, if it has one.
     fn policy_status(&self) -> Option<PolicyStatus>;
 }

@@ -5,7 +5,7 @@
 use super::generated::httproutes;
 use super::http_route::BackendRef;
 use super::{GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute};
-use crate::cluster::Watched;
+use crate::cluster::{Pack, Packed};
 
 /// An entry of `spec.parentRefs`, and of a status.
 pub type ParentRef = httproutes::HttpRouteStatusParentsParentRef;
@@ -15,15 +15,12 @@ pub type RouteStatus = httproutes::HttpRouteStatus;
 pub type ParentStatus = httproutes::HttpRouteStatusParents;
 
 /// A kind of route.
-pub trait Route: Watched {
+pub trait Route: Pack<Kept = Packed<Self>> {
     /// `spec.parentRefs`.
     fn parent_refs(&self) -> Vec<ParentRef>;
 
     /// `spec.hostnames`; kinds without hostnames have none.
     fn hostnames(&self) -> &[String];
-
-    /// Its status, if it has one.
-    fn route_status(&self) -> Option<RouteStatus>;
 }
 
 /// A kind of route for what isn't HTTP.
@@ -56,11 +53,13 @@ macro_rules! route {
                 let $this = self;
                 $hostnames
             }
+        }
 
-            fn route_status(&self) -> Option<RouteStatus> {
-                let parents = self.status.as_ref()?.parents.iter().map(|parent| ParentStatus {
-                    conditions: parent.conditions.clone(),
-                    controller_name: parent.controller_name.clone(),
+        impl Pack for $kind {
+            fn take_status(&mut self) -> Option<RouteStatus> {
+                let parents = self.status.take()?.parents.into_iter().map(|parent| ParentStatus {
+                    conditions: parent.conditions,
+                    controller_name: parent.controller_name,
                     parent_ref: parent_ref!(parent.parent_ref),
                 });
                 Some(RouteStatus { parents: parents.collect() })

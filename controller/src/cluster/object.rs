@@ -1,8 +1,9 @@
 //! The kinds that are watched: one line in [`kinds!`] each.
 //!
-//! A kind says where its objects are kept, what is dropped before they are ([`super::trim`]), and what a change of one
-//! has for an effect.
+//! A kind says where and how its objects are kept ([`Packed`] or as they are), what is dropped before they are
+//! ([`super::trim`]), and what a change of one has for an effect.
 
+use super::packed::{Pack, Packed};
 use super::{Cluster, Effect, service_of, trim};
 use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
@@ -13,7 +14,6 @@ use headgate_proxy::model::{BackendKind, ObjectName};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::ApiResource;
 use std::fmt;
@@ -26,14 +26,43 @@ pub trait Watched:
     /// Which one.
     const KIND: Kind;
 
-    /// Wraps an object.
-    fn wrap(self: Arc<Self>) -> Object;
+    /// How an object is kept: as it is, or [`Packed`].
+    type Kept: Kept;
 
-    /// Drops what nobody needs, so that it isn't kept.
-    fn trim(&mut self);
+    /// Makes an object of it that may be kept: without what nobody needs.
+    fn wrap(self) -> Object;
 
-    /// What it means that this object is new or gone (`before` is `None`), or was different `before`.
-    fn effect(&self, before: Option<&Self>) -> Effect;
+    /// An object that is kept, of any kind.
+    fn any(kept: Arc<Self::Kept>) -> Object;
+}
+
+/// An object as it is kept.
+pub trait Kept: Clone + fmt::Debug + Send + Sync {
+    /// Namespace and name.
+    fn name(&self) -> ObjectName;
+
+    /// Its version, if it has one.
+    fn version(&self) -> Option<&str>;
+
+    /// Whether it says the same as another version.
+    fn is_like(&self, before: &Self) -> bool;
+
+    /// Takes the parts of a version before that are the same.
+    fn share(self: &mut Arc<Self>, _before: &Self) {}
+}
+
+impl<K: Watched> Kept for K {
+    fn name(&self) -> ObjectName {
+        name_of(self)
+    }
+
+    fn version(&self) -> Option<&str> {
+        self.meta().resource_version.as_deref()
+    }
+
+    fn is_like(&self, before: &Self) -> bool {
+        same(before, self)
+    }
 }
 
 /// Namespace and name of an object; without a namespace, that is empty.
@@ -43,7 +72,7 @@ pub fn name_of(object: &impl Resource) -> ObjectName {
 }
 
 macro_rules! kinds {
-    ($($kind:ident $name:literal in $store:ident: $effect:ident;)*) => {
+    ($($kind:ident $name:literal in $store:ident as $kept:ty: $effect:ident;)*) => {
         /// Kinds that are watched.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind {
@@ -65,14 +94,14 @@ macro_rules! kinds {
         /// An object of any kind that is watched.
         #[derive(Clone, Debug)]
         pub enum Object {
-            $(#[doc = concat!("`", $name, "`")] $kind(Arc<$kind>),)*
+            $(#[doc = concat!("`", $name, "`")] $kind(Arc<$kept>),)*
         }
 
         impl Object {
             /// Namespace and name.
             pub fn name(&self) -> ObjectName {
                 match self {
-                    $(Self::$kind(object) => name_of(&**object),)*
+                    $(Self::$kind(object) => Kept::name(&**object),)*
                 }
             }
 
@@ -83,10 +112,10 @@ macro_rules! kinds {
                 }
             }
 
-            /// Its metadata.
-            pub fn meta(&self) -> &ObjectMeta {
+            /// Its version, if it has one.
+            pub fn resource_version(&self) -> Option<&str> {
                 match self {
-                    $(Self::$kind(object) => object.meta(),)*
+                    $(Self::$kind(object) => Kept::version(&**object),)*
                 }
             }
 
@@ -103,17 +132,16 @@ macro_rules! kinds {
             impl Watched for $kind {
                 const KIND: Kind = Kind::$kind;
 
-                fn wrap(self: Arc<Self>) -> Object {
-                    Object::$kind(self)
-                }
+                type Kept = $kept;
 
-                fn trim(&mut self) {
+                fn wrap(mut self) -> Object {
                     trim::metadata(self.meta_mut());
-                    trim::Trim::trim(self);
+                    trim::Trim::trim(&mut self);
+                    Self::any(Arc::new(<$kept>::from(self)))
                 }
 
-                fn effect(&self, before: Option<&Self>) -> Effect {
-                    $effect(self, before)
+                fn any(kept: Arc<$kept>) -> Object {
+                    Object::$kind(kept)
                 }
             }
         )*
@@ -125,24 +153,27 @@ macro_rules! kinds {
                 effect.routing |= self.undecodable.remove(&(object.kind(), name.clone())).is_some();
                 match object {
                     $(Object::$kind(object) => {
-                        let mut new = Arc::unwrap_or_clone(object);
-                        Watched::trim(&mut new);
                         let before = self.$store.get(&name).cloned();
-                        if let Some(before) = before.as_deref() && same(before, &new) {
-                            // A status is written on top of the newest version, whatever is new in it.
-                            if before.meta().resource_version != new.meta().resource_version {
-                                // So that a write that came too late is made up for.
-                                effect.status.extend(new.effect(Some(before)).status);
-                                self.$store.insert(name, Arc::new(new));
+                        let mut new = object;
+                        if let Some(before) = &before {
+                            if new.is_like(before) {
+                                // A status is written on top of the newest version, whatever is new in it.
+                                if before.version() != new.version() {
+                                    // So that a write that came too late is made up for.
+                                    effect.status.extend($effect(&*new, Some(&**before)).status);
+                                    Kept::share(&mut new, before);
+                                    self.$store.insert(name, new);
+                                }
+                                return effect;
                             }
-                            return effect;
+                            Kept::share(&mut new, before);
                         }
-                        effect.merge(new.effect(before.as_deref()));
+                        effect.merge($effect(&*new, before.as_deref()));
                         if let Some(before) = before {
                             Linked::unlink(&*before, self);
                         }
-                        Linked::link(&new, self);
-                        self.$store.insert(name, Arc::new(new));
+                        Linked::link(&*new, self);
+                        self.$store.insert(name, new);
                     })*
                 }
                 effect
@@ -154,7 +185,7 @@ macro_rules! kinds {
                 match kind {
                     $(Kind::$kind => if let Some(object) = self.$store.remove(name) {
                         Linked::unlink(&*object, self);
-                        effect.merge(object.effect(None));
+                        effect.merge($effect(&*object, None));
                     })*
                 }
                 effect
@@ -178,31 +209,31 @@ macro_rules! kinds {
 }
 
 kinds! {
-    GatewayClass "GatewayClass" in gateway_classes: by_generation;
-    Gateway "Gateway" in gateways: by_generation;
-    ListenerSet "ListenerSet" in listener_sets: by_generation;
-    HttpRoute "HTTPRoute" in http_routes: by_route;
-    GrpcRoute "GRPCRoute" in grpc_routes: by_route;
-    TlsRoute "TLSRoute" in tls_routes: by_route;
-    TcpRoute "TCPRoute" in tcp_routes: by_route;
-    UdpRoute "UDPRoute" in udp_routes: by_route;
-    BackendTlsPolicy "BackendTLSPolicy" in backend_tls_policies: by_generation;
-    RateLimitPolicy "RateLimitPolicy" in rate_limit_policies: by_generation;
-    CircuitBreakerPolicy "CircuitBreakerPolicy" in circuit_breaker_policies: by_generation;
-    AuthPolicy "AuthPolicy" in auth_policies: by_generation;
-    XBackend "XBackend" in x_backends: by_generation;
-    XBackendTrafficPolicy "XBackendTrafficPolicy" in x_backend_traffic_policies: by_generation;
-    ClientPolicy "ClientPolicy" in client_policies: by_generation;
-    ReferenceGrant "ReferenceGrant" in reference_grants: routing;
-    Namespace "Namespace" in namespaces: routing;
-    Service "Service" in services: routing;
-    EndpointSlice "EndpointSlice" in endpoint_slices: endpoints;
-    Secret "Secret" in secrets: routing;
-    ConfigMap "ConfigMap" in config_maps: routing;
-    ClusterTrustBundle "ClusterTrustBundle" in cluster_trust_bundles: routing;
-    GatewayParameters "GatewayParameters" in gateway_parameters: routing;
-    Pod "Pod" in pods: infrastructure;
-    Node "Node" in nodes: infrastructure;
+    GatewayClass "GatewayClass" in gateway_classes as GatewayClass: by_generation;
+    Gateway "Gateway" in gateways as Gateway: by_generation;
+    ListenerSet "ListenerSet" in listener_sets as ListenerSet: by_generation;
+    HttpRoute "HTTPRoute" in http_routes as Packed<HttpRoute>: by_route;
+    GrpcRoute "GRPCRoute" in grpc_routes as Packed<GrpcRoute>: by_route;
+    TlsRoute "TLSRoute" in tls_routes as Packed<TlsRoute>: by_route;
+    TcpRoute "TCPRoute" in tcp_routes as Packed<TcpRoute>: by_route;
+    UdpRoute "UDPRoute" in udp_routes as Packed<UdpRoute>: by_route;
+    BackendTlsPolicy "BackendTLSPolicy" in backend_tls_policies as BackendTlsPolicy: by_generation;
+    RateLimitPolicy "RateLimitPolicy" in rate_limit_policies as RateLimitPolicy: by_generation;
+    CircuitBreakerPolicy "CircuitBreakerPolicy" in circuit_breaker_policies as CircuitBreakerPolicy: by_generation;
+    AuthPolicy "AuthPolicy" in auth_policies as AuthPolicy: by_generation;
+    XBackend "XBackend" in x_backends as XBackend: by_generation;
+    XBackendTrafficPolicy "XBackendTrafficPolicy" in x_backend_traffic_policies as XBackendTrafficPolicy: by_generation;
+    ClientPolicy "ClientPolicy" in client_policies as ClientPolicy: by_generation;
+    ReferenceGrant "ReferenceGrant" in reference_grants as ReferenceGrant: routing;
+    Namespace "Namespace" in namespaces as Namespace: routing;
+    Service "Service" in services as Service: routing;
+    EndpointSlice "EndpointSlice" in endpoint_slices as Packed<EndpointSlice>: endpoints;
+    Secret "Secret" in secrets as Secret: routing;
+    ConfigMap "ConfigMap" in config_maps as ConfigMap: routing;
+    ClusterTrustBundle "ClusterTrustBundle" in cluster_trust_bundles as ClusterTrustBundle: routing;
+    GatewayParameters "GatewayParameters" in gateway_parameters as GatewayParameters: routing;
+    Pod "Pod" in pods as Pod: infrastructure;
+    Node "Node" in nodes as Node: infrastructure;
 }
 
 impl Kind {
@@ -258,9 +289,9 @@ fn by_generation<K: Watched>(new: &K, before: Option<&K>) -> Effect {
 }
 
 /// The same of routes, whose changes are their own.
-fn by_route<K: Watched>(new: &K, before: Option<&K>) -> Effect {
-    let id = (K::KIND, name_of(new));
-    let routes = is_specified(new, before).then(|| id.clone()).into_iter().collect();
+fn by_route<K: Pack>(new: &Packed<K>, before: Option<&Packed<K>>) -> Effect {
+    let id = (K::KIND, new.name());
+    let routes = (!before.is_some_and(|before| new.says(before))).then(|| id.clone()).into_iter().collect();
     Effect { routes, status: [id].into(), ..Effect::default() }
 }
 
@@ -275,9 +306,9 @@ fn is_specified<K: Watched>(new: &K, before: Option<&K>) -> bool {
     !before.is_some_and(|before| new.meta().generation.is_some() && said(before) == said(new))
 }
 
-fn endpoints(new: &EndpointSlice, before: Option<&EndpointSlice>) -> Effect {
-    let endpoints = [service_of(new), before.and_then(service_of)].into_iter().flatten().collect();
-    Effect { endpoints, ..Effect::default() }
+fn endpoints(new: &Packed<EndpointSlice>, before: Option<&Packed<EndpointSlice>>) -> Effect {
+    let services = [Some(new), before].into_iter().flatten().filter_map(|slice| service_of(&slice.unpack()));
+    Effect { endpoints: services.collect(), ..Effect::default() }
 }
 
 /// Kinds that are found by more than their name.
@@ -286,7 +317,7 @@ trait Linked {
     fn unlink(&self, _: &mut Cluster) {}
 }
 
-impl Linked for EndpointSlice {
+impl Linked for Packed<EndpointSlice> {
     fn link(&self, cluster: &mut Cluster) {
         cluster.link_slice(self);
     }
@@ -296,12 +327,15 @@ impl Linked for EndpointSlice {
     }
 }
 
+impl Pack for EndpointSlice {}
+
 macro_rules! found_by_name {
-    ($($kind:ident)*) => { $(impl Linked for $kind {})* };
+    ($($kept:ty)*) => { $(impl Linked for $kept {})* };
 }
 
 found_by_name! {
-    GatewayClass Gateway ListenerSet HttpRoute GrpcRoute TlsRoute TcpRoute UdpRoute BackendTlsPolicy ReferenceGrant
+    GatewayClass Gateway ListenerSet BackendTlsPolicy ReferenceGrant
+    Packed<HttpRoute> Packed<GrpcRoute> Packed<TlsRoute> Packed<TcpRoute> Packed<UdpRoute>
     Namespace Service Secret ConfigMap ClusterTrustBundle GatewayParameters Pod Node
     RateLimitPolicy CircuitBreakerPolicy AuthPolicy ClientPolicy XBackend XBackendTrafficPolicy
 }

@@ -8,7 +8,7 @@ fn route(version: &str, generation: i64, host: &str, status: bool) -> Object {
     }))
     .unwrap();
     route.status = status.then(Default::default);
-    Object::HttpRoute(Arc::new(route))
+    route.wrap()
 }
 
 fn slice(name: &str, service: &str) -> Object {
@@ -17,7 +17,7 @@ fn slice(name: &str, service: &str) -> Object {
         "addressType": "IPv4", "endpoints": [],
     }))
     .unwrap();
-    Object::EndpointSlice(Arc::new(slice))
+    slice.wrap()
 }
 
 fn name(name: &str) -> ObjectName {
@@ -38,6 +38,23 @@ fn a_status_alone_is_no_reason_to_translate() {
     assert_eq!(cluster.apply(Change::Upsert(route("4", 2, "y", true))), itself);
     assert_eq!(cluster.apply(Change::Delete(Kind::HttpRoute, name("r"))), itself);
     assert!(cluster.apply(Change::Delete(Kind::HttpRoute, name("r"))).is_none());
+}
+
+/// What was translated of a route stays as long as its body is the same one.
+#[test]
+fn a_status_alone_leaves_the_body_as_it_is() {
+    let mut cluster = Cluster::default();
+    let body = |cluster: &Cluster| cluster.http_routes[&name("r")].body().clone();
+    cluster.apply(Change::Upsert(route("1", 1, "x", false)));
+    let first = body(&cluster);
+    cluster.apply(Change::Upsert(route("2", 1, "x", true)));
+    assert!(Arc::ptr_eq(&first, &body(&cluster)));
+    assert_eq!(cluster.route_status(Kind::HttpRoute, &name("r")), Some(RouteStatus::default()));
+    cluster.apply(Change::Upsert(route("3", 2, "y", true)));
+    assert!(!Arc::ptr_eq(&first, &body(&cluster)));
+    let kept = cluster.http_routes[&name("r")].unpack();
+    assert_eq!((kept.metadata.generation, kept.spec.hostnames), (Some(2), Some(vec!["y".to_owned()])));
+    assert!(kept.metadata.uid.is_none() && kept.status.is_none());
 }
 
 #[test]
@@ -92,7 +109,7 @@ fn only_what_is_read_is_kept() {
         "data": {"tls.crt": "YQ==", "password": "YQ=="},
     }))
     .unwrap();
-    cluster.apply(Change::Upsert(Object::Secret(Arc::new(secret))));
+    cluster.apply(Change::Upsert(secret.wrap()));
     let kept = &cluster.secrets[&name("s")];
     assert_eq!(kept.data.as_ref().unwrap().keys().collect::<Vec<_>>(), ["tls.crt"]);
     assert!(kept.metadata.managed_fields.is_none() && kept.metadata.annotations.is_none());

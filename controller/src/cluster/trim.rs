@@ -1,13 +1,17 @@
 //! What isn't kept of objects, because nobody reads it: most of a cluster's bytes, and all of its other secrets.
 
+use super::SERVICE_NAME;
 use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
     TlsRoute, UdpRoute, XBackend, XBackendTrafficPolicy,
 };
+use crate::infra::CONTROLLER;
 use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, ClientPolicy, GatewayParameters, RateLimitPolicy};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, PodSpec, PodStatus, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Node, ObjectReference, Pod, PodSpec, PodStatus, Secret, Service,
+};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// What `kubectl apply` notes down: the whole object once more.
@@ -44,11 +48,6 @@ pub(super) trait Trim {
 impl Trim for GatewayClass {}
 impl Trim for Gateway {}
 impl Trim for ListenerSet {}
-impl Trim for HttpRoute {}
-impl Trim for GrpcRoute {}
-impl Trim for TlsRoute {}
-impl Trim for TcpRoute {}
-impl Trim for UdpRoute {}
 impl Trim for BackendTlsPolicy {}
 impl Trim for RateLimitPolicy {}
 impl Trim for CircuitBreakerPolicy {}
@@ -59,8 +58,61 @@ impl Trim for ClientPolicy {}
 impl Trim for ReferenceGrant {}
 impl Trim for GatewayParameters {}
 impl Trim for ClusterTrustBundle {}
-impl Trim for EndpointSlice {}
 impl Trim for Service {}
+
+macro_rules! routes {
+    ($($kind:ty)*) => {
+        $(
+            impl Trim for $kind {
+                fn trim(&mut self) {
+                    route_metadata(&mut self.metadata);
+                }
+            }
+        )*
+    };
+}
+
+routes!(HttpRoute GrpcRoute TlsRoute TcpRoute UdpRoute);
+
+/// Of a route count who it is, how old it is, and its versions.
+fn route_metadata(meta: &mut ObjectMeta) {
+    *meta = ObjectMeta {
+        name: meta.name.take(),
+        namespace: meta.namespace.take(),
+        creation_timestamp: meta.creation_timestamp.take(),
+        generation: meta.generation,
+        resource_version: meta.resource_version.take(),
+        ..ObjectMeta::default()
+    };
+}
+
+impl Trim for EndpointSlice {
+    fn trim(&mut self) {
+        // Ours are compared with what they should be.
+        if self.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(CONTROLLER)) {
+            return;
+        }
+        self.metadata.annotations = None;
+        self.metadata.owner_references = None;
+        if let Some(labels) = &mut self.metadata.labels {
+            labels.retain(|name, _| name == SERVICE_NAME);
+        }
+        for endpoint in &mut self.endpoints {
+            let target = endpoint.target_ref.take();
+            let target = target.map(|ObjectReference { kind, name, .. }| ObjectReference {
+                kind,
+                name,
+                ..ObjectReference::default()
+            });
+            *endpoint = Endpoint {
+                addresses: std::mem::take(&mut endpoint.addresses),
+                conditions: endpoint.conditions.take(),
+                target_ref: target,
+                ..Endpoint::default()
+            };
+        }
+    }
+}
 
 impl Trim for Namespace {
     fn trim(&mut self) {

@@ -18,7 +18,7 @@ use schemars::generate::SchemaSettings;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 /// A kind that files may hold.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Entry {
 }
 
 fn decode<K: Watched + DeserializeOwned>(value: Value) -> Result<Object, serde_json::Error> {
-    serde_json::from_value::<K>(value).map(|object| Arc::new(object).wrap())
+    serde_json::from_value::<K>(value).map(K::wrap)
 }
 
 fn from_json<K: Watched + DeserializeOwned>(json: &str) -> Entry {

@@ -338,11 +338,8 @@ fn finish_list<K: Watched>(state: &mut [Part], n: usize) -> Vec<Change> {
 
 fn read<K: Watched>(object: DeserializeGuard<K>) -> Read {
     match object.0 {
-        Ok(mut object) => {
-            // Here already: a list of a big cluster isn't kept whole.
-            object.trim();
-            Ok(Arc::new(object).wrap())
-        }
+        // Here already: a list of a big cluster isn't kept whole.
+        Ok(object) => Ok(object.wrap()),
         Err(invalid) => {
             let meta = invalid.metadata;
             let name = ObjectName::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default());

@@ -155,7 +155,7 @@ fn conditions(present: &[Condition], drafts: &[Draft], generation: i64, now: &Ti
             type_: draft.kind.as_str().to_owned(),
             status: status.to_owned(),
             reason: draft.reason.as_str().to_owned(),
-            message: draft.message.clone(),
+            message: draft.message.to_string(),
             observed_generation: Some(generation),
             last_transition_time: since.unwrap_or(now).clone(),
         }

@@ -16,6 +16,7 @@ use crate::api::policy::AncestorRef;
 use crate::api::route::ParentRef;
 use crate::cluster::Kind;
 use headgate_proxy::model::{ObjectName, Sorted};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -29,12 +30,17 @@ pub struct Draft {
     /// A word of the specification.
     pub reason: Reason,
     /// For people: what is wrong, in which field, and the cure.
-    pub message: String,
+    pub message: Cow<'static, str>,
 }
 
 impl Draft {
     /// A condition.
-    pub fn new(kind: ConditionType, status: bool, reason: Reason, message: impl Into<String>) -> Self {
+    pub fn new(
+        kind: ConditionType,
+        status: bool,
+        reason: Reason,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self { kind, status, reason, message: message.into() }
     }
 }

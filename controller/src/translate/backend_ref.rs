@@ -176,7 +176,7 @@ fn find(
         );
         return refuse(Failure::RefNotPermitted, Reason::RefNotPermitted, why);
     }
-    let Some(service) = lookup.service(&name) else {
+    let Some((name, service)) = lookup.service(&name) else {
         return refuse(
             Failure::BackendNotFound,
             Reason::BackendNotFound,
@@ -205,7 +205,7 @@ fn find(
         let why = format!("Service {name} has no {transport} port {number}; it has {}", known.join(", "));
         return refuse(Failure::BackendNotFound, Reason::BackendNotFound, why);
     };
-    let id = BackendId { kind: BackendKind::Service, name, port: number, transport };
+    let id = BackendId { kind: BackendKind::Service, name: name.clone(), port: number, transport };
     Ok(Port { id, name: port.name.clone(), app: port.app_protocol.clone().unwrap_or_default() })
 }
 

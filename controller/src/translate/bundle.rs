@@ -56,7 +56,7 @@ impl Bundles {
         checked.map_err(|why| (Reason::InvalidCACertificateRef, why))
     }
 
-    fn get<K: Watched>(
+    fn get<K: Watched<Kept = K>>(
         &mut self,
         name: ObjectName,
         store: &crate::cluster::Store<K>,
@@ -68,7 +68,7 @@ impl Bundles {
             _ => format!("{kind} {name}"),
         };
         let Some(held) = store.get(&name) else { return Err(format!("{shown} doesn't exist")) };
-        let object = held.clone().wrap();
+        let object = K::any(held.clone());
         if let Some((known, checked)) = self.0.get(&(kind, name.clone()))
             && known.is(&object)
         {
@@ -115,7 +115,7 @@ mod tests {
         let pem = format!("# ours\n{certificate}{}", made.signing_key.serialize_pem());
         map.data = Some([(ENTRY.to_owned(), pem), ("other".to_owned(), "dropped".to_owned())].into());
         let mut cluster = Cluster::default();
-        cluster.apply(Change::Upsert(Arc::new(map).wrap()));
+        cluster.apply(Change::Upsert(map.wrap()));
         let mut bundles = Bundles::default();
         let reference = BundleRef { group: "", kind: "ConfigMap", namespace: "a", name: "ca" };
         let first = bundles.resolve(&cluster, &reference).unwrap();

@@ -4,7 +4,7 @@
 //! port by name, as kube-proxy does.
 
 use super::destination::hostname;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Packed};
 use crate::naming;
 use crate::settings::Mode;
 use headgate_proxy::model::{BackendId, BackendKind, Endpoint, EndpointSet, ObjectName, Text};
@@ -32,7 +32,7 @@ enum Origin {
     Host { name: Text, addresses: Arc<[IpAddr]> },
 }
 
-type Slices = Vec<Arc<EndpointSlice>>;
+type Slices = Vec<Arc<Packed<EndpointSlice>>>;
 
 impl Origin {
     /// `None`: there is nothing that could have endpoints.
@@ -150,10 +150,11 @@ fn port_name<'a>(service: &'a Service, id: &BackendId) -> Option<&'a str> {
 }
 
 /// What slices have on a port of that name.
-fn collect(slices: &[Arc<EndpointSlice>], name: &str, id: &BackendId, mode: Mode) -> EndpointSet {
+fn collect(slices: &[Arc<Packed<EndpointSlice>>], name: &str, id: &BackendId, mode: Mode) -> EndpointSet {
     let fits = |protocol: Option<&str>| protocol.unwrap_or("TCP") == id.transport.name();
     let (mut ready, mut leaving) = (BTreeMap::new(), BTreeMap::new());
     for slice in slices {
+        let slice = slice.unpack();
         let mut slice_ports = slice.ports.iter().flatten();
         let Some(number) = slice_ports
             .find(|p| p.name.as_deref().unwrap_or_default() == name && fits(p.protocol.as_deref()))

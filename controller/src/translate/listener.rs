@@ -124,11 +124,11 @@ impl Evaluated {
         };
         let problem = self.refused.clone().or_else(|| self.conflict.clone()).or(failed);
         let accepted = match &problem {
-            Some((reason, why)) => Draft::new(ConditionType::Accepted, false, *reason, why),
+            Some((reason, why)) => Draft::new(ConditionType::Accepted, false, *reason, why.clone()),
             None => Draft::new(ConditionType::Accepted, true, Reason::Accepted, "the listener is valid"),
         };
         let conflicted = match &self.conflict {
-            Some((reason, why)) => Draft::new(ConditionType::Conflicted, true, *reason, why),
+            Some((reason, why)) => Draft::new(ConditionType::Conflicted, true, *reason, why.clone()),
             None => Draft::new(
                 ConditionType::Conflicted,
                 false,
@@ -148,9 +148,9 @@ impl Evaluated {
                 }
                 Draft::new(ConditionType::ResolvedRefs, true, Reason::ResolvedRefs, why)
             }
-            Err((reason, why)) => Draft::new(ConditionType::ResolvedRefs, false, *reason, why),
+            Err((reason, why)) => Draft::new(ConditionType::ResolvedRefs, false, *reason, why.clone()),
         };
-        let no = |reason, why: &str| Draft::new(ConditionType::Programmed, false, reason, why);
+        let no = |reason, why: &str| Draft::new(ConditionType::Programmed, false, reason, why.to_owned());
         let programmed = match port {
             PortState::Refused => no(Reason::Invalid, "the Gateway is not accepted"),
             // The specification has the reason twice.

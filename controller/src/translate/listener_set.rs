@@ -107,7 +107,8 @@ fn listeners(set: &ListenerSet) -> Vec<ApiListener> {
 pub(super) fn judge(member: &Member<'_>, listeners: Vec<Listener>, refused: bool) -> Judged {
     let valid = listeners.iter().filter(|listener| listener.is_valid()).count();
     let both = |reason, why: &str| {
-        [ConditionType::Accepted, ConditionType::Programmed].map(|kind| Draft::new(kind, false, reason, why))
+        [ConditionType::Accepted, ConditionType::Programmed]
+            .map(|kind| Draft::new(kind, false, reason, why.to_owned()))
     };
     let conditions = if !member.allowed {
         both(

@@ -28,9 +28,36 @@ enum Seen {
     Attached((Kind, (Kind, ObjectName)), Option<Arc<Attached>>),
 }
 
+impl Seen {
+    /// Whether both are about the same thing.
+    fn is_about(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Parent(name, _), Self::Parent(other, _)) => name == other,
+            (Self::Service(name, _), Self::Service(other, _))
+            | (Self::Policies(name, _), Self::Policies(other, _))
+            | (Self::Destination(name, _), Self::Destination(other, _)) => name == other,
+            (Self::Namespace(name, _), Self::Namespace(other, _)) => name == other,
+            (Self::Traffic(target, _), Self::Traffic(other, _)) => target == other,
+            (Self::Attached(id, _), Self::Attached(other, _)) => id == other,
+            (Self::Grants(_), Self::Grants(_)) => true,
+            (
+                Self::Parent(..)
+                | Self::Service(..)
+                | Self::Namespace(..)
+                | Self::Grants(_)
+                | Self::Policies(..)
+                | Self::Destination(..)
+                | Self::Traffic(..)
+                | Self::Attached(..),
+                _,
+            ) => false,
+        }
+    }
+}
+
 /// All that was looked at.
 #[derive(Debug, Default)]
-pub(super) struct Inputs(Vec<Seen>);
+pub(super) struct Inputs(Box<[Seen]>);
 
 impl Inputs {
     /// Backends that were looked at and are, or have, something that wants to be told who uses it.
@@ -63,7 +90,9 @@ impl Inputs {
         self.0.iter().all(|seen| match seen {
             Seen::Parent(name, before) => same(before.as_ref(), views.get(name)),
             Seen::Service(name, before) => same(before.as_ref(), cluster.services.get(name)),
-            Seen::Namespace(name, before) => same(before.as_ref(), namespace(cluster, name)),
+            Seen::Namespace(name, before) => {
+                same(before.as_ref(), namespace(cluster, name).map(|(_, namespace)| namespace))
+            }
             Seen::Grants(before) => Arc::ptr_eq(before, grants),
             Seen::Policies(name, before) => same(before.as_ref(), policies.services.get(name)),
             Seen::Destination(name, before) => same(before.as_ref(), destinations.backends.get(name)),
@@ -93,35 +122,48 @@ pub(super) struct Lookup<'a> {
     policies: &'a Policies,
     destinations: &'a Destinations,
     governing: &'a policy::Policies,
-    inputs: Inputs,
+    seen: Vec<Seen>,
 }
 
 impl<'a> Lookup<'a> {
     pub(super) fn new(around: &Around<'a>) -> Self {
         let Around { cluster, views, grants, policies, destinations, governing } = *around;
-        Self { cluster, views, grants, policies, destinations, governing, inputs: Inputs::default() }
+        Self { cluster, views, grants, policies, destinations, governing, seen: Vec::new() }
     }
 
     pub(super) fn into_inputs(self) -> Inputs {
-        self.inputs
+        Inputs(self.seen.into())
+    }
+
+    /// Notes something down, once.
+    fn note(&mut self, seen: Seen) {
+        if !self.seen.iter().any(|known| known.is_about(&seen)) {
+            self.seen.push(seen);
+        }
     }
 
     pub(super) fn parent(&mut self, name: &ParentName) -> Option<&'a Arc<View>> {
-        let found = self.views.get(name);
-        self.inputs.0.push(Seen::Parent(name.clone(), found.cloned()));
+        // Names are shared with what was found.
+        let found = self.views.get_key_value(name);
+        let name = found.map_or(name, |(name, _)| name).clone();
+        let found = found.map(|(_, view)| view);
+        self.note(Seen::Parent(name, found.cloned()));
         found
     }
 
-    pub(super) fn service(&mut self, name: &ObjectName) -> Option<&'a Arc<Service>> {
-        let found = self.cluster.services.get(name);
-        self.inputs.0.push(Seen::Service(name.clone(), found.cloned()));
+    /// A Service, with its name as it is kept.
+    pub(super) fn service(&mut self, name: &ObjectName) -> Option<(&'a ObjectName, &'a Arc<Service>)> {
+        let found = self.cluster.services.get_key_value(name);
+        let name = found.map_or(name, |(name, _)| name).clone();
+        self.note(Seen::Service(name, found.map(|(_, service)| service.clone())));
         found
     }
 
     /// Labels of a namespace. Files may leave namespaces out: then it has the one label that every namespace has.
     pub(super) fn namespace_labels(&mut self, name: &str) -> BTreeMap<String, String> {
         let (found, labels) = namespace_labels(self.cluster, name);
-        self.inputs.0.push(Seen::Namespace(name.into(), found.cloned()));
+        let name = found.map_or_else(|| name.into(), |(name, _)| name.name.clone());
+        self.note(Seen::Namespace(name, found.map(|(_, namespace)| namespace.clone())));
         labels
     }
 
@@ -132,21 +174,21 @@ impl<'a> Lookup<'a> {
         port_name: Option<&str>,
     ) -> Option<Arc<BackendTls>> {
         let found = self.policies.services.get(service);
-        self.inputs.0.push(Seen::Policies(service.clone(), found.cloned()));
+        self.note(Seen::Policies(service.clone(), found.cloned()));
         found?.of_port(port_name).cloned()
     }
 
     /// An XBackend.
     pub(super) fn destination(&mut self, name: &ObjectName) -> Option<Arc<Destination>> {
         let found = self.destinations.backends.get(name).cloned();
-        self.inputs.0.push(Seen::Destination(name.clone(), found.clone()));
+        self.note(Seen::Destination(name.clone(), found.clone()));
         found
     }
 
     /// What XBackendTrafficPolicies say of a backend.
     pub(super) fn traffic(&mut self, backend: Target) -> Option<Arc<Traffic>> {
         let found = self.destinations.traffic(&backend).cloned();
-        self.inputs.0.push(Seen::Traffic(backend, found.clone()));
+        self.note(Seen::Traffic(backend, found.clone()));
         found
     }
 
@@ -154,12 +196,12 @@ impl<'a> Lookup<'a> {
     pub(super) fn attached(&mut self, policy: Kind, target: (Kind, ObjectName)) -> Option<Arc<Attached>> {
         let id = (policy, target);
         let found = self.governing.attached.get(&id).cloned();
-        self.inputs.0.push(Seen::Attached(id, found.clone()));
+        self.note(Seen::Attached(id, found.clone()));
         found
     }
 
     pub(super) fn permit(&mut self, reference: &Reference<'_>) -> bool {
-        self.inputs.0.push(Seen::Grants(self.grants.clone()));
+        self.note(Seen::Grants(self.grants.clone()));
         self.grants.permit(reference)
     }
 }
@@ -168,13 +210,13 @@ impl<'a> Lookup<'a> {
 pub(super) fn namespace_labels<'a>(
     cluster: &'a Cluster,
     name: &str,
-) -> (Option<&'a Arc<Namespace>>, BTreeMap<String, String>) {
+) -> (Option<(&'a ObjectName, &'a Arc<Namespace>)>, BTreeMap<String, String>) {
     let found = namespace(cluster, name);
-    let mut labels = found.and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default();
+    let mut labels = found.and_then(|(_, namespace)| namespace.metadata.labels.clone()).unwrap_or_default();
     labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.to_owned());
     (found, labels)
 }
 
-fn namespace<'a>(cluster: &'a Cluster, name: &str) -> Option<&'a Arc<Namespace>> {
-    cluster.namespaces.get(&ObjectName::new("", name))
+fn namespace<'a>(cluster: &'a Cluster, name: &str) -> Option<(&'a ObjectName, &'a Arc<Namespace>)> {
+    cluster.namespaces.get_key_value(&ObjectName::new("", name))
 }

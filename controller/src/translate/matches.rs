@@ -13,11 +13,11 @@ use std::collections::HashSet;
 pub(super) fn translate(matches: Option<&[Match]>) -> Result<Vec<ModelMatch>, String> {
     let everything = [Match::default()];
     let matches = matches.filter(|matches| !matches.is_empty()).unwrap_or(&everything);
-    matches
-        .iter()
-        .enumerate()
-        .map(|(n, from)| one(from).map_err(|why| format!("matches[{n}].{why}")))
-        .collect()
+    let mut all = Vec::with_capacity(matches.len());
+    for (n, from) in matches.iter().enumerate() {
+        all.push(one(from).map_err(|why| format!("matches[{n}].{why}"))?);
+    }
+    Ok(all)
 }
 
 fn one(from: &Match) -> Result<ModelMatch, String> {

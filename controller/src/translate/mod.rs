@@ -38,7 +38,7 @@ pub(crate) use listener::transport;
 pub(crate) use listener_set::added_ports;
 
 use crate::api::Gateway;
-use crate::cluster::{Cluster, Effect, Object};
+use crate::cluster::{Body, Cluster, Effect};
 use crate::settings::Settings;
 use crate::status::Statuses;
 use backend_tls::Policies;
@@ -114,7 +114,7 @@ pub struct Translator {
 /// A route's result, and what it was made from.
 #[derive(Debug)]
 struct Remembered {
-    route: Object,
+    route: Body,
     inputs: Inputs,
     translated: Arc<Translated>,
 }

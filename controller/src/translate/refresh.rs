@@ -3,8 +3,9 @@
 use super::lookup::{Around, Lookup};
 use super::route::Translated;
 use super::tally::{Id, Tally};
-use super::{Remembered, Touched};
-use crate::cluster::{Store, Watched};
+use super::{Remembered, Touched, reuse};
+use crate::api::route::Route;
+use crate::cluster::{Packed, Store};
 use headgate_proxy::model::ObjectName;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,9 +23,9 @@ pub(super) struct Refresh<'a> {
 
 impl Refresh<'_> {
     /// Brings routes of a kind up to date.
-    pub(super) fn of<K: Watched>(
+    pub(super) fn of<K: Route>(
         &mut self,
-        store: &Store<K>,
+        store: &Store<Packed<K>>,
         translate: impl Fn(&mut Lookup<'_>, &ObjectName, &K) -> Translated,
     ) {
         if let Some(only) = self.only {
@@ -43,23 +44,31 @@ impl Refresh<'_> {
         }
     }
 
-    fn one<K: Watched>(
+    fn one<K: Route>(
         &mut self,
         id: &Id,
-        route: Option<&Arc<K>>,
+        route: Option<&Arc<Packed<K>>>,
         translate: impl Fn(&mut Lookup<'_>, &ObjectName, &K) -> Translated,
     ) {
         let Self { around, tally, touched, .. } = self;
         let mut remembered = None;
         if let Some(route) = route {
-            let object = route.clone().wrap();
             let known = tally.get(id);
-            if known.is_some_and(|known| known.route.is(&object) && known.inputs.are_current(around)) {
+            if known.is_some_and(|known| {
+                Arc::ptr_eq(&known.route, route.body()) && known.inputs.are_current(around)
+            }) {
                 return;
             }
             let mut lookup = Lookup::new(around);
-            let translated = Arc::new(translate(&mut lookup, &id.1, route));
-            remembered = Some(Remembered { route: object, inputs: lookup.into_inputs(), translated });
+            let mut translated = translate(&mut lookup, &id.1, &route.unpack());
+            // Made of the same objects by every route that names it: kept once.
+            for backend in &mut translated.backends {
+                *backend = reuse(tally.backends.get(&backend.id), backend.clone());
+            }
+            translated.backends.shrink_to_fit();
+            let translated = Arc::new(translated);
+            remembered =
+                Some(Remembered { route: route.body().clone(), inputs: lookup.into_inputs(), translated });
         }
         touched.gateways.extend(tally.put(id, remembered));
         touched.routes.insert(id.clone());

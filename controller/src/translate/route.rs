@@ -93,7 +93,10 @@ impl Parents {
             parent,
             conditions: conditions(outcome, none_left, problems),
         });
-        RouteDraft { generation: self.generation, parents: parents.collect() }
+        let mut parents: Vec<_> = parents.collect();
+        // Made in the place of the outcomes, which are larger.
+        parents.shrink_to_fit();
+        RouteDraft { generation: self.generation, parents }
     }
 }
 
@@ -114,7 +117,7 @@ fn conditions(attached: Outcome, none_left: bool, problems: &Problems) -> Vec<Dr
     let accepted = match (attached, problems.dropped.first()) {
         (Err((reason, why)), _) => Draft::new(ConditionType::Accepted, false, reason, why),
         (Ok(()), Some((reason, why))) if none_left => {
-            Draft::new(ConditionType::Accepted, false, *reason, why)
+            Draft::new(ConditionType::Accepted, false, *reason, why.clone())
         }
         (Ok(()), _) => Draft::new(ConditionType::Accepted, true, Reason::Accepted, "the route is attached"),
     };

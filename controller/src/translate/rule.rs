@@ -113,7 +113,10 @@ impl<'a, 'c> Rules<'a, 'c> {
         });
         let prefixes_only = rule.matches.iter().all(|one| matches!(one.path, PathMatch::Prefix(_)));
         match self.steps(from, prefixes_only) {
-            Ok((steps, action)) => (rule.filters, rule.action) = (steps, action),
+            Ok((mut steps, action)) => {
+                steps.shrink_to_fit();
+                (rule.filters, rule.action) = (steps, action);
+            }
             Err((reason, why)) => {
                 self.problems.dropped.push((reason, self.at(&why)));
                 rule.action = Action::Fail(Failure::InvalidFilter);

@@ -38,9 +38,9 @@ fn gateway(spec: &str) -> String {
     )
 }
 
-fn routes(objects: &[Object]) -> Vec<Arc<HttpRoute>> {
+fn routes(objects: &[Object]) -> Vec<HttpRoute> {
     let route =
-        |object: &Object| if let Object::HttpRoute(route) = object { Some(route.clone()) } else { None };
+        |object: &Object| if let Object::HttpRoute(route) = object { Some(route.unpack()) } else { None };
     objects.iter().filter_map(route).collect()
 }
 

@@ -48,7 +48,7 @@ fn times_change_with_the_status_and_with_nothing_else() {
     // Another message or generation is written, with the time of old.
     let mut newer = class(true);
     newer.generation = 3;
-    newer.conditions[0].message = "said otherwise".to_owned();
+    newer.conditions[0].message = "said otherwise".into();
     let second = gateway_class(Some(&first), &newer, &at(20)).unwrap();
     let condition = &second.conditions.as_deref().unwrap()[0];
     assert_eq!((condition.observed_generation, condition.message.as_str()), (Some(3), "said otherwise"));

@@ -1,12 +1,13 @@
 //! XBackends whose endpoints come from elsewhere, and their certificates: what golden cases, which have no cluster, don't show.
 
-use crate::cluster::{Change, Kind, Object};
+use crate::cluster::{Change, Kind, Object, Watched};
 use crate::infra::{Infrastructure, Ports, services};
 use crate::settings::{Mode, Settings};
 use crate::translate::Translator;
 use crate::translate::backend_tls::tests::Case;
 use headgate_crds::ServiceParameters;
 use headgate_proxy::model::{BackendId, BackendKind, ObjectName, Transport};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -90,7 +91,7 @@ fn a_selector_gets_a_service_whose_slices_are_its_endpoints() {
             },
             "addressType": "IPv4", "endpoints": endpoints, "ports": [{"name": "backend", "port": 8080}],
         });
-        Change::Upsert(Object::EndpointSlice(Arc::new(serde_json::from_value(slice).unwrap())))
+        Change::Upsert(serde_json::from_value::<EndpointSlice>(slice).unwrap().wrap())
     };
     let change = slice(&["10.0.0.1", "10.0.0.2"]);
     assert_eq!(swapped(&mut case, change, 8080), ["10.0.0.1:8080", "10.0.0.2:8080"]);

@@ -19,7 +19,8 @@ pub(super) use backends::govern;
 pub(super) use scope::{Above, Note};
 pub(super) use status::Notes;
 
-use crate::cluster::{Cluster, Kind, Object, Store, Watched};
+use crate::api::{GrpcRoute, HttpRoute};
+use crate::cluster::{Cluster, Kind, Object, Packed, Store, Watched};
 use crate::settings::Mode as Sources;
 use crate::status::ConditionType;
 use headgate_crds::policy::{Inheritance, Mode, Strategy, TargetRef};
@@ -34,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A kind of policy.
-trait Policy: Watched {
+trait Policy: Watched<Kept = Self> {
     /// How it is cut into fields.
     const SHAPE: Shape;
     /// What its targets are told by.
@@ -213,7 +214,7 @@ impl Policies {
         let mut attached = BTreeMap::<TargetId, Attached>::new();
         for (name, policy) in in_order {
             let id = (K::KIND, name.clone());
-            let object = policy.clone().wrap();
+            let object = K::any(policy.clone());
             let known = before.checked.get(&id);
             let known = known.filter(|known| known.object.is(&object) && known.inputs.are_current(cluster));
             let checked = known
@@ -360,15 +361,19 @@ fn find<K: Policy>(cluster: &Cluster, namespace: &str, target: &TargetRef) -> Re
         }
         "HTTPRoute" => {
             let route = cluster.http_routes.get(&name);
-            let has =
-                |section| route?.spec.rules.iter().flatten().find(|rule| rule.name.as_deref() == section);
-            judge(Kind::HttpRoute, route.map(|_| has(section).is_some()), "rule")
+            let has = |route: &Arc<Packed<HttpRoute>>| {
+                let rules = route.unpack().spec.rules;
+                rules.iter().flatten().any(|rule| rule.name.as_deref() == section)
+            };
+            judge(Kind::HttpRoute, route.map(|route| section.is_some() && has(route)), "rule")
         }
         "GRPCRoute" => {
             let route = cluster.grpc_routes.get(&name);
-            let has =
-                |section| route?.spec.rules.iter().flatten().find(|rule| rule.name.as_deref() == section);
-            judge(Kind::GrpcRoute, route.map(|_| has(section).is_some()), "rule")
+            let has = |route: &Arc<Packed<GrpcRoute>>| {
+                let rules = route.unpack().spec.rules;
+                rules.iter().flatten().any(|rule| rule.name.as_deref() == section)
+            };
+            judge(Kind::GrpcRoute, route.map(|route| section.is_some() && has(route)), "rule")
         }
         "Service" => {
             let service = cluster.services.get(&name);

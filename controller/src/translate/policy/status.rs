@@ -80,7 +80,7 @@ impl Policies {
                     section_name: target.section_name.clone(),
                     ..AncestorRef::default()
                 };
-                let accepted = Draft::new(ConditionType::Accepted, false, reason, why);
+                let accepted = Draft::new(ConditionType::Accepted, false, reason, why.clone());
                 AncestorDraft { reference, conditions: vec![accepted] }
             });
             let found = gateways.iter().map(|gateway| {

@@ -1,7 +1,7 @@
 //! Files that change while they are followed. Each step waits for the batch that it leads to.
 
 use super::*;
-use crate::cluster::{Change, Cluster};
+use crate::cluster::{Change, Cluster, Packed};
 use headgate_proxy::model::ObjectName;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -41,7 +41,8 @@ impl Followed {
 
     /// Name, host and generation of each route.
     fn routes(&self) -> Vec<(String, String, i64)> {
-        let told = |(name, route): (&ObjectName, &Arc<HttpRoute>)| {
+        let told = |(name, route): (&ObjectName, &Arc<Packed<HttpRoute>>)| {
+            let route = route.unpack();
             let host = route.spec.hostnames.as_ref().unwrap()[0].clone();
             (name.name.to_string(), host, route.metadata.generation.unwrap())
         };
