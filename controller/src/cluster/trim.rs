@@ -11,7 +11,7 @@ use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, ObjectReference, Pod, PodSpec, PodStatus, Secret, Service,
 };
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// What `kubectl apply` notes down: the whole object once more.
@@ -104,9 +104,16 @@ impl Trim for EndpointSlice {
                 name,
                 ..ObjectReference::default()
             });
+            let conditions = endpoint.conditions.take();
+            let conditions = conditions.map(|EndpointConditions { ready, serving, .. }| EndpointConditions {
+                ready,
+                // What is ready is used, whether it says that it serves or not.
+                serving: serving.filter(|_| ready == Some(false)),
+                ..EndpointConditions::default()
+            });
             *endpoint = Endpoint {
                 addresses: std::mem::take(&mut endpoint.addresses),
-                conditions: endpoint.conditions.take(),
+                conditions,
                 target_ref: target,
                 ..Endpoint::default()
             };

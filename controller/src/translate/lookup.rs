@@ -19,13 +19,22 @@ pub(super) type Views = BTreeMap<ParentName, Arc<View>>;
 #[derive(Debug)]
 enum Seen {
     Parent(ParentName, Option<Arc<View>>),
-    Service(ObjectName, Option<Arc<Service>>),
+    Service(ObjectName, Option<Arc<Service>>, Absent),
     Namespace(Text, Option<Arc<Namespace>>),
     Grants(Arc<Grants>),
     Policies(ObjectName, Option<Arc<ServicePolicies>>),
     Destination(ObjectName, Option<Arc<Destination>>),
     Traffic(Target, Option<Arc<Traffic>>),
     Attached((Kind, (Kind, ObjectName)), Option<Arc<Attached>>),
+    /// No policy of any kind is attached to it.
+    Ungoverned((Kind, ObjectName)),
+}
+
+/// What a Service that was looked at hasn't, as most haven't: less than an entry of its own for each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Absent {
+    policies: bool,
+    traffic: bool,
 }
 
 impl Seen {
@@ -33,12 +42,13 @@ impl Seen {
     fn is_about(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Parent(name, _), Self::Parent(other, _)) => name == other,
-            (Self::Service(name, _), Self::Service(other, _))
+            (Self::Service(name, ..), Self::Service(other, ..))
             | (Self::Policies(name, _), Self::Policies(other, _))
             | (Self::Destination(name, _), Self::Destination(other, _)) => name == other,
             (Self::Namespace(name, _), Self::Namespace(other, _)) => name == other,
             (Self::Traffic(target, _), Self::Traffic(other, _)) => target == other,
             (Self::Attached(id, _), Self::Attached(other, _)) => id == other,
+            (Self::Ungoverned(target), Self::Ungoverned(other)) => target == other,
             (Self::Grants(_), Self::Grants(_)) => true,
             (
                 Self::Parent(..)
@@ -48,7 +58,8 @@ impl Seen {
                 | Self::Policies(..)
                 | Self::Destination(..)
                 | Self::Traffic(..)
-                | Self::Attached(..),
+                | Self::Attached(..)
+                | Self::Ungoverned(_),
                 _,
             ) => false,
         }
@@ -73,6 +84,7 @@ impl Inputs {
             | Seen::Service(..)
             | Seen::Namespace(..)
             | Seen::Attached(..)
+            | Seen::Ungoverned(_)
             | Seen::Grants(_) => None,
         })
     }
@@ -89,7 +101,11 @@ impl Inputs {
         }
         self.0.iter().all(|seen| match seen {
             Seen::Parent(name, before) => same(before.as_ref(), views.get(name)),
-            Seen::Service(name, before) => same(before.as_ref(), cluster.services.get(name)),
+            Seen::Service(name, before, absent) => {
+                same(before.as_ref(), cluster.services.get(name))
+                    && !(absent.policies && policies.services.contains_key(name))
+                    && !(absent.traffic && destinations.traffic(&(Kind::Service, name.clone())).is_some())
+            }
             Seen::Namespace(name, before) => {
                 same(before.as_ref(), namespace(cluster, name).map(|(_, namespace)| namespace))
             }
@@ -98,6 +114,7 @@ impl Inputs {
             Seen::Destination(name, before) => same(before.as_ref(), destinations.backends.get(name)),
             Seen::Traffic(target, before) => same(before.as_ref(), destinations.traffic(target)),
             Seen::Attached(id, before) => same(before.as_ref(), governing.attached.get(id)),
+            Seen::Ungoverned(target) => !governing.govern(target),
         })
     }
 }
@@ -135,6 +152,22 @@ impl<'a> Lookup<'a> {
         Inputs(self.seen.into())
     }
 
+    /// What a Service that was looked at hasn't.
+    fn absent(&mut self, service: &ObjectName) -> Option<&mut Absent> {
+        self.seen.iter_mut().find_map(|seen| match seen {
+            Seen::Service(name, _, absent) if name == service => Some(absent),
+            Seen::Service(..)
+            | Seen::Parent(..)
+            | Seen::Namespace(..)
+            | Seen::Grants(_)
+            | Seen::Policies(..)
+            | Seen::Destination(..)
+            | Seen::Traffic(..)
+            | Seen::Attached(..)
+            | Seen::Ungoverned(_) => None,
+        })
+    }
+
     /// Notes something down, once.
     fn note(&mut self, seen: Seen) {
         if !self.seen.iter().any(|known| known.is_about(&seen)) {
@@ -155,7 +188,7 @@ impl<'a> Lookup<'a> {
     pub(super) fn service(&mut self, name: &ObjectName) -> Option<(&'a ObjectName, &'a Arc<Service>)> {
         let found = self.cluster.services.get_key_value(name);
         let name = found.map_or(name, |(name, _)| name).clone();
-        self.note(Seen::Service(name, found.map(|(_, service)| service.clone())));
+        self.note(Seen::Service(name, found.map(|(_, service)| service.clone()), Absent::default()));
         found
     }
 
@@ -174,7 +207,10 @@ impl<'a> Lookup<'a> {
         port_name: Option<&str>,
     ) -> Option<Arc<BackendTls>> {
         let found = self.policies.services.get(service);
-        self.note(Seen::Policies(service.clone(), found.cloned()));
+        match (found, self.absent(service)) {
+            (None, Some(absent)) => absent.policies = true,
+            (found, _) => self.note(Seen::Policies(service.clone(), found.cloned())),
+        }
         found?.of_port(port_name).cloned()
     }
 
@@ -188,7 +224,11 @@ impl<'a> Lookup<'a> {
     /// What XBackendTrafficPolicies say of a backend.
     pub(super) fn traffic(&mut self, backend: Target) -> Option<Arc<Traffic>> {
         let found = self.destinations.traffic(&backend).cloned();
-        self.note(Seen::Traffic(backend, found.clone()));
+        let absent = if backend.0 == Kind::Service { self.absent(&backend.1) } else { None };
+        match (&found, absent) {
+            (None, Some(absent)) => absent.traffic = true,
+            (found, _) => self.note(Seen::Traffic(backend, found.clone())),
+        }
         found
     }
 
@@ -196,7 +236,10 @@ impl<'a> Lookup<'a> {
     pub(super) fn attached(&mut self, policy: Kind, target: (Kind, ObjectName)) -> Option<Arc<Attached>> {
         let id = (policy, target);
         let found = self.governing.attached.get(&id).cloned();
-        self.note(Seen::Attached(id, found.clone()));
+        match self.governing.govern(&id.1) {
+            true => self.note(Seen::Attached(id, found.clone())),
+            false => self.note(Seen::Ungoverned(id.1)),
+        }
         found
     }
 

@@ -94,7 +94,7 @@ impl<'a, 'c> Rules<'a, 'c> {
             Timeouts::default()
         });
         rule.retry = from.retry.as_ref().and_then(|from| match retry(from) {
-            Ok(retry) => Some(retry),
+            Ok(retry) => Some(Box::new(retry)),
             Err(why) => {
                 self.problems.ignored.push(self.at(&why));
                 None
@@ -102,7 +102,7 @@ impl<'a, 'c> Rules<'a, 'c> {
         });
         rule.session = from.session_persistence.as_ref().and_then(|from| {
             match session::translate(from, &format!("{}/{n}", self.route)) {
-                Ok(session) => Some(session),
+                Ok(session) => Some(Box::new(session)),
                 Err(why) => {
                     self.problems
                         .ignored
@@ -142,7 +142,7 @@ impl<'a, 'c> Rules<'a, 'c> {
             }
         }
         let action = match redirect {
-            Some(redirect) => Action::Redirect(redirect),
+            Some(redirect) => Action::Redirect(Box::new(redirect)),
             None => self.forward(from, prefixes_only)?,
         };
         Ok((steps, action))
@@ -178,7 +178,7 @@ impl<'a, 'c> Rules<'a, 'c> {
             let weight = u32::try_from(reference.weight.unwrap_or(1)).unwrap_or_default();
             let session = match &target {
                 Target::Backend(backend) if from.session_persistence.is_none() => {
-                    backend_ref::session(self.lookup, backend)
+                    backend_ref::session(self.lookup, backend).map(Box::new)
                 }
                 Target::Backend(_) | Target::Fail(_) => None,
             };

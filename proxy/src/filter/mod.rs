@@ -43,7 +43,7 @@ struct Steps {
     request: Box<[RequestStep]>,
     /// Those that act after it, in order.
     response: Box<[Edits]>,
-    cors: Option<Cors>,
+    cors: Option<Box<Cors>>,
 }
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Filters {
                 // Not a step on the way, but a way of its own: the router compiles it.
                 model::Filter::Mirror(_) => {}
                 model::Filter::ExternalAuth(from) => drop(Terms::compile(from)?),
-                model::Filter::Cors(from) => cors = Some(Cors::compile(from)?),
+                model::Filter::Cors(from) => cors = Some(Box::new(Cors::compile(from)?)),
             }
         }
         Ok(Self(Some(Box::new(Steps { request: request.into(), response: response.into(), cors }))))
@@ -79,7 +79,7 @@ impl Filters {
 
     /// The CORS filter, if there is one.
     pub fn cors(&self) -> Option<&Cors> {
-        self.0.as_ref()?.cors.as_ref()
+        self.0.as_ref()?.cors.as_deref()
     }
 
     /// Whether requests are changed.

@@ -38,13 +38,13 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// When a request is sent once more. Absent: only when nothing of it can have reached a backend.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry: Option<Retry>,
+    pub retry: Option<Box<Retry>>,
     /// Policies in force, by listener.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<ScopedPolicies>,
     /// What sends a client to the same endpoint again, whichever backend it is of. Absent: what each backend has for that.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub session: Option<Session>,
+    pub session: Option<Box<Session>>,
 }
 
 /// `sessionPersistence`, GEP-1619.
@@ -95,7 +95,7 @@ pub enum Action {
     /// Forward to one of these, chosen by weight. When all weights are 0 (or the list is empty) the answer is 500.
     Forward(Vec<WeightedBackend>),
     /// Answer with a redirect.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// Answer with an error: the rule could not be honoured.
     Fail(Failure),
 }
@@ -112,7 +112,7 @@ pub struct WeightedBackend {
     pub filters: Vec<Filter>,
     /// What sends a client to the same endpoint of this backend again, where the rule doesn't say.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub session: Option<Session>,
+    pub session: Option<Box<Session>>,
 }
 
 impl WeightedBackend {

@@ -13,6 +13,13 @@ use std::borrow::Cow;
 #[derive(Debug)]
 pub(crate) struct Conditions {
     method: Option<Method>,
+    /// Most matches have none of these.
+    values: Option<Box<Values>>,
+}
+
+/// Conditions on named values.
+#[derive(Debug)]
+struct Values {
     headers: Box<[(HeaderName, ValueTest)]>,
     query: Box<[(Box<str>, ValueTest)]>,
 }
@@ -50,17 +57,19 @@ impl Conditions {
         };
         let parameter =
             |condition: &ValueMatch| Ok(((&*condition.name).into(), ValueTest::compile(&condition.value)?));
-        Ok(Self {
-            method: method.transpose().map_err(|error| format!("method: {error}"))?,
+        let method = method.transpose().map_err(|error| format!("method: {error}"))?;
+        let values = Values {
             headers: from.headers.iter().map(header).collect::<Result<_, String>>()?,
             query: from.query.iter().map(parameter).collect::<Result<_, String>>()?,
-        })
+        };
+        let none = values.headers.is_empty() && values.query.is_empty();
+        Ok(Self { method, values: (!none).then(|| Box::new(values)) })
     }
 
     /// Conditions on the method alone: what is left of a match that can't be compiled.
     pub(crate) fn of_method(from: &Match) -> Self {
         let method = from.method.as_ref().and_then(|method| Method::from_bytes(method.as_bytes()).ok());
-        Self { method, headers: Box::default(), query: Box::default() }
+        Self { method, values: None }
     }
 
     /// Whether all hold for a request.
@@ -70,8 +79,13 @@ impl Conditions {
             // TRACE shows the fields that we add: only a rule that names it may have it.
             None => *head.method != Method::TRACE,
         };
-        method
-            && self.headers.iter().all(|(name, test)| header_holds(head, name, test))
+        method && self.values.as_ref().is_none_or(|values| values.hold(head))
+    }
+}
+
+impl Values {
+    fn hold(&self, head: &Head<'_>) -> bool {
+        self.headers.iter().all(|(name, test)| header_holds(head, name, test))
             && (self.query.is_empty() || self.query_holds(head.query.unwrap_or_default()))
     }
 

@@ -13,9 +13,9 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(crate) struct Rank {
     path: PathRank,
-    methods: Reverse<usize>,
-    headers: Reverse<usize>,
-    query: Reverse<usize>,
+    methods: Reverse<u16>,
+    headers: Reverse<u16>,
+    query: Reverse<u16>,
     route: Arc<Seniority>,
     rule: u32,
     alternative: u32,
@@ -25,8 +25,8 @@ pub(crate) struct Rank {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum PathRank {
     Exact,
-    Regex(Reverse<usize>),
-    Prefix(Reverse<usize>),
+    Regex(Reverse<u32>),
+    Prefix(Reverse<u32>),
 }
 
 /// What decides between equal matches of two routes. One per route, shared by its matches.
@@ -68,16 +68,19 @@ impl Eq for Seniority {}
 impl Rank {
     /// The rank of a rule's match. `rule` and `alternative` are positions, of the rule and of the match in it.
     pub(crate) fn new(from: &Match, route: Arc<Seniority>, rule: u32, alternative: u32) -> Self {
+        // A rule that is beyond these is the API server's to refuse.
+        let length = |text: &str| Reverse(u32::try_from(text.len()).unwrap_or(u32::MAX));
+        let count = |number: usize| Reverse(u16::try_from(number).unwrap_or(u16::MAX));
         let path = match &from.path {
             PathMatch::Exact(_) => PathRank::Exact,
-            PathMatch::Regex(pattern) => PathRank::Regex(Reverse(pattern.len())),
-            PathMatch::Prefix(prefix) => PathRank::Prefix(Reverse(prefix.len())),
+            PathMatch::Regex(pattern) => PathRank::Regex(length(pattern)),
+            PathMatch::Prefix(prefix) => PathRank::Prefix(length(prefix)),
         };
         Self {
             path,
-            methods: Reverse(from.method.iter().len()),
-            headers: Reverse(from.headers.len()),
-            query: Reverse(from.query.len()),
+            methods: count(from.method.iter().len()),
+            headers: count(from.headers.len()),
+            query: count(from.query.len()),
             route,
             rule,
             alternative,

@@ -60,7 +60,7 @@ pub struct Rule {
     /// Bounds on the time it may take.
     pub timeouts: Timeouts,
     /// When a request is tried again.
-    pub retry: Option<Retry>,
+    pub retry: Option<Box<Retry>>,
     /// Policies in force, by listener: most rules have none.
     pub(crate) policies: Box<[Scoped]>,
     /// What sends a client to the same endpoint again.
@@ -235,7 +235,7 @@ impl SplitBackend {
         };
         match Filters::compile(&from.filters) {
             Ok(filters) => {
-                let (mirrors, session) = (Mirror::compile(&from.filters, context), from.session.as_ref());
+                let (mirrors, session) = (Mirror::compile(&from.filters, context), from.session.as_deref());
                 Self { target, filters, mirrors, session: compile_session(session, &"a backend") }
             }
             Err(error) => {
@@ -332,7 +332,7 @@ fn compile_rule(
         (from.listeners.clone().into(), Arc::new(policies))
     };
     let policies = from.policies.iter().map(compile).collect();
-    let session = compile_session(from.session.as_ref(), &id);
+    let session = compile_session(from.session.as_deref(), &id);
     let rule = Arc::new(Rule {
         id,
         filters,

@@ -303,13 +303,13 @@ fn what_cannot_be_compiled_answers_500_where_it_would_have_matched() {
         path: None,
     })];
     let mut redirect = rule(vec![prefix("/redirect")], "a");
-    redirect.action = A::Redirect(crate::model::Redirect {
+    redirect.action = A::Redirect(Box::new(crate::model::Redirect {
         scheme: None,
         hostname: None,
         port: None,
         path: None,
         status: 200,
-    });
+    }));
     let rules = vec![
         rule(vec![broken_header], "a"),
         rule(vec![regex("["), prefix("/regex")], "a"),

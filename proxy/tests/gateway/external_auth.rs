@@ -153,7 +153,7 @@ async fn redirects_are_guarded_too() {
     let authorizer = authorizer().await;
     let mut setup = setup(nobody().await, &[authorizer.address], http("", &[], 0));
     let away = Redirect { scheme: None, hostname: Some("away".into()), port: None, path: None, status: 301 };
-    let away = headgate_proxy::model::Action::Redirect(away);
+    let away = headgate_proxy::model::Action::Redirect(Box::new(away));
     setup.rule(
         "guarded",
         "any",

@@ -339,7 +339,7 @@ async fn our_own_answers_leave_the_connection_usable() {
     let status =
         |status| Redirect { scheme: Some(Scheme::Https), hostname: None, port: None, path: None, status };
     setup.route("broken", "/broken", Action::Fail(Failure::BackendNotFound));
-    setup.route("redirect", "/old", Action::Redirect(status(301)));
+    setup.route("redirect", "/old", Action::Redirect(Box::new(status(301))));
     setup.backend("none", BackendProtocol::Http1, &[]).route("none", "/none", to("none"));
     let gateway = setup.start();
     let mut client = gateway.client().await;

@@ -15,7 +15,8 @@ fn cookie() -> Carrier {
 fn sticky(setup: &mut Setup, action: Action, carrier: Carrier, lifetime: Option<Duration>) -> Gateway {
     setup.rule("sticky", "any", "/", action, vec![], Timeouts::default());
     let route = Arc::make_mut(setup.model.routes.values_mut().next().unwrap());
-    route.rules = vec![Rule { session: Some(Session { carrier, lifetime }), ..route.rules[0].clone() }];
+    route.rules =
+        vec![Rule { session: Some(Box::new(Session { carrier, lifetime })), ..route.rules[0].clone() }];
     setup.start()
 }
 
@@ -100,8 +101,10 @@ async fn backends_of_a_split_have_sessions_of_their_own() {
     setup.backend("other", BackendProtocol::Http1, &[backends[2].address]);
     let session = Session { carrier: cookie(), lifetime: None };
     let share = |name| WeightedBackend::new(Target::Backend(backend_id(name)), 1);
-    let action =
-        Action::Forward(vec![WeightedBackend { session: Some(session), ..share("kept") }, share("other")]);
+    let action = Action::Forward(vec![
+        WeightedBackend { session: Some(Box::new(session)), ..share("kept") },
+        share("other"),
+    ]);
     setup.rule("split", "any", "/", action, vec![], Timeouts::default());
     let gateway = setup.start();
     let mut kept = None;

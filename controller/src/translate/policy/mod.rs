@@ -198,6 +198,12 @@ impl Policies {
     }
 
     /// The targets that have others than `before`.
+    /// Whether a policy that governs requests is attached to an object.
+    pub(super) fn govern(&self, target: &TargetId) -> bool {
+        let of = |kind| !self.attached.is_empty() && self.attached.contains_key(&(kind, target.clone()));
+        KINDS.iter().any(|policy| of(policy.kind))
+    }
+
     pub(super) fn retargeted(&self, before: &Self) -> BTreeSet<TargetId> {
         let all = self.attached.keys().chain(before.attached.keys());
         let same = |id: &(Kind, TargetId)| match (self.attached.get(id), before.attached.get(id)) {
