@@ -178,7 +178,10 @@ macro_rules! edits {
             let add =
                 from.add.iter().flatten().map(|field| (lower(&field.name), field.value.as_str().into()));
             let remove = from.remove.iter().flatten().map(lower);
-            HeaderEdits { set: set.collect(), add: add.collect(), remove: remove.collect() }
+            // Boxes on the way: vectors of unknown length are made for four.
+            let set = set.collect::<Box<[_]>>().into();
+            let add = add.collect::<Box<[_]>>().into();
+            HeaderEdits { set, add, remove: remove.collect::<Box<[_]>>().into() }
         }
     };
 }
