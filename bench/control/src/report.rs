@@ -29,6 +29,10 @@ pub struct Size {
     pub told_ms: f64,
     /// Resident memory after that, in MiB.
     pub rss_mib: f64,
+    /// The part of it that isn't the binary's own pages: the heap, with what the allocator holds back.
+    pub anonymous_mib: f64,
+    /// The most that was resident until then.
+    pub peak_mib: f64,
     /// Changes.
     pub costs: Vec<Cost>,
 }
@@ -64,7 +68,9 @@ impl fmt::Display for Report {
         row(f, "start to serving, CPU", &|size| size.start_cpu_ms, "ms")?;
         row(f, "start to serving", &|size| size.start_ms, "ms")?;
         row(f, "start to all statuses written", &|size| size.told_ms, "ms")?;
-        row(f, "resident memory", &|size| size.rss_mib, "MiB")
+        row(f, "resident memory", &|size| size.rss_mib, "MiB")?;
+        row(f, "of it anonymous", &|size| size.anonymous_mib, "MiB")?;
+        row(f, "resident at most", &|size| size.peak_mib, "MiB")
     }
 }
 

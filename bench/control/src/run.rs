@@ -72,7 +72,7 @@ async fn measure_here(routes: usize, times: usize) -> Result<Size> {
     timeout(PATIENCE, told).await.context("not every status was written")?;
     let everything_told = wall.elapsed();
     world.settle().await;
-    let rss_mib = resident_mib()?;
+    let (rss_mib, anonymous_mib, peak_mib) = (memory("VmRSS")?, memory("RssAnon")?, memory("VmHWM")?);
 
     let mut costs = Vec::new();
     let spread = |n: usize| n * 7919 % routes;
@@ -90,7 +90,16 @@ async fn measure_here(routes: usize, times: usize) -> Result<Size> {
     costs.push(world.cost("create a Secret that nothing names", times, secret).await?);
     check(&world.publisher.model(), routes)?;
     let (start_cpu_ms, start_ms) = (start_cpu.as_secs_f64() * 1e3, start_wall.as_secs_f64() * 1e3);
-    Ok(Size { routes, start_cpu_ms, start_ms, told_ms: everything_told.as_secs_f64() * 1e3, rss_mib, costs })
+    Ok(Size {
+        routes,
+        start_cpu_ms,
+        start_ms,
+        told_ms: everything_told.as_secs_f64() * 1e3,
+        rss_mib,
+        anonymous_mib,
+        peak_mib,
+        costs,
+    })
 }
 
 /// That the model has what it was told.
@@ -214,9 +223,10 @@ fn cpu() -> Result<Duration> {
     Ok(Duration::from_nanos(text.split_whitespace().next().context("no CPU time")?.parse()?))
 }
 
-/// Resident memory of this process.
-fn resident_mib() -> Result<f64> {
+/// A figure of this process's memory, in MiB.
+fn memory(name: &str) -> Result<f64> {
     let text = fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS line")?;
-    Ok(line.split_whitespace().next().context("VmRSS is empty")?.parse::<f64>()? / 1024.0)
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.with_context(|| format!("no {name} line"))?.parse::<f64>()? / 1024.0)
 }
