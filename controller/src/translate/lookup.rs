@@ -119,6 +119,9 @@ impl Inputs {
     }
 }
 
+/// An object with its name as it is kept, to be shared.
+type Named<'a, K> = (&'a ObjectName, &'a Arc<K>);
+
 /// What a route may look at.
 #[derive(Clone, Copy)]
 pub(super) struct Around<'a> {
@@ -185,7 +188,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// A Service, with its name as it is kept.
-    pub(super) fn service(&mut self, name: &ObjectName) -> Option<(&'a ObjectName, &'a Arc<Service>)> {
+    pub(super) fn service(&mut self, name: &ObjectName) -> Option<Named<'a, Service>> {
         let found = self.cluster.services.get_key_value(name);
         let name = found.map_or(name, |(name, _)| name).clone();
         self.note(Seen::Service(name, found.map(|(_, service)| service.clone()), Absent::default()));
@@ -253,13 +256,13 @@ impl<'a> Lookup<'a> {
 pub(super) fn namespace_labels<'a>(
     cluster: &'a Cluster,
     name: &str,
-) -> (Option<(&'a ObjectName, &'a Arc<Namespace>)>, BTreeMap<String, String>) {
+) -> (Option<Named<'a, Namespace>>, BTreeMap<String, String>) {
     let found = namespace(cluster, name);
     let mut labels = found.and_then(|(_, namespace)| namespace.metadata.labels.clone()).unwrap_or_default();
     labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.to_owned());
     (found, labels)
 }
 
-fn namespace<'a>(cluster: &'a Cluster, name: &str) -> Option<(&'a ObjectName, &'a Arc<Namespace>)> {
+fn namespace<'a>(cluster: &'a Cluster, name: &str) -> Option<Named<'a, Namespace>> {
     cluster.namespaces.get_key_value(&ObjectName::new("", name))
 }
