@@ -2,7 +2,8 @@
 //!
 //! Owned by one task, so there is no lock. [`Cluster::apply`] takes a [`Change`] and tells by its [`Effect`] what has to be
 //! done about it, which for most changes (heartbeats, our own status writes) is nothing. Objects are behind `Arc`s that
-//! change only when the object does: translation tells by pointer what it has seen before.
+//! change only when the object does: translation tells by pointer what it has seen before. What there are thousands of is
+//! [`Packed`].
 
 mod object;
 mod packed;
