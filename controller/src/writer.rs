@@ -127,13 +127,9 @@ impl Writer {
     /// Waits until a write has ended or is due again; never returns while there is nothing to do.
     pub async fn finished(&mut self) {
         self.start();
-        let due = self
-            .pending
-            .iter()
-            .filter(|(target, _)| !self.busy.contains_key(target))
-            .map(|(_, (_, due))| *due)
-            .min();
-        let due = due.filter(|_| self.busy.len() < AT_ONCE);
+        // Only where there is room for one: after a start thousands wait, and each that ends would look at all.
+        let idle = self.pending.iter().filter(|(target, _)| !self.busy.contains_key(target));
+        let due = (self.busy.len() < AT_ONCE).then(|| idle.map(|(_, (_, due))| *due).min()).flatten();
         tokio::select! {
             Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                 if let Ok((target, outcome)) = ended {

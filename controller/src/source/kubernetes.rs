@@ -4,11 +4,13 @@
 //! object that can't be read is reported as such and costs nobody else anything. A kind that isn't installed is empty until
 //! it is. Whatever else fails is tried again ([`Retry`]), and what was known stays in force meanwhile.
 
+mod guarded;
+
+use self::guarded::Guarded;
 use crate::cluster::{Change, Kind, Object, Watched};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use headgate_proxy::model::ObjectName;
 use k8s_openapi::NamespaceResourceScope;
-use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Event, watcher};
@@ -133,7 +135,7 @@ type Read = Result<Object, (ObjectName, String)>;
 
 /// Follows one kind to the end of the program.
 async fn follow<K: Watched + DeserializeOwned>(
-    parts: Vec<(Api<DeserializeGuard<K>>, Config)>,
+    parts: Vec<(Api<Guarded<K>>, Config)>,
     changes: mpsc::Sender<Vec<Change>>,
 ) {
     let mut state: Vec<Part> = parts.iter().map(|_| Part::default()).collect();
@@ -272,7 +274,7 @@ impl Backoff for Retry {
     fn reset(&mut self) {}
 }
 
-fn take<K: Watched>(state: &mut [Part], n: usize, event: Event<DeserializeGuard<K>>) -> Vec<Change> {
+fn take<K: Watched>(state: &mut [Part], n: usize, event: Event<Guarded<K>>) -> Vec<Change> {
     let all_complete = state.iter().all(|part| part.complete);
     let part = &mut state[n];
     match event {
@@ -336,15 +338,15 @@ fn finish_list<K: Watched>(state: &mut [Part], n: usize) -> Vec<Change> {
     vec![Change::Replace { kind: K::KIND, objects, undecodable }]
 }
 
-fn read<K: Watched>(object: DeserializeGuard<K>) -> Read {
+fn read<K: Watched>(object: Guarded<K>) -> Read {
     match object.0 {
         // Here already: a list of a big cluster isn't kept whole.
         Ok(object) => Ok(object.wrap()),
-        Err(invalid) => {
-            let meta = invalid.metadata;
+        Err(broken) => {
+            let meta = broken.metadata;
             let name = ObjectName::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default());
             // The text may quote the value.
-            let why = if K::KIND == Kind::Secret { "it can't be decoded".to_owned() } else { invalid.error };
+            let why = if K::KIND == Kind::Secret { "it can't be decoded".to_owned() } else { broken.why };
             Err((name, why))
         }
     }
