@@ -6,6 +6,8 @@
 KIND_VERSION=v0.33.0
 # The last minor version for containerd 1.x (Debian 12's) and for cgroup v1. go.mod in kind/ has it too.
 KUBERNETES_VERSION=v1.35.4
+KUBERNETES_LDFLAGS="-s -w -X k8s.io/component-base/version.gitVersion=$KUBERNETES_VERSION -X k8s.io/component-base/version.gitMajor=1"
+KUBERNETES_LDFLAGS+=" -X k8s.io/component-base/version.gitMinor=35 -X k8s.io/component-base/version.gitTreeState=clean"
 COREDNS_VERSION=v1.13.1
 ETCD_TAG=3.6.6-0 # what kubeadm asks for; the binary is the one that Kubernetes' module requires
 PAUSE_TAG=3.10
@@ -84,6 +86,9 @@ need() {
   apt-get update -qq || true # one broken source of many is no obstacle: the installation decides
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
 }
+
+# The folder of the very module that the suite is built against.
+gateway_api_module() { (cd "$E2E/$SUITE" && go mod download -json sigs.k8s.io/gateway-api | jq -r .Dir); }
 
 # Processes that outlive a script: NAME.pid holds the id and the start time, so that a recorded id that the kernel has
 # given to somebody else in the meantime is never signalled.

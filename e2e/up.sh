@@ -79,11 +79,10 @@ load() {
   echo "$id" > "$stamp"
 }
 
-# The CRDs of the experimental channel, out of the very module that the suite is built against. Server-side: HTTPRoute
-# is larger than an annotation may be.
+# The CRDs of the experimental channel. Server-side: HTTPRoute is larger than an annotation may be.
 apply_gateway_api() {
   local module
-  module=$(cd "$E2E/$SUITE" && go mod download -json sigs.k8s.io/gateway-api | jq -r .Dir)
+  module=$(gateway_api_module)
   k apply --server-side --force-conflicts -k "$module/config/crd/experimental" > /dev/null
   k wait --for=condition=Established crd --all --timeout=60s > /dev/null
 }

@@ -10,7 +10,7 @@ PACKAGES+=,bash,ca-certificates,curl,jq,procps,containerd,runc,containernetworki
 
 debian=$CACHE/debian/$(key "$DEBIAN" "$PACKAGES")
 image=$CACHE/node/$(key "$KIND_VERSION" "$KUBERNETES_VERSION" "$COREDNS_VERSION" "$ETCD_TAG" "$PAUSE_TAG" "$DEBIAN" "$PACKAGES" \
-  -- kind/node-image.sh kind/go.mod kind/etcd kind/podnet kind/pod-network.yaml kind/pause.c ../hack/image.sh).tar
+  -- kind/node-image.sh kind/control-plane.sh kind/go.mod kind/etcd kind/podnet kind/pod-network.yaml kind/pause.c ../hack/image.sh).tar
 if [ -e "$image" ]; then echo "$image"; exit; fi
 [ "$(id -u)" = 0 ] || die "only root can make a node image; with Docker and a registry within reach none needs to be made"
 need debootstrap:debootstrap containerd:containerd runc:runc jq:jq gcc:gcc buildah:buildah
@@ -32,10 +32,10 @@ bootstrap &
 bootstrap=$!
 
 say "building Kubernetes $KUBERNETES_VERSION, etcd and CoreDNS $COREDNS_VERSION (about 10 minutes on 2 cores the first time)"
-v=k8s.io/component-base/version
-(cd "$HERE" && nice -n 10 go build \
-  -ldflags "-s -w -X $v.gitVersion=$KUBERNETES_VERSION -X $v.gitMajor=1 -X $v.gitMinor=35 -X $v.gitTreeState=clean" -o "$work/bin/" \
-  k8s.io/kubernetes/cmd/{kubeadm,kubectl,kubelet,kube-apiserver,kube-controller-manager,kube-scheduler,kube-proxy} ./etcd ./podnet)
+control_plane=$("$HERE/control-plane.sh")
+cp "$control_plane"/{kube-apiserver,etcd} "$work/bin/"
+(cd "$HERE" && nice -n 10 go build -ldflags "$KUBERNETES_LDFLAGS" -o "$work/bin/" \
+  k8s.io/kubernetes/cmd/{kubeadm,kubectl,kubelet,kube-controller-manager,kube-scheduler,kube-proxy} ./podnet)
 GOBIN=$work/bin nice -n 10 go install -ldflags '-s -w' "github.com/coredns/coredns@$COREDNS_VERSION"
 gcc -Os -static -s -o "$work/bin/pause" "$HERE/pause.c"
 wait "$bootstrap" || die "debootstrap failed: $OUT/debootstrap.log"

@@ -11,9 +11,7 @@ if [ ! -d "$dir" ]; then
   say "building kind, helm, kubectl and the programs of the harness"
   GOBIN=$new nice -n 10 go install -ldflags '-s -w' "sigs.k8s.io/kind@$KIND_VERSION"
   GOBIN=$new nice -n 10 go install -ldflags '-s -w' "helm.sh/helm/v4/cmd/helm@$HELM_VERSION"
-  v=k8s.io/component-base/version
-  (cd "$E2E/kind" && nice -n 10 go build \
-    -ldflags "-s -w -X $v.gitVersion=$KUBERNETES_VERSION -X $v.gitMajor=1 -X $v.gitMinor=35 -X $v.gitTreeState=clean" \
+  (cd "$E2E/kind" && nice -n 10 go build -ldflags "$KUBERNETES_LDFLAGS" \
     -o "$new/" k8s.io/kubernetes/cmd/kubectl ./loadbalancer ./probe ./runc-restricted)
   mv "$new" "$dir"
 fi
