@@ -1,0 +1,302 @@
+//! The figures, the bars, and how they are printed and kept.
+
+use crate::churn::{Sample, Tally};
+use crate::machine::Machine;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The size that most bars are about.
+const JUDGED: usize = 5_000;
+
+/// Quantiles of a figure.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Spread {
+    /// Of so many values.
+    pub count: usize,
+    /// The median.
+    pub p50: f64,
+    /// The 99th percentile.
+    pub p99: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of values; each is one of them.
+    pub fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = values.collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |part: f64| {
+            let rank = (sorted.len() as f64 * part).ceil() as usize;
+            sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+        };
+        Self { count: sorted.len(), p50: at(0.5), p99: at(0.99), max: at(1.0) }
+    }
+}
+
+/// One start, in milliseconds from the moment when the process was made.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct Start {
+    /// `/readyz` answers 200.
+    pub ready_ms: f64,
+    /// That, and the last route answers.
+    pub serves_ms: f64,
+    /// CPU time that it had used then.
+    pub cpu_ms: f64,
+}
+
+/// Figures of one size.
+#[derive(Deserialize, Serialize)]
+pub struct Size {
+    /// Routes.
+    pub routes: usize,
+    /// The first start, when there is no Service, and no route has a status.
+    pub first: Start,
+    /// Until all of that was written, and nothing was left to do.
+    pub told_ms: f64,
+    /// Later starts.
+    pub starts: Vec<Start>,
+    /// RSS and PSS after all statuses were written, in MB.
+    pub memory_first: [f64; 2],
+    /// After the last start, once it was quiet.
+    pub memory: [f64; 2],
+    /// After the edits.
+    pub memory_after: [f64; 2],
+    /// From sending a route to the API server until the first right answer.
+    pub answered_ms: Spread,
+    /// Of routes that were there before.
+    pub edited_ms: Spread,
+    /// Of routes that weren't.
+    pub created_ms: Spread,
+    /// From sending a route to the API server until a watch of our own told of it.
+    pub told_after_ms: Spread,
+    /// From then until the first right answer.
+    pub answered_after_told_ms: Spread,
+    /// What Headgate itself says of the time between an event and its publication; upper bounds. Not every version counts it.
+    pub publish_delay_ms: Option<Spread>,
+    /// CPU time of an edit, its status included, in µs: all of Headgate.
+    pub cpu_us: f64,
+    /// The control plane's thread.
+    pub control_cpu_us: f64,
+    /// The rate of edits that was reached.
+    pub edits_per_second: f64,
+    /// Requests to routes that nobody edited.
+    pub stable: Tally,
+    /// Requests to routes that were edited or created.
+    pub sampled: Tally,
+    /// CPUs that others than this benchmark used during the edits: figures of a busy machine are not to be trusted.
+    pub cpus_of_others: f64,
+    /// CPUs that Headgate used then.
+    pub cpus_of_headgate: f64,
+    /// And the API server with etcd.
+    pub cpus_of_cluster: f64,
+    /// Each route that was edited or created one by one.
+    pub samples: Vec<Sample>,
+}
+
+impl Size {
+    /// The start in the middle, of those after the first.
+    fn start(&self) -> Spread {
+        Spread::of(self.starts.iter().map(|start| start.serves_ms))
+    }
+
+    fn failures(&self) -> usize {
+        self.stable.failures + self.sampled.failures
+    }
+}
+
+/// All of it.
+#[derive(Deserialize, Serialize)]
+pub struct Report {
+    /// Where and when.
+    pub machine: Machine,
+    /// In the order of the command line; ratios are to the first.
+    pub sizes: Vec<Size>,
+}
+
+/// A bar of a row.
+#[derive(Clone, Copy)]
+enum Bar {
+    /// None.
+    None,
+    /// For [`JUDGED`] routes.
+    AtMost(f64, &'static str),
+    /// For all.
+    Zero,
+    /// For the last, as a multiple of the first.
+    Ratio(f64),
+}
+
+struct Row<'a> {
+    what: &'static str,
+    of: &'a dyn Fn(&Size) -> String,
+    judged: &'a dyn Fn(&Size) -> f64,
+    bar: Bar,
+}
+
+impl Report {
+    /// Whether nothing failed that must not.
+    pub fn is_sound(&self) -> bool {
+        self.sizes.iter().all(|size| size.failures() == 0)
+    }
+
+    /// Writes the JSON into `folder`; returns the file.
+    pub fn save(&self, folder: &Path) -> Result<PathBuf> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let commit = self.machine.commit.trim_end_matches('+');
+        let file = folder.join(format!("{}-{commit}-scale.json", self.machine.time));
+        fs::write(&file, serde_json::to_string_pretty(self)? + "\n")
+            .with_context(|| file.display().to_string())?;
+        Ok(file)
+    }
+
+    fn row(&self, f: &mut fmt::Formatter<'_>, row: &Row<'_>) -> fmt::Result {
+        write!(f, "| {} |", row.what)?;
+        for size in &self.sizes {
+            write!(f, " {} |", (row.of)(size))?;
+        }
+        let met = |met: bool| if met { "✓" } else { "✗ **missed**" };
+        match row.bar {
+            Bar::None => writeln!(f, " |"),
+            Bar::AtMost(bar, unit) => {
+                let judged = self.sizes.iter().find(|size| size.routes == JUDGED).map(row.judged);
+                let verdict = judged.filter(|value| value.is_finite()).map_or("", |value| met(value <= bar));
+                writeln!(f, " {bar} {unit} at {JUDGED} {verdict} |")
+            }
+            Bar::Zero => {
+                writeln!(f, " 0 {} |", met(self.sizes.iter().all(|size| (row.judged)(size) == 0.0)))
+            }
+            Bar::Ratio(bar) => match (self.sizes.first(), self.sizes.last()) {
+                (Some(first), Some(last)) if first.routes != last.routes => {
+                    let ratio = (row.judged)(last) / (row.judged)(first);
+                    writeln!(f, " last ÷ first ≤ {bar}: {ratio:.2} {} |", met(ratio <= bar))
+                }
+                _ => writeln!(f, " |"),
+            },
+        }
+    }
+}
+
+fn spread(spread: &Spread) -> String {
+    format!("{:.1} / {:.1}", spread.p50, spread.p99)
+}
+
+fn tally(tally: &Tally) -> String {
+    format!("{} of {}", tally.failures, tally.requests)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let m = &self.machine;
+        writeln!(
+            f,
+            "{} ({} CPUs), Linux {}, commit {}, {}, {} build; load before {:.1}\n",
+            m.cpu, m.cpus, m.kernel, m.commit, m.headgate, m.profile, m.busy_before
+        )?;
+        write!(f, "| |")?;
+        for size in &self.sizes {
+            write!(f, " {} routes |", size.routes)?;
+        }
+        writeln!(f, " bar |\n|---|{}---|", "---|".repeat(self.sizes.len()))?;
+        let none: &dyn Fn(&Size) -> f64 = &|_| f64::NAN;
+        let mut row = |what: &'static str,
+                       of: &dyn Fn(&Size) -> String,
+                       judged: &dyn Fn(&Size) -> f64,
+                       bar| { self.row(f, &Row { what, of, judged, bar }) };
+        let delay = |size: &Size| size.publish_delay_ms.as_ref().map_or("–".to_owned(), spread);
+        let delayed = |size: &Size| size.publish_delay_ms.map_or(f64::NAN, |delay| delay.p99);
+        let memory = |[rss, pss]: [f64; 2]| format!("{rss:.1} / {pss:.1}");
+        row(
+            "start to serving, median / slowest, ms",
+            &|s| format!("{:.0} / {:.0}", s.start().p50, s.start().max),
+            &|s| s.start().p50,
+            Bar::AtMost(1000.0, "ms"),
+        )?;
+        row("the first start ever, ms", &|s| format!("{:.0}", s.first.serves_ms), none, Bar::None)?;
+        row(
+            "the first start until all statuses are written, ms",
+            &|s| format!("{:.0}", s.told_ms),
+            none,
+            Bar::None,
+        )?;
+        row("RSS / PSS after a start, MB", &|s| memory(s.memory), &|s| s.memory[0], Bar::AtMost(40.0, "MB"))?;
+        row(
+            "after the first start and its statuses, MB",
+            &|s| memory(s.memory_first),
+            &|s| s.memory_first[0],
+            Bar::AtMost(40.0, "MB"),
+        )?;
+        row(
+            "after the edits, MB",
+            &|s| memory(s.memory_after),
+            &|s| s.memory_after[0],
+            Bar::AtMost(40.0, "MB"),
+        )?;
+        row(
+            "apply → first right answer, p50 / p99, ms",
+            &|s| spread(&s.answered_ms),
+            &|s| s.answered_ms.p99,
+            Bar::AtMost(30.0, "ms"),
+        )?;
+        row("of edited routes, ms", &|s| spread(&s.edited_ms), none, Bar::None)?;
+        row("of new routes, ms", &|s| spread(&s.created_ms), none, Bar::None)?;
+        row("apply → watch event, p50 / p99, ms", &|s| spread(&s.told_after_ms), none, Bar::None)?;
+        row(
+            "watch event → first right answer, p50 / p99, ms",
+            &|s| spread(&s.answered_after_told_ms),
+            none,
+            Bar::None,
+        )?;
+        row("watch event → published, p50 / p99, ms", &delay, &delayed, Bar::AtMost(10.0, "ms"))?;
+        row("CPU of an edit, µs", &|s| format!("{:.0}", s.cpu_us), &|s| s.cpu_us, Bar::Ratio(2.0))?;
+        row(
+            "of which the control plane's thread, µs",
+            &|s| format!("{:.0}", s.control_cpu_us),
+            &|s| s.control_cpu_us,
+            Bar::Ratio(2.0),
+        )?;
+        row(
+            "failed requests, routes that nobody edits",
+            &|s| tally(&s.stable),
+            &|s| s.stable.failures as f64,
+            Bar::Zero,
+        )?;
+        row(
+            "wrong answers, routes that are edited",
+            &|s| tally(&s.sampled),
+            &|s| s.sampled.failures as f64,
+            Bar::Zero,
+        )?;
+        row(
+            "samples; edits a second",
+            &|s| format!("{}; {:.0}", s.answered_ms.count, s.edits_per_second),
+            none,
+            Bar::None,
+        )?;
+        row(
+            "CPUs: Headgate, API server and etcd, others",
+            &|s| format!("{:.2}, {:.2}, {:.2}", s.cpus_of_headgate, s.cpus_of_cluster, s.cpus_of_others),
+            none,
+            Bar::None,
+        )?;
+        self.sizes
+            .iter()
+            .flat_map(|size| size.stable.words.iter().chain(&size.sampled.words))
+            .try_for_each(|words| writeln!(f, "failed: {words}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spread;
+
+    #[test]
+    fn quantiles_are_values() {
+        let spread = Spread::of((1..=200).map(f64::from));
+        assert_eq!((spread.p50, spread.p99, spread.max), (100.0, 198.0, 200.0));
+        assert!(Spread::of(std::iter::empty()).p50.is_nan());
+    }
+}
