@@ -159,7 +159,9 @@ impl Files {
         fs::write(folder.join("server.crt"), cert.pem())?;
         fs::write(folder.join("server.key"), signing_key.serialize_pem())?;
         // Nobody has a token of a service account, but the API server doesn't start without a key for them.
-        fs::write(folder.join("accounts.key"), rcgen::KeyPair::generate()?.serialize_pem())?;
+        let accounts = rcgen::KeyPair::generate()?;
+        fs::write(folder.join("accounts.key"), accounts.serialize_pem())?;
+        fs::write(folder.join("accounts.pub"), accounts.public_key_pem())?;
         let token = "bench".to_owned();
         fs::write(folder.join("tokens.csv"), format!("{token},bench,bench,system:masters\n"))?;
         let kubeconfig = folder.join("kubeconfig");
@@ -206,7 +208,7 @@ fn api_server_arguments(folder: &Path) -> Vec<String> {
         file("tls-private-key-file", "server.key"),
         file("token-auth-file", "tokens.csv"),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        file("service-account-key-file", "accounts.key"),
+        file("service-account-key-file", "accounts.pub"),
         file("service-account-signing-key-file", "accounts.key"),
         "--authorization-mode=AlwaysAllow".to_owned(),
         // It waits for objects that only the controller manager makes.
