@@ -130,12 +130,94 @@ enum Bar {
     Ratio(f64),
 }
 
-struct Row<'a> {
+struct Row {
     what: &'static str,
-    of: &'a dyn Fn(&Size) -> String,
-    judged: &'a dyn Fn(&Size) -> f64,
+    of: fn(&Size) -> String,
+    judged: fn(&Size) -> f64,
     bar: Bar,
 }
+
+const fn told(what: &'static str, of: fn(&Size) -> String) -> Row {
+    Row { what, of, judged: |_| f64::NAN, bar: Bar::None }
+}
+
+const fn judged(what: &'static str, of: fn(&Size) -> String, judged: fn(&Size) -> f64, bar: Bar) -> Row {
+    Row { what, of, judged, bar }
+}
+
+const STARTS: [Row; 6] = [
+    judged(
+        "start to serving, median / slowest, ms",
+        |size| format!("{:.0} / {:.0}", size.start().p50, size.start().max),
+        |size| size.start().p50,
+        Bar::AtMost(1000.0, "ms"),
+    ),
+    told("the first start ever, ms", |size| format!("{:.0}", size.first.serves_ms)),
+    told("the first start until all statuses are written, ms", |size| format!("{:.0}", size.told_ms)),
+    judged(
+        "RSS / PSS after a start, MB",
+        |size| memory(size.memory),
+        |size| size.memory[0],
+        Bar::AtMost(40.0, "MB"),
+    ),
+    judged(
+        "after the first start and its statuses, MB",
+        |size| memory(size.memory_first),
+        |size| size.memory_first[0],
+        Bar::AtMost(40.0, "MB"),
+    ),
+    judged(
+        "after the edits, MB",
+        |size| memory(size.memory_after),
+        |size| size.memory_after[0],
+        Bar::AtMost(40.0, "MB"),
+    ),
+];
+
+const CHANGES: [Row; 8] = [
+    judged(
+        "apply → first right answer, p50 / p99, ms",
+        |size| spread(&size.answered_ms),
+        |size| size.answered_ms.p99,
+        Bar::AtMost(30.0, "ms"),
+    ),
+    told("of edited routes, ms", |size| spread(&size.edited_ms)),
+    told("of new routes, ms", |size| spread(&size.created_ms)),
+    told("apply → watch event, p50 / p99, ms", |size| spread(&size.told_after_ms)),
+    told("watch event → first right answer, p50 / p99, ms", |size| spread(&size.answered_after_told_ms)),
+    judged(
+        "watch event → published, p50 / p99, ms",
+        |size| size.publish_delay_ms.as_ref().map_or("–".to_owned(), spread),
+        |size| size.publish_delay_ms.map_or(f64::NAN, |delay| delay.p99),
+        Bar::AtMost(10.0, "ms"),
+    ),
+    judged("CPU of an edit, µs", |size| format!("{:.0}", size.cpu_us), |size| size.cpu_us, Bar::Ratio(2.0)),
+    judged(
+        "of which the control plane's thread, µs",
+        |size| format!("{:.0}", size.control_cpu_us),
+        |size| size.control_cpu_us,
+        Bar::Ratio(2.0),
+    ),
+];
+
+const REQUESTS: [Row; 4] = [
+    judged(
+        "failed requests, routes that nobody edits",
+        |size| tally(&size.stable),
+        |size| size.stable.failures as f64,
+        Bar::Zero,
+    ),
+    judged(
+        "wrong answers, routes that are edited",
+        |size| tally(&size.sampled),
+        |size| size.sampled.failures as f64,
+        Bar::Zero,
+    ),
+    told("samples; edits a second", |size| format!("{}; {:.0}", size.samples.len(), size.edits_per_second)),
+    told("CPUs: Headgate, API server and etcd, others", |size| {
+        format!("{:.2}, {:.2}, {:.2}", size.cpus_of_headgate, size.cpus_of_cluster, size.cpus_of_others)
+    }),
+];
 
 impl Report {
     /// Whether nothing failed that must not.
@@ -153,7 +235,7 @@ impl Report {
         Ok(file)
     }
 
-    fn row(&self, f: &mut fmt::Formatter<'_>, row: &Row<'_>) -> fmt::Result {
+    fn row(&self, f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
         write!(f, "| {} |", row.what)?;
         for size in &self.sizes {
             write!(f, " {} |", (row.of)(size))?;
@@ -184,6 +266,10 @@ fn spread(spread: &Spread) -> String {
     format!("{:.1} / {:.1}", spread.p50, spread.p99)
 }
 
+fn memory([rss, pss]: [f64; 2]) -> String {
+    format!("{rss:.1} / {pss:.1}")
+}
+
 fn tally(tally: &Tally) -> String {
     format!("{} of {}", tally.failures, tally.requests)
 }
@@ -201,91 +287,9 @@ impl fmt::Display for Report {
             write!(f, " {} routes |", size.routes)?;
         }
         writeln!(f, " bar |\n|---|{}---|", "---|".repeat(self.sizes.len()))?;
-        let none: &dyn Fn(&Size) -> f64 = &|_| f64::NAN;
-        let mut row = |what: &'static str,
-                       of: &dyn Fn(&Size) -> String,
-                       judged: &dyn Fn(&Size) -> f64,
-                       bar| { self.row(f, &Row { what, of, judged, bar }) };
-        let delay = |size: &Size| size.publish_delay_ms.as_ref().map_or("–".to_owned(), spread);
-        let delayed = |size: &Size| size.publish_delay_ms.map_or(f64::NAN, |delay| delay.p99);
-        let memory = |[rss, pss]: [f64; 2]| format!("{rss:.1} / {pss:.1}");
-        row(
-            "start to serving, median / slowest, ms",
-            &|s| format!("{:.0} / {:.0}", s.start().p50, s.start().max),
-            &|s| s.start().p50,
-            Bar::AtMost(1000.0, "ms"),
-        )?;
-        row("the first start ever, ms", &|s| format!("{:.0}", s.first.serves_ms), none, Bar::None)?;
-        row(
-            "the first start until all statuses are written, ms",
-            &|s| format!("{:.0}", s.told_ms),
-            none,
-            Bar::None,
-        )?;
-        row("RSS / PSS after a start, MB", &|s| memory(s.memory), &|s| s.memory[0], Bar::AtMost(40.0, "MB"))?;
-        row(
-            "after the first start and its statuses, MB",
-            &|s| memory(s.memory_first),
-            &|s| s.memory_first[0],
-            Bar::AtMost(40.0, "MB"),
-        )?;
-        row(
-            "after the edits, MB",
-            &|s| memory(s.memory_after),
-            &|s| s.memory_after[0],
-            Bar::AtMost(40.0, "MB"),
-        )?;
-        row(
-            "apply → first right answer, p50 / p99, ms",
-            &|s| spread(&s.answered_ms),
-            &|s| s.answered_ms.p99,
-            Bar::AtMost(30.0, "ms"),
-        )?;
-        row("of edited routes, ms", &|s| spread(&s.edited_ms), none, Bar::None)?;
-        row("of new routes, ms", &|s| spread(&s.created_ms), none, Bar::None)?;
-        row("apply → watch event, p50 / p99, ms", &|s| spread(&s.told_after_ms), none, Bar::None)?;
-        row(
-            "watch event → first right answer, p50 / p99, ms",
-            &|s| spread(&s.answered_after_told_ms),
-            none,
-            Bar::None,
-        )?;
-        row("watch event → published, p50 / p99, ms", &delay, &delayed, Bar::AtMost(10.0, "ms"))?;
-        row("CPU of an edit, µs", &|s| format!("{:.0}", s.cpu_us), &|s| s.cpu_us, Bar::Ratio(2.0))?;
-        row(
-            "of which the control plane's thread, µs",
-            &|s| format!("{:.0}", s.control_cpu_us),
-            &|s| s.control_cpu_us,
-            Bar::Ratio(2.0),
-        )?;
-        row(
-            "failed requests, routes that nobody edits",
-            &|s| tally(&s.stable),
-            &|s| s.stable.failures as f64,
-            Bar::Zero,
-        )?;
-        row(
-            "wrong answers, routes that are edited",
-            &|s| tally(&s.sampled),
-            &|s| s.sampled.failures as f64,
-            Bar::Zero,
-        )?;
-        row(
-            "samples; edits a second",
-            &|s| format!("{}; {:.0}", s.answered_ms.count, s.edits_per_second),
-            none,
-            Bar::None,
-        )?;
-        row(
-            "CPUs: Headgate, API server and etcd, others",
-            &|s| format!("{:.2}, {:.2}, {:.2}", s.cpus_of_headgate, s.cpus_of_cluster, s.cpus_of_others),
-            none,
-            Bar::None,
-        )?;
-        self.sizes
-            .iter()
-            .flat_map(|size| size.stable.words.iter().chain(&size.sampled.words))
-            .try_for_each(|words| writeln!(f, "failed: {words}"))
+        STARTS.iter().chain(&CHANGES).chain(&REQUESTS).try_for_each(|row| self.row(f, row))?;
+        let words = self.sizes.iter().flat_map(|size| size.stable.words.iter().chain(&size.sampled.words));
+        words.into_iter().try_for_each(|words| writeln!(f, "failed: {words}"))
     }
 }
 
