@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
 /// How long a start may take, and writing the statuses of all routes.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 /// Between two looks at something that is about to happen.
 const LOOK: Duration = Duration::from_millis(1);
 /// Quiet is who uses less than a hundredth of a CPU for so many windows; between two of its regular requests lie two seconds.

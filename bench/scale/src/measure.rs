@@ -6,7 +6,6 @@ use crate::headgate::Headgate;
 use crate::histogram::Histogram;
 use crate::machine;
 use crate::objects;
-use crate::process::Memory;
 use crate::report::{Size, Spread, Start};
 use crate::{Arguments, Folder};
 use anyhow::{Context, Result, ensure};
@@ -33,6 +32,7 @@ pub fn size(arguments: &Arguments, routes: usize) -> Result<Size> {
     let mut headgate = start()?;
     let (first, proxy) = begin(&mut headgate, &cluster, routes)?;
     let told = headgate.quiet()?;
+    let told_cpu_ms = ms(headgate.process.cpu()?);
     let memory_first = headgate.process.memory()?;
     let accepted = accepted(&cluster)?;
     ensure!(accepted == routes, "{accepted} of {routes} routes have a status that accepts them");
@@ -62,10 +62,11 @@ pub fn size(arguments: &Arguments, routes: usize) -> Result<Size> {
         routes,
         first,
         told_ms: ms(told),
+        told_cpu_ms,
         starts,
-        memory_first: pair(memory_first),
-        memory: pair(memory),
-        memory_after: pair(memory_after),
+        memory_first,
+        memory,
+        memory_after,
         answered_ms: of(&|sample| Some(sample.answered_ms)),
         edited_ms: of(&|sample| (!sample.created).then_some(sample.answered_ms)),
         created_ms: of(&|sample| sample.created.then_some(sample.answered_ms)),
@@ -161,10 +162,6 @@ fn edit(plan: &Plan, world: World<'_>, cluster: &Cluster, headgate: &Headgate) -
         cpus_of_headgate: of_headgate,
         cpus_of_cluster: of_cluster,
     })
-}
-
-fn pair(memory: Memory) -> [f64; 2] {
-    [memory.rss_mb, memory.pss_mb]
 }
 
 #[expect(clippy::print_stderr, reason = "a run takes minutes: it says what it does")]

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,12 +21,14 @@ pub struct Process {
 }
 
 /// Resident memory.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Memory {
-    /// Of which a share is other processes' too: in MB of 1,000,000 bytes.
+    /// All of it, in MB of 1,000,000 bytes.
     pub rss_mb: f64,
-    /// The same, what is shared divided by those who share it.
+    /// The same, what other processes have as well divided by those who have it.
     pub pss_mb: f64,
+    /// What isn't the binary: heap and stacks.
+    pub anonymous_mb: f64,
 }
 
 impl Process {
@@ -126,7 +129,7 @@ impl Process {
             let kib: f64 = line.split_whitespace().next().context("smaps_rollup")?.parse()?;
             Ok(kib * 1024.0 / 1e6)
         };
-        Ok(Memory { rss_mb: mb("Rss:")?, pss_mb: mb("Pss:")? })
+        Ok(Memory { rss_mb: mb("Rss:")?, pss_mb: mb("Pss:")?, anonymous_mb: mb("Anonymous:")? })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::churn::{Sample, Tally};
 use crate::machine::Machine;
+use crate::process::Memory;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -57,14 +58,16 @@ pub struct Size {
     pub first: Start,
     /// Until all of that was written, and nothing was left to do.
     pub told_ms: f64,
+    /// CPU time that it had used then.
+    pub told_cpu_ms: f64,
     /// Later starts.
     pub starts: Vec<Start>,
-    /// RSS and PSS after all statuses were written, in MB.
-    pub memory_first: [f64; 2],
+    /// After all statuses were written.
+    pub memory_first: Memory,
     /// After the last start, once it was quiet.
-    pub memory: [f64; 2],
+    pub memory: Memory,
     /// After the edits.
-    pub memory_after: [f64; 2],
+    pub memory_after: Memory,
     /// From sending a route to the API server until the first right answer.
     pub answered_ms: Spread,
     /// Of routes that were there before.
@@ -152,24 +155,26 @@ const STARTS: [Row; 6] = [
         |size| size.start().p50,
         Bar::AtMost(1000.0, "ms"),
     ),
-    told("the first start ever, ms", |size| format!("{:.0}", size.first.serves_ms)),
-    told("the first start until all statuses are written, ms", |size| format!("{:.0}", size.told_ms)),
+    told("the first start of all, ms", |size| format!("{:.0}", size.first.serves_ms)),
+    told("until all statuses are written; CPU time for it, ms", |size| {
+        format!("{:.0}; {:.0}", size.told_ms, size.told_cpu_ms)
+    }),
     judged(
-        "RSS / PSS after a start, MB",
+        "RSS / PSS / anonymous after a start, MB",
         |size| memory(size.memory),
-        |size| size.memory[0],
+        |size| size.memory.rss_mb,
         Bar::AtMost(40.0, "MB"),
     ),
     judged(
         "after the first start and its statuses, MB",
         |size| memory(size.memory_first),
-        |size| size.memory_first[0],
+        |size| size.memory_first.rss_mb,
         Bar::AtMost(40.0, "MB"),
     ),
     judged(
         "after the edits, MB",
         |size| memory(size.memory_after),
-        |size| size.memory_after[0],
+        |size| size.memory_after.rss_mb,
         Bar::AtMost(40.0, "MB"),
     ),
 ];
@@ -186,7 +191,7 @@ const CHANGES: [Row; 8] = [
     told("apply → watch event, p50 / p99, ms", |size| spread(&size.told_after_ms)),
     told("watch event → first right answer, p50 / p99, ms", |size| spread(&size.answered_after_told_ms)),
     judged(
-        "watch event → published, p50 / p99, ms",
+        "watch event → published, p50 / p99 at most, ms",
         |size| size.publish_delay_ms.as_ref().map_or("–".to_owned(), spread),
         |size| size.publish_delay_ms.map_or(f64::NAN, |delay| delay.p99),
         Bar::AtMost(10.0, "ms"),
@@ -266,8 +271,8 @@ fn spread(spread: &Spread) -> String {
     format!("{:.1} / {:.1}", spread.p50, spread.p99)
 }
 
-fn memory([rss, pss]: [f64; 2]) -> String {
-    format!("{rss:.1} / {pss:.1}")
+fn memory(memory: Memory) -> String {
+    format!("{:.1} / {:.1} / {:.1}", memory.rss_mb, memory.pss_mb, memory.anonymous_mb)
 }
 
 fn tally(tally: &Tally) -> String {
