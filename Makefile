@@ -5,7 +5,7 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run build check fmt clippy unit gen drift chart deny scripts test image binary e2e e2e-up e2e-down \
-    bench bench-micro instructions
+    bench bench-micro bench-scale instructions
 
 export HEADGATE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/headgate
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -88,6 +88,9 @@ bench: ## Headgate, nginx, HAProxy and Envoy side by side
 bench-micro: ## Finding routes, compiling and translating, with 1 to 10,000 routes
 	cargo bench --locked --profile fast -p headgate-proxy --bench router
 	cargo bench --locked --profile fast -p headgate-controller --bench translate
+
+bench-scale: ## Beside a real API server, with 1,000 to 20,000 routes
+	bench/scale.sh
 
 instructions: ## Instructions and system calls of a request, against what is recorded
 	bench/instructions.sh
