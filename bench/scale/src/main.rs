@@ -77,13 +77,14 @@ fn main() -> Result<()> {
     let binary = arguments.headgate.to_str().context("--headgate")?;
     let machine = machine::read(binary, &arguments.profile)?;
     backend::start()?;
-    let sizes = arguments
-        .routes
-        .iter()
-        .map(|routes| measure::size(&arguments, *routes).with_context(|| format!("with {routes} routes")));
-    let report = Report { machine, sizes: sizes.collect::<Result<_>>()? };
-    println!("\n{report}");
-    println!("kept in {}", report.save(&arguments.results)?.display());
+    let mut report = Report { machine, sizes: Vec::new() };
+    for routes in &arguments.routes {
+        let size = measure::size(&arguments, *routes).with_context(|| format!("with {routes} routes"))?;
+        report.sizes.push(size);
+        // Each in its turn, so that a run that is broken off leaves what it has.
+        let file = report.save(&arguments.results)?;
+        println!("\n{report}\nkept in {}\n", file.display());
+    }
     ensure!(report.is_sound(), "requests failed");
     Ok(())
 }
