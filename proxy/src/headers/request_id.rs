@@ -1,66 +1,77 @@
 //! Ids for requests: unique, and not to be guessed from others, so that nobody can plant a log line in advance.
 //!
-//! In the form of a random UUID (RFC 9562 §5.4): a counter under a keyed hash, the key drawn by the operating system
-//! once per thread. No system call and no lock per request.
+//! Random UUIDs (RFC 9562 §5.4). Randomness is drawn for many at once: no system call and no lock per request.
 
 use bytes::BytesMut;
 use http::HeaderValue;
-use std::cell::{Cell, RefCell};
-use std::hash::{BuildHasher, RandomState};
+use std::cell::RefCell;
 
-/// Ids that share one allocation.
+/// Ids whose randomness is drawn at once, and whose text shares one allocation.
 const TOGETHER: usize = 32;
+/// Bytes of an id.
+const BYTES: usize = 16;
+/// Where the digits of each byte are in the text of an id.
+const PLACES: [usize; BYTES] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+/// The digits of each byte.
+const DIGITS: [[u8; 2]; 256] = {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        digits[byte] = [HEX[byte >> 4], HEX[byte & 15]];
+        byte += 1;
+    }
+    digits
+};
 
 /// Makes the ids of one thread.
-#[derive(Debug)]
-pub struct RequestIds {
-    high: RandomState,
-    low: RandomState,
-    count: Cell<u64>,
+#[derive(Default)]
+pub struct RequestIds(RefCell<Supply>);
+
+/// What ids are made of.
+struct Supply {
+    random: [u8; BYTES * TOGETHER],
+    /// Bytes of it that were used.
+    used: usize,
     /// Room for the text of ids: many share one allocation.
-    room: RefCell<BytesMut>,
+    room: BytesMut,
 }
 
-impl Default for RequestIds {
+impl Default for Supply {
     fn default() -> Self {
-        Self::new()
+        Self { random: [0; BYTES * TOGETHER], used: BYTES * TOGETHER, room: BytesMut::new() }
+    }
+}
+
+// Who sees what is left knows ids to come.
+impl std::fmt::Debug for RequestIds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestIds").finish_non_exhaustive()
     }
 }
 
 impl RequestIds {
-    /// With keys of its own.
+    /// With randomness of its own.
     pub fn new() -> Self {
-        // `RandomState::new` counts up from one draw per thread; one for each half differs in a key all the same.
-        Self {
-            high: RandomState::new(),
-            low: RandomState::new(),
-            count: Cell::new(0),
-            room: RefCell::default(),
-        }
+        Self::default()
     }
 
     /// The next id.
     pub fn next(&self) -> HeaderValue {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let count = self.count.get().wrapping_add(1);
-        self.count.set(count);
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.high.hash_one(count).to_be_bytes());
-        bytes[8..].copy_from_slice(&self.low.hash_one(count).to_be_bytes());
+        let Supply { random, used, room } = &mut *self.0.borrow_mut();
+        if *used == random.len() {
+            aws_lc_rs::rand::fill(random).expect("the process couldn't have started without randomness");
+            *used = 0;
+        }
+        let bytes = &mut random[*used..*used + BYTES];
+        *used += BYTES;
         // Version 4, variant 10.
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
         let mut text = [b'-'; 36];
-        let mut position = 0;
-        for (index, byte) in bytes.iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                position += 1;
-            }
-            text[position] = HEX[usize::from(byte >> 4)];
-            text[position + 1] = HEX[usize::from(byte & 15)];
-            position += 2;
+        for (byte, place) in bytes.iter().zip(PLACES) {
+            text[place..place + 2].copy_from_slice(&DIGITS[usize::from(*byte)]);
         }
-        let mut room = self.room.borrow_mut();
         if room.capacity() < text.len() {
             room.reserve(text.len() * TOGETHER);
         }
