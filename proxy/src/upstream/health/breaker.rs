@@ -194,8 +194,14 @@ impl Breaker {
         matches!(state.admit(now, policy).1, Verdict::Refused { .. })
     }
 
-    /// Lets a request in, or not. Whoever is let in tells its fate.
-    pub(crate) fn admit(&self, now: Millis, policy: &Policy) -> Verdict {
+    /// Lets a request in, or not. Whoever is let in tells its fate. The clock is read only where it matters: that costs more than
+    /// all the rest.
+    pub(crate) fn admit(&self, now: impl FnOnce() -> Millis, policy: &Policy) -> Verdict {
+        let State { phase, epoch, .. } = State::unpack(self.word.load(Ordering::Acquire));
+        if phase == Phase::Closed {
+            return Verdict::Pass(Permit { epoch, probe: false, first: false });
+        }
+        let now = now();
         let mut verdict = Verdict::Refused { until: now };
         self.change(|state| {
             let (next, said) = state.admit(now, policy);
@@ -205,18 +211,19 @@ impl Breaker {
         verdict
     }
 
-    /// Takes in the fate of a request, which took so long.
+    /// Takes in the fate of a request, which took so long. Clocks are read as in [`Breaker::admit`].
     pub(crate) fn note(
         &self,
         permit: Permit,
         fate: Fate,
-        took: Duration,
-        (now, random): (Millis, u32),
+        took: impl FnOnce() -> Duration,
+        (now, random): (impl FnOnce() -> Millis, u32),
         policy: &Policy,
     ) -> Option<Change> {
         let Trip { consecutive_failures, failure_ratio, slow_ratio } = policy.trip;
-        let slow = fate != Fate::Unknown && slow_ratio.is_some_and(|slow| took > slow.over);
+        let slow = fate != Fate::Unknown && slow_ratio.is_some_and(|slow| took() > slow.over);
         if permit.probe {
+            let now = now();
             // A probe that is as slow as what opened it shows no recovery.
             let fate = if slow { Fate::Failure } else { fate };
             let (_, after) = self.change(|state| state.probed(permit, fate, now, random, policy))?;
@@ -234,6 +241,10 @@ impl Breaker {
         }
         let failed = fate == Fate::Failure;
         let mut tripped = consecutive_failures.is_some_and(|most| self.in_a_row(failed) >= most);
+        if !tripped && failure_ratio.is_none() && slow_ratio.is_none() {
+            return None;
+        }
+        let now = now();
         // Each counts, whatever the others say.
         tripped |= failure_ratio.is_some_and(|ratio| self.failures.note(now, failed, &ratio));
         tripped |= slow_ratio.is_some_and(|trip| self.slow.note(now, slow, &trip.ratio));

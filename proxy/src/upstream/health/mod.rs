@@ -210,7 +210,7 @@ impl Health {
         random: u32,
     ) -> Result<Option<Watch>, Rejection> {
         let (Some(policy), Some(breaker)) = (&self.policy.breaker, breaker) else { return Ok(None) };
-        match breaker.admit(now(), policy) {
+        match breaker.admit(now, policy) {
             Verdict::Pass(permit) => Ok(Some(Watch::new(self.clone(), breaker.clone(), permit, random))),
             Verdict::Refused { .. } if self.policy.shadow => Ok(None),
             Verdict::Refused { .. } => Err(Rejection::BreakerOpen),
@@ -225,15 +225,12 @@ impl Health {
         random: u32,
         pick: impl Fn(&[usize]) -> Option<&'a Member>,
     ) -> Result<Chosen<'a>, Option<Rejection>> {
-        let now = now();
         let first = pick(tried).ok_or(None)?;
-        if self.bar(first, now).is_none() || self.policy.shadow {
-            return self.take(first, now, random).map_err(Some);
+        if self.bar(first).is_none() || self.policy.shadow {
+            return self.take(first, random).map_err(Some);
         }
-        let mut barred: Vec<_> = members
-            .iter()
-            .filter_map(|member| Some((member.address.slot(), self.bar(member, now)?)))
-            .collect();
+        let mut barred: Vec<_> =
+            members.iter().filter_map(|member| Some((member.address.slot(), self.bar(member)?))).collect();
         let ejected = barred.iter().filter(|(_, bar)| *bar == Bar::Ejected).count();
         if would_overload(members.len(), ejected) {
             barred.retain(|(_, bar)| *bar != Bar::Ejected);
@@ -253,7 +250,7 @@ impl Health {
                     () => None,
                 });
             };
-            match self.take(member, now, random) {
+            match self.take(member, random) {
                 Ok(chosen) => return Ok(chosen),
                 // Another thread took the last place of this endpoint; of the backend there is none either.
                 Err(Rejection::BreakerOpen) => barred.push((member.address.slot(), Bar::Breaker)),
@@ -283,8 +280,8 @@ impl Health {
     }
 
     /// Why an endpoint isn't to get a request.
-    fn bar(&self, member: &Member, now: Millis) -> Option<Bar> {
-        let endpoint = self.state.endpoints.get(&member.address.socket())?;
+    fn bar(&self, member: &Member) -> Option<Bar> {
+        let (endpoint, now) = (self.state.endpoints.get(&member.address.socket())?, now());
         if self.policy.ejection.is_some() && endpoint.is_ejected(now) {
             return Some(Bar::Ejected);
         }
@@ -295,12 +292,7 @@ impl Health {
     }
 
     /// Takes what a request needs to go to an endpoint.
-    fn take<'a>(
-        self: &Arc<Self>,
-        member: &'a Member,
-        now: Millis,
-        random: u32,
-    ) -> Result<Chosen<'a>, Rejection> {
+    fn take<'a>(self: &Arc<Self>, member: &'a Member, random: u32) -> Result<Chosen<'a>, Rejection> {
         let socket = member.address.socket();
         let backend = Place::of(&self.state.room, &self.policy.limits, self.policy.shadow)?;
         let endpoint = match self.policy.per_endpoint.max_parallel_requests {
@@ -336,7 +328,8 @@ impl Health {
             true if policy.failure_percent.is_none() => self.state.endpoints.get(&socket),
             true | false => Some(self.state.endpoints.get_or_make(&socket)),
         };
-        let (Some(endpoint), now) = (endpoint, now()) else { return };
+        let Some(endpoint) = endpoint else { return };
+        let now = now();
         if endpoint.is_restored_by(sent, now) {
             self.restored(socket);
         }

@@ -118,7 +118,8 @@ pub(crate) struct Watch {
     breaker: Arc<Breaker>,
     /// Absent once the fate was told.
     permit: Option<Permit>,
-    began: Instant,
+    /// Where it matters how long an answer takes.
+    began: Option<Instant>,
     /// How long the head took, once it is there.
     took: Option<(Duration, StatusCode)>,
     random: u32,
@@ -131,11 +132,12 @@ impl Watch {
         if permit.is_first() {
             health.breaker_changed(&breaker, Change::HalfOpened);
         }
+        let is_timed = health.policy.breaker.as_ref().is_some_and(|policy| policy.trip.slow_ratio.is_some());
         Self {
             health,
             breaker,
             permit: Some(permit),
-            began: Instant::now(),
+            began: is_timed.then(Instant::now),
             took: None,
             random,
             failed: false,
@@ -149,7 +151,7 @@ impl Watch {
 
     /// The head of an answer is there, but its trailers tell the rest.
     pub(crate) fn wait(&mut self, status: StatusCode) {
-        self.took = Some((self.began.elapsed(), status));
+        self.took = Some((self.elapsed(), status));
     }
 
     /// The trailers that it waited for; none: they won't come.
@@ -166,14 +168,18 @@ impl Watch {
         self.settle(sent);
     }
 
+    fn elapsed(&self) -> Duration {
+        self.began.map(|began| began.elapsed()).unwrap_or_default()
+    }
+
     fn settle(&mut self, sent: &Sent) {
         let (Some(permit), Some(policy)) = (self.permit.take(), &self.health.policy.breaker) else { return };
-        let took = self.took.map_or_else(|| self.began.elapsed(), |(took, _)| took);
+        let took = || self.took.map_or_else(|| self.elapsed(), |(took, _)| took);
         let fate = match sent.fate(&policy.failure_when) {
             Fate::Success if self.failed => Fate::Failure,
             fate @ (Fate::Success | Fate::Failure | Fate::Unknown) => fate,
         };
-        if let Some(change) = self.breaker.note(permit, fate, took, (now(), self.random), policy) {
+        if let Some(change) = self.breaker.note(permit, fate, took, (now, self.random), policy) {
             self.health.breaker_changed(&self.breaker, change);
         }
     }
