@@ -185,7 +185,7 @@ pub fn prepare_request(
     if seen.cookie {
         join_cookies(headers);
     }
-    set_connection(headers, upgrade, seen.connection || seen.upgrade);
+    set_connection(headers, upgrade, seen.connection, seen.upgrade);
     set_host(headers, incoming.host.as_str());
     Ok((upgrade, Ours { forwarding: incoming.forwarding.clone(), id_name: incoming.rules.id().clone(), id }))
 }
@@ -225,7 +225,7 @@ pub fn prepare_response(headers: &mut HeaderMap, upgrade: Upgrade) {
     for name in &doomed {
         headers.remove(name);
     }
-    set_connection(headers, upgrade, connection || has_upgrade);
+    set_connection(headers, upgrade, connection, has_upgrade);
 }
 
 /// RFC 9112 §6.3, strictly: one length that is a number, or one `chunked`, or none. the codecs have refused what they can see;
@@ -338,17 +338,21 @@ fn join_cookies(headers: &mut HeaderMap) {
     headers.insert(header::COOKIE, joined);
 }
 
-fn set_connection(headers: &mut HeaderMap, upgrade: Upgrade, had: bool) {
+/// Writes what becomes of the connection, in place of what was said of it.
+fn set_connection(headers: &mut HeaderMap, upgrade: Upgrade, had_connection: bool, had_upgrade: bool) {
     match upgrade {
         Upgrade::WebSocket => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
-        Upgrade::None if had => {
-            headers.remove(header::CONNECTION);
-            headers.remove(header::UPGRADE);
+        Upgrade::None => {
+            if had_connection {
+                headers.remove(header::CONNECTION);
+            }
+            if had_upgrade {
+                headers.remove(header::UPGRADE);
+            }
         }
-        Upgrade::None => {}
     }
 }
 

@@ -59,7 +59,10 @@ impl Rules {
 
     /// The id that the client gave its request, if it may and there is one that logs can take.
     pub(super) fn told_id(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let mut values = headers.get_all(&self.id).iter().filter(|_| self.is_id_trusted);
+        if !self.is_id_trusted {
+            return None;
+        }
+        let mut values = headers.get_all(&self.id).iter();
         let id = values.next().filter(|_| values.next().is_none())?;
         let is_plain = id.as_bytes().iter().all(|byte| matches!(byte, b'!'..=b'~'));
         (is_plain && (1..=LONGEST_ID).contains(&id.len())).then(|| id.clone())

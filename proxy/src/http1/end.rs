@@ -1,21 +1,19 @@
 //! Where a head ends, before anything of it is read: so it can be taken off its buffer whole.
 
-use memchr::memmem::Finder;
-use std::sync::LazyLock;
-
-static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\r\n"));
-static BARE_EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\n"));
+use memchr::memchr_iter;
 
 /// How long the head is that `bytes` begin with, if all of it is there. Its last line ends in CRLF.
 pub(super) fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    EMPTY_LINE.find(bytes).map(|line| line + 3)
+    memchr_iter(b'\n', bytes).find(|at| bytes[at + 1..].starts_with(b"\r\n")).map(|at| at + 3)
 }
 
 /// The same where lines may end in a bare LF, as some old backends have it.
 pub(crate) fn end_of_lenient_head(bytes: &[u8]) -> Option<usize> {
-    let end = end_of_head(bytes);
-    let before = &bytes[..end.unwrap_or(bytes.len())];
-    BARE_EMPTY_LINE.find(before).map(|line| line + 2).or(end)
+    memchr_iter(b'\n', bytes).find_map(|at| match bytes[at + 1..] {
+        [b'\r', b'\n', ..] => Some(at + 3),
+        [b'\n', ..] => Some(at + 2),
+        _ => None,
+    })
 }
 
 /// Whether `at` is the end of a line, but for spaces, and the line ends in CRLF: others are one line to some, and two to others.
