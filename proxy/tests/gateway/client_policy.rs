@@ -8,6 +8,7 @@ use headgate_proxy::model::{
     EscapedSlashes, Filter, HeaderEdits, Policies, ProxyProtocol, ScopedPolicies, TlsVersion, Underscores,
 };
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -566,13 +567,14 @@ fn speaking(version: &'static rustls::SupportedProtocolVersion) -> impl FnOnce(&
             .with_protocol_versions(&[version])
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody));
+            .with_custom_certificate_verifier(Arc::new(Anybody::default()));
         *config = certificates.with_no_client_auth();
     }
 }
 
-#[derive(Debug)]
-pub struct Anybody;
+/// Takes every certificate, and tells what came with it.
+#[derive(Debug, Default)]
+pub struct Anybody(pub Option<Sender<Vec<u8>>>);
 
 impl rustls::client::danger::ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -580,9 +582,12 @@ impl rustls::client::danger::ServerCertVerifier for Anybody {
         _: &rustls::pki_types::CertificateDer<'_>,
         _: &[rustls::pki_types::CertificateDer<'_>],
         _: &rustls::pki_types::ServerName<'_>,
-        _: &[u8],
+        answer: &[u8],
         _: rustls::pki_types::UnixTime,
     ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        if let Some(told) = &self.0 {
+            told.send(answer.to_vec()).unwrap();
+        }
         Ok(rustls::client::danger::ServerCertVerified::assertion())
     }
 

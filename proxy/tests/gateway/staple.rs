@@ -5,11 +5,9 @@ use crate::harness::Backend;
 use crate::tls::{self, der};
 use headgate_proxy::model::{Certificate, ClientTls, Clients, Staple};
 use headgate_proxy::staple::{StapleError, read_staple};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::ClientConfig;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use x509_cert::der::asn1::{BitString, GeneralizedTime, Null, ObjectIdentifier, OctetString};
 use x509_cert::der::{Decode, Encode};
@@ -85,46 +83,6 @@ fn answers_are_read_and_what_clients_would_refuse_has_its_error() {
     }
 }
 
-/// Tells what came with a certificate.
-#[derive(Debug)]
-struct Listening(Sender<Vec<u8>>);
-
-impl ServerCertVerifier for Listening {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        answer: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.0.send(answer.to_vec()).unwrap();
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Anybody.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Anybody.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        Anybody.supported_verify_schemes()
-    }
-}
-
 #[tokio::test]
 async fn answers_go_with_certificates_where_the_policy_says_so_until_they_are_out_of_date() {
     let backend = Backend::named("a").await;
@@ -145,7 +103,7 @@ async fn answers_go_with_certificates_where_the_policy_says_so_until_they_are_ou
                 .with_protocol_versions(&[version])
                 .unwrap()
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Listening(heard)));
+                .with_custom_certificate_verifier(Arc::new(Anybody(Some(heard))));
             let config = Arc::new(config.with_no_client_auth());
             tls::handshake(&gateway, "a.example", &config).await.unwrap();
             assert_eq!(hears.recv().unwrap(), if sent { &*said } else { &[] });
