@@ -24,7 +24,7 @@ pub struct Reference<'a> {
 impl Reference<'_> {
     fn group(&self) -> &'static str {
         match self.from_kind {
-            "CircuitBreakerPolicy" => "headgate.dev",
+            "AuthPolicy" | "CircuitBreakerPolicy" => "headgate.dev",
             _ => GROUP,
         }
     }

@@ -4,7 +4,7 @@ use super::oidc::Oidc;
 use super::rate_limit::{KeyPart, LocalRef};
 use super::{
     DURATION, ENTRY_NAMES, ENTRY_NAMES_MESSAGE, Mode, ONE_KIND, ONE_KIND_MESSAGE, PolicyStatus,
-    REQUEST_TARGETS, REQUEST_TARGETS_MESSAGE, Strategy, TargetRef,
+    REQUEST_TARGETS, REQUEST_TARGETS_MESSAGE, ServiceRef, Strategy, TargetRef,
 };
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -376,8 +376,8 @@ pub struct ClientCertificate {
 pub struct External {
     /// How it is asked: `HTTP`, where 200 lets a request pass, or `GRPC`, Envoy's `ext_authz`, version 3.
     pub protocol: ExternalProtocol,
-    /// Who is asked: a Service of the policy's namespace.
-    pub backend_ref: AuthorizerRef,
+    /// Who is asked.
+    pub backend_ref: ServiceRef,
     /// What goes with `protocol: HTTP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<ExternalHttp>,
@@ -442,18 +442,6 @@ pub enum ExternalProtocol {
     /// By Envoy's `ext_authz`.
     #[serde(rename = "GRPC")]
     Grpc,
-}
-
-/// A Service of the policy's namespace.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AuthorizerRef {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Its port.
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: i32,
 }
 
 /// How an authorizer is asked over HTTP.

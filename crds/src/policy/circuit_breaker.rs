@@ -1,6 +1,6 @@
 //! CircuitBreakerPolicy: when to stop calling.
 
-use super::{DURATION, Mode, ONE_KIND, ONE_KIND_MESSAGE, PolicyStatus, Strategy, TargetRef};
+use super::{DURATION, Mode, ONE_KIND, ONE_KIND_MESSAGE, PolicyStatus, ServiceRef, Strategy, TargetRef};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -319,7 +319,7 @@ pub struct OnOpen {
     pub reject: Option<Reject>,
     /// Another Service's answer. A breaker of that one rejects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backend_ref: Option<FallbackRef>,
+    pub backend_ref: Option<ServiceRef>,
 }
 
 /// An answer of ours.
@@ -330,22 +330,6 @@ pub struct Reject {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 400, max = 599))]
     pub status_code: Option<i64>,
-}
-
-/// A port of a Service.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct FallbackRef {
-    /// The Service.
-    #[schemars(length(min = 1, max = 63))]
-    pub name: String,
-    /// Its namespace. Absent: the policy's. Another one has to allow it, by a ReferenceGrant from CircuitBreakerPolicies (group `headgate.dev`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub namespace: Option<String>,
-    /// Its port.
-    #[schemars(range(min = 1, max = 65_535))]
-    pub port: i32,
 }
 
 /// What lengths of time may be.

@@ -62,6 +62,22 @@ pub enum Mode {
     Shadow,
 }
 
+/// A port of a Service.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceRef {
+    /// The Service.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Its namespace. Absent: the policy's. Another one has to allow it, by a ReferenceGrant from policies of this kind (group `headgate.dev`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// Its port.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: i32,
+}
+
 /// Status of a policy.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]

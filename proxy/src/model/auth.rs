@@ -258,6 +258,9 @@ pub struct ClientCertificateAuth {
 /// Somebody who is asked.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExternalAuthenticator {
+    /// Whose it is: what its namespace may refer to, it may.
+    #[serde(skip)]
+    pub policy: ObjectName,
     /// Who, and how.
     pub ask: ExternalAuth,
     /// How long it may take.

@@ -623,6 +623,7 @@ fn external(fail_open: bool) -> ExternalAuthenticator {
     let protocol = AuthProtocol::Http { path: "/check".into(), response_headers: vec!["x-user".into()] };
     let backend = crate::harness::backend_id("authorizer");
     ExternalAuthenticator {
+        policy: policy(),
         ask: ExternalAuth { backend, protocol, request_headers: vec![], max_body: 0 },
         timeout: Duration::from_secs(5),
         fail_open,

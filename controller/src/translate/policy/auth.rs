@@ -9,6 +9,7 @@ use crate::api::http_route::ExternalAuth;
 use crate::status::ConditionType;
 use crate::translate::filters;
 use headgate_crds::AuthPolicy;
+use headgate_crds::policy::ServiceRef;
 use headgate_crds::policy::auth::{
     Action, Algorithm, ApiKey, Authenticator, Authorization, Basic, ClaimToHeader, ClientCertificate,
     CredentialSource, Denied, External, ExternalCache, FailureMode, Jwks, Jwt, Requirement, Rule,
@@ -420,17 +421,18 @@ fn of_users(
 /// The backend isn't looked for here: [`super::scope`] does, for each rule that asks it.
 fn of_external(policy: &ObjectName, from: &External) -> Result<model::ExternalAuthenticator, Problem> {
     let invalid = |why: String| Problem::Invalid(format!("external.{why}"));
+    let ServiceRef { name, namespace, port } = &from.backend_ref;
     let backend = model::BackendId {
         kind: model::BackendKind::Service,
-        name: local(policy, &from.backend_ref.name),
-        port: u16::try_from(from.backend_ref.port)
-            .map_err(|_| invalid("backendRef.port: it isn't a port".to_owned()))?,
+        name: ObjectName::new(namespace.as_deref().unwrap_or(&policy.namespace), name.as_str()),
+        port: u16::try_from(*port).map_err(|_| invalid("backendRef.port: it isn't a port".to_owned()))?,
         transport: model::Transport::Tcp,
     };
     // In the form of a route's filter, alike in every field.
     let same = serde_json::to_value(from).and_then(serde_json::from_value::<ExternalAuth>);
     let same = same.map_err(|error| invalid(error.to_string()))?;
     Ok(model::ExternalAuthenticator {
+        policy: policy.clone(),
         ask: filters::authorizer(&same, backend).map_err(invalid)?,
         timeout: duration("external.timeout", from.timeout.as_ref(), EXTERNAL_TIMEOUT, ("10ms", "60s"))?,
         fail_open: match from.failure_mode.unwrap_or_default() {

@@ -15,7 +15,7 @@ use crate::translate::backend_ref::resolve;
 use crate::translate::lookup::{Around, Lookup};
 use crate::translate::route::{Routed, Translated};
 use headgate_crds::CircuitBreakerPolicy;
-use headgate_crds::policy::circuit_breaker::FallbackRef;
+use headgate_crds::policy::ServiceRef;
 use headgate_proxy::model::{
     Action, Backend, BackendId, BackendKind, ListenerId, ObjectName, Route, Sorted, Target, WeightedBackend,
 };
@@ -124,8 +124,8 @@ fn one(
         merged = merge(shape, &all, |_| true);
     }
     let mut lookup = Lookup::new(around);
-    let Put { policy, unresolved } = put(&merged, tried, |namespace, named: &FallbackRef| {
-        let FallbackRef { name, namespace: other, port } = named.clone();
+    let Put { policy, unresolved } = put(&merged, tried, |namespace, named: &ServiceRef| {
+        let ServiceRef { name, namespace: other, port } = named.clone();
         let reference = BackendRef { name, namespace: other, port: Some(port), ..BackendRef::default() };
         let backend =
             resolve(&mut lookup, KIND.name(), namespace, &reference).map_err(|refused| refused.why)?;

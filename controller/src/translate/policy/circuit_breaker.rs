@@ -5,8 +5,9 @@ use super::resolve::Resolver;
 use super::{Common, Policy};
 use crate::status::ConditionType;
 use headgate_crds::CircuitBreakerPolicy;
+use headgate_crds::policy::ServiceRef;
 use headgate_crds::policy::circuit_breaker::{
-    Breaker, Ejection, EndpointLimits, FailureWhen, FallbackRef, HalfOpen, Limits, OnOpen, Scope, Trip,
+    Breaker, Ejection, EndpointLimits, FailureWhen, HalfOpen, Limits, OnOpen, Scope, Trip,
 };
 use headgate_proxy::expression;
 use headgate_proxy::model::{
@@ -79,7 +80,7 @@ pub(super) struct Put {
 pub(super) fn put(
     merged: &Merged,
     shadow: bool,
-    mut fallback: impl FnMut(&str, &FallbackRef) -> Result<BackendId, String>,
+    mut fallback: impl FnMut(&str, &ServiceRef) -> Result<BackendId, String>,
 ) -> Put {
     let mut put = Put::default();
     let limits_of: Option<Limits> = member(merged, "limits");

@@ -172,16 +172,21 @@ fn find_authorizers(
             | AuthMethod::Oidc(_) => continue,
         };
         let BackendId { name, port, .. } = external.backend();
-        let reference =
-            BackendRef { name: name.name.to_string(), port: Some((*port).into()), ..BackendRef::default() };
-        match resolve(lookup, Kind::AuthPolicy.name(), &name.namespace, &reference) {
+        let policy = &external.policy;
+        let reference = BackendRef {
+            name: name.name.to_string(),
+            namespace: Some(name.namespace.to_string()),
+            port: Some((*port).into()),
+            ..BackendRef::default()
+        };
+        match resolve(lookup, Kind::AuthPolicy.name(), &policy.namespace, &reference) {
             Ok(backend) if backends.iter().any(|known| known.id == backend.id) => {}
             Ok(backend) => backends.push(Arc::new(backend)),
             Err(refused) => {
                 let field = format!("spec.authenticators.{}.external.backendRef", authenticator.name);
                 let why =
                     format!("{field}: {}; what it is for is closed: requests are answered 500", refused.why);
-                missing.get_or_insert((auth.policy.clone(), why));
+                missing.get_or_insert((policy.clone(), why));
             }
         }
     }
