@@ -36,7 +36,7 @@ use tokio::net::TcpStream;
 /// After an answer to a request whose body we don't read, the client may still be sending: closing at once would reset
 /// the connection, and the answer with it. So much is read and thrown away, for so long.
 const LINGER_BYTES: usize = 256 * 1024;
-const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 /// What requests share with their connection.
 pub(crate) struct Client {
@@ -344,11 +344,12 @@ pub(crate) async fn carry(client: &Client, io: Transport, read: BytesMut, timer:
     drop((lease, seat));
 }
 
-/// Ends a connection on which nothing is under way. In clear text closing it says as much.
-pub(crate) async fn part(mut io: Transport, timer: &Timer) {
+/// Ends a connection on which nothing is under way but what is held for its end, which may take so long. In clear text closing
+/// it says as much.
+pub(crate) async fn part(mut io: Transport, timer: &Timer, time: Duration) {
     if matches!(io, Transport::Tls(_)) {
         // It ends in any case.
-        let _ = timer.bound(timer.wheel().after(LINGER), io.shutdown()).await;
+        let _ = timer.bound(timer.wheel().after(time), io.shutdown()).await;
     }
 }
 

@@ -74,7 +74,9 @@ async fn finish(client: &Rc<Client>, open: Open, end: End, timer: Timer) {
             connection::linger(io, &answer, &timer).await;
         }
         End::Last if client.has_left_unread() => connection::linger(io, &[], &timer).await,
-        End::Last | End::Gone => connection::part(io, &timer).await,
+        // What was held for the farewell may find no room at once.
+        End::Last => connection::part(io, &timer, client.limits().body).await,
+        End::Gone => connection::part(io, &timer, connection::LINGER).await,
         // Without TLS's farewell: it would make a body whole that ends with the connection.
         End::Cut => {}
     }
@@ -217,7 +219,8 @@ async fn write(
     };
     keep_map(head.headers);
     let body = (framing != Framing::None).then_some(body);
-    let mut writing = Writing { body, framing, trailers, last: !keep_alive && !switches, silent: None };
+    let mut writing =
+        Writing { body, framing, trailers, last: !keep_alive && !switches, begun: false, silent: None };
     let outcome = std::future::poll_fn(|cx| writing.poll(cx, wire, client, timer)).await;
     timer.clear();
     drop(writing);
@@ -242,6 +245,8 @@ struct Writing {
     trailers: bool,
     /// Whether the connection ends with it.
     last: bool,
+    /// Whether any of it has left.
+    begun: bool,
     /// When a client that takes nothing is given up.
     silent: Option<Deadline>,
 }
@@ -262,12 +267,14 @@ impl Writing {
             let Some(open) = open.as_mut() else {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             };
-            if self.last && self.body.is_none() {
+            // Only one that leaves in one piece: whoever takes a long one slowly has more time for it than for a farewell.
+            if self.last && self.body.is_none() && !self.begun && !client.has_left_unread() {
                 open.io.cork();
             }
             let flushed = open.poll_flush(cx)?;
             let waits = body?.is_pending();
             if open.output.take_moved() {
+                self.begun = true;
                 self.silent = None;
             }
             if flushed.is_pending() {
