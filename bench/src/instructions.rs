@@ -5,13 +5,13 @@
 
 use crate::load::Load;
 use crate::login;
-use crate::machine;
 use crate::material::Material;
 use crate::peer::{self, Backends, Peer, Setup, Under, Work};
 use crate::scenario::SMALL;
 use crate::token::Algorithm;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
+use headgate_bench::machine;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;

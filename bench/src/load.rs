@@ -114,6 +114,13 @@ fn run(command: &mut Command, program: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
+/// `wrk -v` ends with 1 after it printed its version and its usage.
+pub fn wrk_version() -> Result<String> {
+    let done = Command::new("wrk").arg("-v").output().context("cannot run wrk (Debian package wrk)")?;
+    let text = String::from_utf8_lossy(&done.stdout);
+    Ok(text.split_whitespace().nth(1).context("wrk -v printed no version")?.to_owned())
+}
+
 fn read_wrk(text: &str) -> Result<Done> {
     if let Some(line) = text
         .lines()

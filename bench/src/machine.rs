@@ -19,15 +19,19 @@ pub struct Machine {
     pub commit: String,
     /// Cargo profile of the binary that was measured.
     pub profile: String,
-    /// Version of the load generator.
-    pub wrk: String,
+    /// Version of the load generator, where it is one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrk: Option<String>,
+    /// What `headgate version` says, where the binary may be anybody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headgate: Option<String>,
     /// Runnable tasks, averaged over the minute before the run: figures of a busy machine are not to be trusted.
     pub busy_before: f64,
     /// Seconds since the Unix epoch.
     pub time: u64,
 }
 
-/// Reads the machine's description; `profile` is what the measured binary was built with.
+/// Reads the machine's description; `profile` is what the measured binary was built with. Versions are for the caller to add.
 pub fn read(profile: &str) -> Result<Machine> {
     let info = fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
     let cpu = info
@@ -46,14 +50,7 @@ pub fn read(profile: &str) -> Result<Machine> {
     // All that there are: the driver itself is kept to one.
     let cpus = info.lines().filter(|line| line.starts_with("processor")).count();
     let profile = profile.to_owned();
-    Ok(Machine { cpu, cpus, kernel, commit, profile, wrk: wrk_version()?, busy_before, time })
-}
-
-/// `wrk -v` ends with 1 after it printed its version and its usage.
-fn wrk_version() -> Result<String> {
-    let done = Command::new("wrk").arg("-v").output().context("cannot run wrk (Debian package wrk)")?;
-    let text = String::from_utf8_lossy(&done.stdout);
-    Ok(text.split_whitespace().nth(1).context("wrk -v printed no version")?.to_owned())
+    Ok(Machine { cpu, cpus, kernel, commit, profile, wrk: None, headgate: None, busy_before, time })
 }
 
 /// Standard output of a command that must succeed, trimmed.

@@ -12,7 +12,6 @@ mod idle;
 mod instructions;
 mod load;
 mod login;
-mod machine;
 mod material;
 mod measure;
 mod page;
@@ -23,6 +22,7 @@ mod token;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use headgate_bench::machine::{self, Machine};
 use peer::Work;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -101,7 +101,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
         let names: Vec<_> = scenario::wanted(&[]).unwrap_or_default();
         bail!("--only: no scenario's name contains one of {:?}; there are {names:?}", arguments.only);
     };
-    let machine = machine::read(&arguments.profile)?;
+    let machine = Machine { wrk: Some(load::wrk_version()?), ..machine::read(&arguments.profile)? };
     let work = machine::work_folder()?;
     let bench = measure::Bench {
         headgate: &arguments.headgate,

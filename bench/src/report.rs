@@ -2,8 +2,8 @@
 
 use crate::bar::{self, Judged};
 use crate::load::Latency;
-use crate::machine::Machine;
 use anyhow::{Context, Result};
+use headgate_bench::machine::Machine;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};

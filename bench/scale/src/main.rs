@@ -8,10 +8,10 @@ mod api;
 mod backend;
 mod churn;
 mod cluster;
+mod cpu;
 mod headgate;
 mod histogram;
 mod http;
-mod machine;
 mod measure;
 mod objects;
 mod process;
@@ -19,6 +19,7 @@ mod report;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use headgate_bench::machine::{self, Machine};
 use report::Report;
 use std::path::PathBuf;
 
@@ -75,7 +76,9 @@ fn main() -> Result<()> {
     ensure!(arguments.plan.rate > 0.0 && arguments.counted > 0 && arguments.starts > 0, "nothing to do");
     cluster::prepare_network()?;
     let binary = arguments.headgate.to_str().context("--headgate")?;
-    let machine = machine::read(binary, &arguments.profile)?;
+    let version = machine::output(binary, &["version"])?;
+    let headgate = version.lines().next().map(str::to_owned);
+    let machine = Machine { headgate, ..machine::read(&arguments.profile)? };
     backend::start()?;
     let mut report = Report { machine, sizes: Vec::new() };
     for routes in &arguments.routes {

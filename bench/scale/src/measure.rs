@@ -2,9 +2,9 @@
 
 use crate::churn::{self, Churn, Plan, World, background, ms, wait};
 use crate::cluster::Cluster;
+use crate::cpu;
 use crate::headgate::Headgate;
 use crate::histogram::Histogram;
-use crate::machine;
 use crate::objects;
 use crate::report::{Size, Spread, Start};
 use crate::{Arguments, Folder};
@@ -139,7 +139,7 @@ struct Edited {
 
 fn edit(plan: &Plan, world: World<'_>, cluster: &Cluster, headgate: &Headgate) -> Result<Edited> {
     let cpu = || -> Result<[Duration; 4]> {
-        Ok([machine::used()?, headgate.process.cpu()?, cluster.cpu()?, machine::used_by_me()?])
+        Ok([cpu::used()?, headgate.process.cpu()?, cluster.cpu()?, cpu::used_by_me()?])
     };
     let delays = || Ok::<_, anyhow::Error>(Histogram::read(&headgate.metrics()?, PUBLISH_DELAY));
     let (began, before, delays_before) = (Instant::now(), cpu()?, delays()?);

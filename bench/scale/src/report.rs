@@ -1,9 +1,9 @@
 //! The figures, the bars, and how they are printed and kept.
 
 use crate::churn::{Sample, Tally};
-use crate::machine::Machine;
 use crate::process::Memory;
 use anyhow::{Context, Result};
+use headgate_bench::machine::Machine;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
@@ -282,10 +282,11 @@ fn tally(tally: &Tally) -> String {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let m = &self.machine;
+        let headgate = m.headgate.as_deref().unwrap_or_default();
         writeln!(
             f,
-            "{} ({} CPUs), Linux {}, commit {}, {}, {} build; load before {:.1}\n",
-            m.cpu, m.cpus, m.kernel, m.commit, m.headgate, m.profile, m.busy_before
+            "{} ({} CPUs), Linux {}, commit {}, {headgate}, {} build; load before {:.1}\n",
+            m.cpu, m.cpus, m.kernel, m.commit, m.profile, m.busy_before
         )?;
         write!(f, "| |")?;
         for size in &self.sizes {

@@ -18,7 +18,7 @@ pub fn start(setup: &Setup<'_>, binary: &Path) -> Result<Option<Peer>> {
     command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "--config-path"]);
     command.arg(config);
     let process = Process::start(&mut command, &setup.folder.join("envoy.log"))?;
-    let version = version(&crate::machine::output(&binary.to_string_lossy(), &["--version"])?);
+    let version = version(&headgate_bench::machine::output(&binary.to_string_lossy(), &["--version"])?);
     Ok(Some(Peer { name: "envoy", version, process, port }))
 }
 

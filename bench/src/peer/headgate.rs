@@ -15,7 +15,7 @@ pub fn start(setup: &Setup<'_>, name: &'static str) -> Result<Peer> {
     let text: Vec<_> = objects.iter().map(Value::to_string).collect();
     let file = write(setup, &format!("{name}.yaml"), &text.join("\n---\n"))?;
     let binary = setup.headgate.canonicalize().with_context(|| setup.headgate.display().to_string())?;
-    let version = super::version(&crate::machine::output(&binary.to_string_lossy(), &["version"])?);
+    let version = super::version(&headgate_bench::machine::output(&binary.to_string_lossy(), &["version"])?);
     let mut command = pinned("0", setup.under, &binary);
     command.args(["run", "--threads", "1", "--access-log", "off", "--admin-address"]);
     command.arg(format!("127.0.0.1:{admin}")).arg("-f").arg(&file);

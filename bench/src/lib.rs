@@ -1,0 +1,3 @@
+//! What benchmarks of their own crates share with this one.
+
+pub mod machine;
