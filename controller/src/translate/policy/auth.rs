@@ -1,6 +1,7 @@
 //! AuthPolicies: to what guards a rule in the model. They fail closed: where one is broken, or names what isn't there, nobody
 //! passes (security.md, rule 4).
 
+use super::duration::{self, Bounds};
 use super::merge::{Field, Merged, Path, Shape, Source, assemble};
 use super::rate_limit::{entry_name, key_part, texts};
 use super::resolve::Resolver;
@@ -19,7 +20,6 @@ use headgate_proxy::auth;
 use headgate_proxy::model::{self, AuthMethod, Guard, JwtKeys, ObjectName, Redacted, RemoteKeys, Text};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -279,24 +279,7 @@ fn duration(
     bounds: Bounds,
 ) -> Result<Duration, Problem> {
     let Some(from) = from else { return Ok(plain) };
-    bounded_duration(from, bounds).map_err(|why| Problem::Invalid(format!("{field}: {why}")))
-}
-
-/// The shortest and the longest, as they are told.
-pub(super) type Bounds = (&'static str, &'static str);
-
-/// Reads a length of time that the definitions bound: what comes from files was seen by no API server.
-pub(super) fn bounded_duration(text: &str, (least, most): Bounds) -> Result<Duration, String> {
-    let time = parse_duration(text)?;
-    let is_within = parse_duration(least)? <= time && time <= parse_duration(most)?;
-    is_within.then_some(time).ok_or_else(|| format!("{text} is not from {least} to {most}"))
-}
-
-/// Reads a length of time as Gateway API writes it (GEP-2257).
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let parsed = gateway_api::Duration::from_str(text);
-    let parsed = parsed.map(|duration| Duration::new(duration.as_secs(), duration.subsec_nanos()));
-    parsed.map_err(|error| format!("{error}; write it like 60s or 5m"))
+    duration::within(from, bounds).map_err(|why| Problem::Invalid(format!("{field}: {why}")))
 }
 
 fn of_jwt(policy: &ObjectName, from: &Jwt, resolver: &mut Resolver<'_>) -> Result<model::JwtAuth, Problem> {

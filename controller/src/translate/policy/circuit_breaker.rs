@@ -1,5 +1,6 @@
 //! CircuitBreakerPolicies: to what the model says of a backend.
 
+use super::duration::{self, Bounds};
 use super::merge::{Field, Merged, Path, Shape};
 use super::resolve::Resolver;
 use super::{Common, Policy};
@@ -15,11 +16,10 @@ use headgate_proxy::model::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::str::FromStr;
 use std::time::Duration;
 
 /// What lengths of time may be, as the CRD has it.
-const LENGTHS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(24 * 3600));
+const LENGTHS: Bounds = ("100ms", "24h");
 /// The entry of an ejection or a breaker by which one without fields is there.
 const PRESENT: &str = "present";
 
@@ -271,11 +271,5 @@ fn codes<T: TryFrom<i64> + Copy + Ord>(
 
 fn length(field: &str, value: Option<&str>, plain: u64) -> Result<Duration, String> {
     let Some(value) = value else { return Ok(Duration::from_secs(plain)) };
-    let parsed = gateway_api::Duration::from_str(value)
-        .map_err(|error| format!("{field}: {error}; write it like 30s or 1m30s"))?;
-    let parsed = Duration::new(parsed.as_secs(), parsed.subsec_nanos());
-    match parsed >= LENGTHS.0 && parsed <= LENGTHS.1 {
-        true => Ok(parsed),
-        false => Err(format!("{field}: {value} is not from 100ms to 24h")),
-    }
+    duration::within(value, LENGTHS).map_err(|why| format!("{field}: {why}"))
 }

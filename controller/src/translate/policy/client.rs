@@ -259,7 +259,7 @@ fn times(from: &ClientTimeouts) -> [(&'static str, Option<&String>); 6] {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    let parsed = super::auth::parse_duration(text)?;
+    let parsed = super::duration::parse(text)?;
     match (TIMES.0..=TIMES.1).contains(&parsed) {
         true => Ok(parsed),
         false => Err(format!("{text} isn't from 100ms to 24h")),

@@ -8,6 +8,7 @@ mod auth;
 mod backends;
 mod circuit_breaker;
 mod client;
+mod duration;
 mod merge;
 mod ports;
 mod rate_limit;
@@ -197,13 +198,14 @@ impl Policies {
         self.judged.is_empty()
     }
 
-    /// The targets that have others than `before`.
     /// Whether a policy that governs requests is attached to an object.
     pub(super) fn govern(&self, target: &TargetId) -> bool {
-        let of = |kind| !self.attached.is_empty() && self.attached.contains_key(&(kind, target.clone()));
-        KINDS.iter().any(|policy| of(policy.kind))
+        let of = |kind| self.attached.contains_key(&(kind, target.clone()));
+        // Most clusters have none.
+        !self.attached.is_empty() && KINDS.iter().any(|policy| of(policy.kind))
     }
 
+    /// The targets that have others than `before`.
     pub(super) fn retargeted(&self, before: &Self) -> BTreeSet<TargetId> {
         let all = self.attached.keys().chain(before.attached.keys());
         let same = |id: &(Kind, TargetId)| match (self.attached.get(id), before.attached.get(id)) {

@@ -1,6 +1,6 @@
 //! RateLimitPolicies: to limits of the model.
 
-use super::auth::bounded_duration;
+use super::duration::{self, Bounds};
 use super::merge::{Field, Merged, Path, SHADOW, Shape, assemble};
 use super::resolve::Resolver;
 use super::{At, Came, Common, OfRequests, Policy};
@@ -13,7 +13,6 @@ use headgate_crds::policy::rate_limit::{
 use headgate_proxy::model::{self, ObjectName, RateLimits, Text};
 use headgate_proxy::rate_limit;
 use serde_json::{Value, json};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ const KEY_PREFIX: &str = "headgate:";
 /// What sentinels call the primary.
 const PRIMARY: &str = "mymaster";
 /// Bounds of windows.
-const WINDOWS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8784 * 3600));
+const WINDOWS: Bounds = ("1s", "8784h");
 
 impl Policy for RateLimitPolicy {
     const SHAPE: Shape =
@@ -164,7 +163,7 @@ fn store(
         (StoreType::Redis, None) => return Err("redis is missing".to_owned()),
         (StoreType::Redis, Some(redis)) => redis,
     };
-    let timeout = redis.timeout.as_deref().map(|text| bounded_duration(text, ("1ms", "5s"))).transpose();
+    let timeout = redis.timeout.as_deref().map(|text| duration::within(text, ("1ms", "5s"))).transpose();
     let timeout = timeout.map_err(|why| format!("redis.timeout: {why}"))?.unwrap_or(TIMEOUT);
     let primary = redis.sentinel_primary.as_deref().unwrap_or(PRIMARY).into();
     let mut store = model::RateLimitStore {
@@ -302,12 +301,7 @@ fn count(field: &str, value: Option<i64>) -> Result<Option<u32>, String> {
 fn rates(from: &[Rate]) -> Result<Vec<model::Rate>, String> {
     let rate = |(n, rate): (usize, &Rate)| {
         let here = |why: String| format!("rates[{n}].{why}");
-        let window = gateway_api::Duration::from_str(&rate.window)
-            .map_err(|error| here(format!("window: {error}; write it like 1m or 1h30m")))?;
-        let window = Duration::new(window.as_secs(), window.subsec_nanos());
-        if window < WINDOWS.0 || window > WINDOWS.1 {
-            return Err(here(format!("window: {} is not from 1s to 8784h", rate.window)));
-        }
+        let window = duration::within(&rate.window, WINDOWS).map_err(|why| here(format!("window: {why}")))?;
         let limit = count("limit", Some(rate.limit)).map_err(here)?.unwrap_or(1);
         Ok(model::Rate { limit, window })
     };
