@@ -6,7 +6,6 @@
 use crate::model::{Staple, Text};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use x509_cert::der::Decode;
 use x509_ocsp::{BasicOcspResponse, CertStatus, OcspResponse, OcspResponseStatus};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -64,11 +63,6 @@ pub fn read_staple(answer: &[u8], chain_pem: &str) -> Result<Staple, StapleError
 fn number(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     &bytes[zeros..]
-}
-
-/// When an answer is out of date.
-pub(crate) fn end(until: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(until)
 }
 
 impl From<StapleError> for Staple {

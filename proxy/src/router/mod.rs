@@ -24,7 +24,6 @@ use crate::headers::Ours;
 use crate::model::{self, ClientTls, Content, HostPattern, ListenerId, PortId, PortProtocol};
 use crate::path::{is_ambiguous, lax_readings};
 use crate::rejection::{Malformed, Rejection};
-use crate::staple;
 use crate::tls::{CertificateError, parse_certificate};
 use host::HostMap;
 use http::{HeaderMap, Method};
@@ -33,7 +32,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use rustls::SignatureScheme;
 use rustls::sign::CertifiedKey;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stream::StreamTable;
 
 /// Compiled size of one regular expression, in bytes: room for several Unicode classes, none for a bomb.
@@ -159,7 +158,10 @@ impl Served {
         let stapled = match &from.staple {
             model::Staple::Sent { answer, until } => {
                 let ocsp = Some(answer.to_vec());
-                Some((Arc::new(CertifiedKey { ocsp, ..CertifiedKey::clone(&key) }), staple::end(*until)))
+                Some((
+                    Arc::new(CertifiedKey { ocsp, ..CertifiedKey::clone(&key) }),
+                    UNIX_EPOCH + Duration::from_secs(*until),
+                ))
             }
             model::Staple::Absent | model::Staple::Refused(_) => None,
         };

@@ -69,22 +69,6 @@ impl Corked {
         self.held = Vec::new();
         Poll::Ready(Ok(()))
     }
-
-    /// Takes what is written, if it is to wait, or to leave with what waits. None: it leaves by itself.
-    fn take(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<Option<usize>>> {
-        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
-        let corked = self.phase == Phase::Corked;
-        if !corked || self.held.len() + length > MOST {
-            ready!(self.poll_uncork(cx))?;
-            return Poll::Ready(Ok(None));
-        }
-        let is_second = !self.held.is_empty();
-        bufs.iter().for_each(|buf| self.held.extend_from_slice(buf));
-        if is_second && let Poll::Ready(Err(error)) = self.poll_uncork(cx) {
-            return Poll::Ready(Err(error));
-        }
-        Poll::Ready(Ok(Some(length)))
-    }
 }
 
 impl AsyncRead for Corked {
@@ -116,10 +100,19 @@ impl AsyncWrite for Corked {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if (this.phase == Phase::Corked || !this.held.is_empty())
-            && let Some(taken) = ready!(this.take(cx, bufs))?
-        {
-            return Poll::Ready(Ok(taken));
+        if this.phase == Phase::Corked {
+            let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+            if this.held.len() + length <= MOST {
+                let is_second = !this.held.is_empty();
+                bufs.iter().for_each(|buf| this.held.extend_from_slice(buf));
+                if is_second && let Poll::Ready(Err(error)) = this.poll_uncork(cx) {
+                    return Poll::Ready(Err(error));
+                }
+                return Poll::Ready(Ok(length));
+            }
+        }
+        if this.phase != Phase::Greeting {
+            ready!(this.poll_uncork(cx))?;
         }
         Pin::new(&mut this.socket).poll_write_vectored(cx, bufs)
     }
