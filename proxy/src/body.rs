@@ -339,6 +339,13 @@ impl Outbound {
     pub(crate) fn new(source: Source, finish: Option<Finish>) -> Self {
         Self { source, finish }
     }
+
+    /// Says those fields of its answer that aren't among the others.
+    pub(crate) fn say(&self, head: &mut Vec<u8>) {
+        if let Some(finish) = &self.finish {
+            finish.tell_limits(head);
+        }
+    }
 }
 
 impl Body for Outbound {

@@ -9,6 +9,7 @@ use crate::body::Received;
 use crate::clients::Sender;
 use crate::connection::Client;
 use crate::filter::Admission;
+use crate::headers::Say;
 use crate::hints::Hints;
 use crate::host::Host;
 use crate::model::{BackendId, ListenerId, Scheme, Text};
@@ -177,10 +178,17 @@ impl Finish {
         }
     }
 
-    /// Tells the client of its limits, whoever made the answer.
-    pub(crate) fn apply_limits(&self, headers: &mut HeaderMap) {
+    /// Takes away what an answer has of the fields that [`Finish::tell_limits`] says.
+    pub(crate) fn make_room(&self, headers: &mut HeaderMap) {
         if let Some(limits) = &self.limits {
-            limits.apply(headers);
+            limits.make_room(headers);
+        }
+    }
+
+    /// Tells the client of its limits, whoever made the answer.
+    pub(crate) fn tell_limits(&self, out: &mut impl Say) {
+        if let Some(limits) = &self.limits {
+            limits.tell(out);
         }
     }
 

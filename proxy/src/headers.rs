@@ -16,6 +16,7 @@ pub use rules::{Rules, USUAL};
 pub(crate) use spare::{keep_map, spare_map};
 
 use crate::host::Host;
+use crate::http1::write_field;
 use crate::model::Underscores;
 use crate::rejection::{Malformed, Rejection};
 use http::header::{self, HeaderName, HeaderValue};
@@ -30,6 +31,27 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The field that carries a request's id to the backend and the access log.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Where fields are said: among others, or on the wire.
+pub(crate) trait Say {
+    /// Says a field; it takes the place of what is there of its name. `value` is what a field may have.
+    fn say(&mut self, name: &HeaderName, value: &[u8]);
+}
+
+impl Say for HeaderMap {
+    fn say(&mut self, name: &HeaderName, value: &[u8]) {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            self.insert(name, value);
+        }
+    }
+}
+
+/// Behind fields without it.
+impl Say for Vec<u8> {
+    fn say(&mut self, name: &HeaderName, value: &[u8]) {
+        write_field(self, name.as_str(), value);
+    }
+}
 
 /// What [`prepare_request`] needs to know of a request beside its fields.
 #[derive(Clone, Copy, Debug)]

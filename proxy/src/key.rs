@@ -33,19 +33,20 @@ impl Key {
         parts.collect::<Result<_, _>>().map(Self)
     }
 
-    /// What a request has of it, and how many parts it has nothing of. Each part says how long it is, so that no two keys read alike.
-    pub(crate) fn of(&self, view: &View<'_>) -> (Vec<u8>, usize) {
-        let (mut key, mut missing) = (Vec::with_capacity(32 * self.0.len()), 0);
+    /// Puts what a request has of it behind `key`; says how many parts it has nothing of. Each part says how long it is, so that
+    /// no two keys read alike.
+    pub(crate) fn put(&self, view: &View<'_>, key: &mut Vec<u8>) -> usize {
+        let mut missing = 0;
         for part in &self.0 {
             let at = key.len();
             key.extend([0; 5]);
-            let there = part.put(view, &mut key);
+            let there = part.put(view, key);
             missing += usize::from(!there);
             let length = u32::try_from(key.len() - at - 5).unwrap_or(u32::MAX).to_be_bytes();
             key[at] = u8::from(there);
             key[at + 1..at + 5].copy_from_slice(&length);
         }
-        (key, missing)
+        missing
     }
 
     /// How many parts it has.

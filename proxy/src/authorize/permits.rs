@@ -40,7 +40,8 @@ impl Permits {
 
     /// What tells a request apart. None: it has nothing of it, and is asked about.
     pub(crate) fn key(&self, view: &View<'_>) -> Option<Box<[u8]>> {
-        let (key, missing) = self.key.of(view);
+        let mut key = Vec::with_capacity(32 * self.key.len());
+        let missing = self.key.put(view, &mut key);
         (missing < self.key.len()).then(|| key.into())
     }
 

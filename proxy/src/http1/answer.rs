@@ -31,12 +31,13 @@ pub(super) struct Asked {
     pub(super) keep_alive: bool,
 }
 
-/// Writes the head of an answer whose body has `length` bytes, where that is known. Returns how the body follows, and whether the
-/// connection is kept.
+/// Writes the head of an answer whose body has `length` bytes, where that is known; `more` writes fields that aren't among
+/// `fields`. Returns how the body follows, and whether the connection is kept.
 pub(super) fn write(
     out: &mut Vec<u8>,
     status: StatusCode,
     fields: &HeaderMap,
+    more: impl FnOnce(&mut Vec<u8>),
     length: Option<u64>,
     asked: Asked,
 ) -> (Framing, bool) {
@@ -63,6 +64,7 @@ pub(super) fn write(
         }
         write_field(out, name.as_str(), value.as_bytes());
     }
+    more(out);
     match (framing, length) {
         (Framing::Length, Some(length)) => {
             write_field(out, "content-length", itoa::Buffer::new().format(length).as_bytes());
@@ -88,7 +90,7 @@ pub(super) fn write(
 pub(super) fn refuse(out: &mut Vec<u8>, rejection: Rejection) {
     let (head, body) = rejection.response().into_parts();
     let asked = Asked { head: false, old: false, keep_alive: false };
-    write(out, head.status, &head.headers, Some(body.len() as u64), asked);
+    write(out, head.status, &head.headers, |_| {}, Some(body.len() as u64), asked);
     out.extend_from_slice(&body);
 }
 
@@ -144,7 +146,7 @@ mod tests {
         }
         let mut out = Vec::new();
         let status = StatusCode::from_u16(status).unwrap();
-        let (framing, keep_alive) = write(&mut out, status, &map, length, asked);
+        let (framing, keep_alive) = write(&mut out, status, &map, |_| {}, length, asked);
         format!("{framing:?} {keep_alive} {}", String::from_utf8(out).unwrap().replace("\r\n", "|"))
     }
 

@@ -213,7 +213,8 @@ async fn write(
         Some(open) => {
             let length = body.size_hint().exact();
             let asked = Asked { keep_alive: asked.keep_alive && !client.is_asked_to_leave(), ..asked };
-            answer::write(open.output.head(), head.status, &head.headers, length, asked)
+            let out = open.output.head();
+            answer::write(out, head.status, &head.headers, |out| body.say(out), length, asked)
         }
         None => return Exchanged::Cut,
     };

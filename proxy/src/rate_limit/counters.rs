@@ -1,15 +1,17 @@
 //! Counters of rate limits: cells by key, shared by all threads, exact, bounded in number.
 //!
-//! A cell is found by a keyed 128-bit hash of what is counted: the limit's identity, the window and the key's parts. No key is
-//! kept, two keys meet in one cell as likely as two of a cipher's keys do, and a limit that is edited finds its cells again as
-//! long as these stay. Cells that say no more than a new one would are dropped when room is needed. All cells that a request
+//! A cell is found by a keyed 64-bit hash of what is counted: the limit's identity, the window and the key's parts. No key is
+//! kept; that any two of a million meet in one cell has a chance of one in thirty millions, which nobody can better who
+//! doesn't know the process's own key; and a limit that is edited finds its cells again as long as these stay. Cells that say no more than a new one would are dropped when room is needed. All cells that a request
 //! needs are locked together, in order, for some tens of nanoseconds: it takes from all or from none, so that of any
 //! number of threads exactly as many pass as may.
 
 use super::store::Store;
 use crate::model::RateLimitStore;
 use hashbrown::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use smallvec::SmallVec;
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, PoisonError, Weak, atomic::AtomicU64, atomic::Ordering};
 #[expect(clippy::disallowed_types, reason = "held for a look-up or two, never across an await")]
 use std::sync::{Mutex, MutexGuard};
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Locks: more than threads, so that they seldom meet.
 const SHARDS: usize = 64;
-/// Cells of the process: 32 bytes each, and as much again for a table that is being doubled.
+/// Cells of the process: 24 bytes each, and as much again for a table that is being doubled.
 const CELLS: usize = 1_000_000;
 /// Cells of a shard that are looked through for one to give up.
 const CANDIDATES: usize = 16;
@@ -45,8 +47,18 @@ pub(crate) struct Ask {
     pub(crate) cost: u64,
 }
 
-/// Which cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+impl Ask {
+    /// Whether it is given back when its request is over.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        match self.meter {
+            Meter::InFlight { .. } => true,
+            Meter::Bucket { .. } | Meter::Fixed { .. } | Meter::Sliding { .. } => false,
+        }
+    }
+}
+
+/// Which cell. Here, its lower half is what counts; a [`Store`] takes all of it, for what is hashed there has no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CellId(u128);
 
 impl CellId {
@@ -59,8 +71,13 @@ impl CellId {
         self.0
     }
 
+    fn key(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// By bits that tables of this size have no use for.
     fn shard(self) -> usize {
-        (self.0 >> 64) as usize % SHARDS
+        (self.key() >> 40) as usize % SHARDS
     }
 }
 
@@ -93,7 +110,10 @@ struct Cell {
     value: u64,
 }
 
-type Shard = HashMap<u128, Cell, Trivial>;
+/// What the cells of one request say, in order.
+pub(crate) type Standings = SmallVec<[Standing; 4]>;
+
+type Shard = HashMap<u64, Cell, Trivial>;
 
 /// Keys are hashes already.
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,8 +129,8 @@ impl BuildHasher for Trivial {
 struct Low(u64);
 
 impl std::hash::Hasher for Low {
-    fn write_u128(&mut self, key: u128) {
-        self.0 = key as u64;
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
     }
     fn write(&mut self, _: &[u8]) {
         unreachable!("cells are found by numbers");
@@ -124,7 +144,7 @@ impl std::hash::Hasher for Low {
 pub(crate) struct Counters {
     #[expect(clippy::disallowed_types, reason = "held for a look-up or two, never across an await")]
     shards: Box<[Mutex<Shard>]>,
-    hashers: [RandomState; 2],
+    hasher: RandomState,
     most: usize,
     began: Instant,
     /// Nanoseconds from the Unix epoch to `began`: windows begin with the clock's. Later changes of the clock don't matter.
@@ -156,7 +176,7 @@ impl Counters {
         let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
             shards: (0..SHARDS).map(|_| Default::default()).collect(),
-            hashers: [RandomState::new(), RandomState::new()],
+            hasher: RandomState::new(),
             most: most.div_ceil(SHARDS),
             began: Instant::now(),
             epoch: nanoseconds(epoch),
@@ -171,10 +191,11 @@ impl Counters {
         self.epoch.saturating_add(nanoseconds(self.began.elapsed()))
     }
 
-    /// The cell of what is counted.
-    pub(crate) fn cell(&self, counted: impl Hash) -> CellId {
-        let [high, low] = self.hashers.each_ref().map(|hasher| hasher.hash_one(&counted));
-        CellId(u128::from(high) << 64 | u128::from(low))
+    /// The cell of what is counted, which is named so that no two names read alike.
+    pub(crate) fn cell(&self, name: &[u8]) -> CellId {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(name);
+        CellId(hasher.finish().into())
     }
 
     /// Cells in use.
@@ -209,26 +230,29 @@ impl Counters {
         self.without_store.load(Ordering::Relaxed)
     }
 
-    /// Takes from all cells, or from none when one of them has too little. What each says is put into `standings`, in
-    /// order; a cell may be asked once only.
-    pub(crate) fn take(&self, asks: &[Ask], now: u64, standings: &mut Vec<Standing>) -> bool {
-        standings.clear();
+    /// Takes from all cells, or from none when one of them has too little: whether it did, and what each says, in order. A
+    /// cell may be asked once only.
+    pub(crate) fn take(&self, asks: &[impl Borrow<Ask>], now: u64) -> (bool, Standings) {
+        let mut standings = Standings::new();
         if let [ask] = asks {
+            let ask = ask.borrow();
             let mut shard = lock(&self.shards[ask.cell.shard()]);
             let (standing, cell) = ask.meter.ask(find(&shard, ask.cell, now), ask.cost, now);
             standings.push(standing);
             if standing.passes && ask.cost > 0 {
                 self.put(&mut shard, ask.cell, cell, now);
             }
-            return standing.passes;
+            return (standing.passes, standings);
         }
+        let asks = || asks.iter().map(Borrow::borrow);
         // Always in the same order, so that nobody waits for somebody who waits for him.
-        let mut needed: Vec<usize> = asks.iter().map(|ask| ask.cell.shard()).collect();
+        let mut needed: SmallVec<[usize; 4]> = asks().map(|ask| ask.cell.shard()).collect();
         needed.sort_unstable();
         needed.dedup();
-        let mut locked: Vec<_> = needed.iter().map(|shard| (*shard, lock(&self.shards[*shard]))).collect();
-        let mut cells = Vec::with_capacity(asks.len());
-        for ask in asks {
+        let locked = needed.iter().map(|shard| (*shard, lock(&self.shards[*shard])));
+        let mut locked: SmallVec<[_; 4]> = locked.collect();
+        let mut cells = SmallVec::<[Cell; 4]>::new();
+        for ask in asks() {
             let known = locked.iter().find(|(shard, _)| *shard == ask.cell.shard());
             let known = known.and_then(|(_, shard)| find(shard, ask.cell, now));
             let (standing, cell) = ask.meter.ask(known, ask.cost, now);
@@ -237,28 +261,28 @@ impl Counters {
         }
         let passes = standings.iter().all(|standing| standing.passes);
         if passes {
-            for (ask, cell) in asks.iter().zip(cells).filter(|(ask, _)| ask.cost > 0) {
+            for (ask, cell) in asks().zip(cells).filter(|(ask, _)| ask.cost > 0) {
                 if let Some((_, shard)) = locked.iter_mut().find(|(shard, _)| *shard == ask.cell.shard()) {
                     self.put(shard, ask.cell, cell, now);
                 }
             }
         }
-        passes
+        (passes, standings)
     }
 
     /// Gives back what was taken from a cell of [`Meter::InFlight`].
     pub(crate) fn give_back(&self, id: CellId, cost: u64) {
         let mut shard = lock(&self.shards[id.shard()]);
-        if let Some(cell) = shard.get_mut(&id.0) {
+        if let Some(cell) = shard.get_mut(&id.key()) {
             cell.value = cell.value.saturating_sub(cost);
             if cell.value == 0 {
-                shard.remove(&id.0);
+                shard.remove(&id.key());
             }
         }
     }
 
     fn put(&self, shard: &mut Shard, id: CellId, cell: Cell, now: u64) {
-        if let Some(known) = shard.get_mut(&id.0) {
+        if let Some(known) = shard.get_mut(&id.key()) {
             *known = cell;
             return;
         }
@@ -278,7 +302,7 @@ impl Counters {
                 self.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }
-        shard.insert(id.0, cell);
+        shard.insert(id.key(), cell);
     }
 }
 
@@ -288,7 +312,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 fn find(shard: &Shard, id: CellId, now: u64) -> Option<Cell> {
-    shard.get(&id.0).copied().filter(|cell| cell.expires > now)
+    shard.get(&id.key()).copied().filter(|cell| cell.expires > now)
 }
 
 fn nanoseconds(time: Duration) -> u64 {

@@ -2,9 +2,10 @@
 //! (RFC 9110 §10.2.3).
 
 use super::counters::Standing;
+use crate::headers::Say;
 use crate::model::LimitHeaders;
-use bytes::BytesMut;
-use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use smallvec::SmallVec;
 use std::time::Duration;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -38,14 +39,19 @@ impl Quota {
     }
 }
 
+/// Takes away what an answer has of the fields that are ours to say.
+pub(super) fn make_room(headers: &mut HeaderMap) {
+    const OURS: [HeaderName; 5] = [RATE_LIMIT, RATE_LIMIT_POLICY, LIMIT, REMAINING, RESET];
+    // Most answers have none of them.
+    if headers.keys().any(|name| OURS.contains(name)) {
+        for name in OURS {
+            headers.remove(name);
+        }
+    }
+}
+
 /// Tells of a limit.
-pub(super) fn tell(
-    headers: &mut HeaderMap,
-    which: LimitHeaders,
-    name: &str,
-    quota: Quota,
-    standing: Standing,
-) {
+pub(super) fn tell(out: &mut impl Say, which: LimitHeaders, name: &str, quota: Quota, standing: Standing) {
     let (standard, legacy) = match which {
         LimitHeaders::Standard => (true, false),
         LimitHeaders::Legacy => (false, true),
@@ -53,37 +59,30 @@ pub(super) fn tell(
         LimitHeaders::None => (false, false),
     };
     let reset = seconds(standing.reset);
-    // Grown once, and one allocation for all values.
-    headers.reserve(5);
-    let mut text = Text::with_room_for(name);
+    let mut text = Text(SmallVec::new());
     if standard {
         text.name(name).put(";q=").number(quota.limit().into());
         match quota {
             Quota::Rate { window, .. } => text.put(";w=").number(window.as_secs()),
             Quota::InFlight { .. } => text.put(";qu=\"concurrent-requests\""),
         };
-        text.insert(headers, RATE_LIMIT_POLICY);
+        text.say(out, &RATE_LIMIT_POLICY);
         text.name(name).put(";r=").number(standing.remaining).put(";t=").number(reset);
-        text.insert(headers, RATE_LIMIT);
+        text.say(out, &RATE_LIMIT);
     }
     if legacy {
         for (field, number) in
-            [(LIMIT, quota.limit().into()), (REMAINING, standing.remaining), (RESET, reset)]
+            [(&LIMIT, quota.limit().into()), (&REMAINING, standing.remaining), (&RESET, reset)]
         {
-            text.number(number);
-            text.insert(headers, field);
+            text.number(number).say(out, field);
         }
     }
 }
 
-/// Values that are written one after the other.
-struct Text(BytesMut);
+/// A value that is being written.
+struct Text(SmallVec<[u8; 128]>);
 
 impl Text {
-    fn with_room_for(name: &str) -> Self {
-        Self(BytesMut::with_capacity(2 * name.len() + 128))
-    }
-
     fn put(&mut self, text: &str) -> &mut Self {
         self.0.extend_from_slice(text.as_bytes());
         self
@@ -97,18 +96,16 @@ impl Text {
         self.put(itoa::Buffer::new().format(number))
     }
 
-    /// The value is whole.
-    fn insert(&mut self, headers: &mut HeaderMap, name: HeaderName) {
-        // Names of limits are DNS labels.
-        if let Ok(value) = HeaderValue::from_maybe_shared(self.0.split().freeze()) {
-            headers.insert(name, value);
-        }
+    /// It is whole, and the next one begins.
+    fn say(&mut self, out: &mut impl Say, name: &HeaderName) {
+        out.say(name, &self.0);
+        self.0.clear();
     }
 }
 
 /// When to come again: in a second at the earliest.
-pub(super) fn retry_after(headers: &mut HeaderMap, wait: u64) {
-    headers.insert(RETRY_AFTER, seconds(wait).max(1).into());
+pub(super) fn retry_after(out: &mut impl Say, wait: u64) {
+    Text(SmallVec::new()).number(seconds(wait).max(1)).say(out, &RETRY_AFTER);
 }
 
 /// Rounded up: who waits so long doesn't come too early.

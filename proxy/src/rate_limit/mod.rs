@@ -14,17 +14,22 @@ pub(crate) use store::Links;
 pub use store::check as check_store;
 
 use crate::expression::{Expression, Kind, View};
+use crate::headers::Say;
 use crate::key::Key;
 use crate::metrics::{LimitMetrics, LimitOutcome, Metrics, ThreadMetrics};
 use crate::model::{self, Algorithm, OnMissingKey, Rate, Text};
-use counters::{Ask, CellId, Counters, Meter, Standing};
+use counters::{Ask, CellId, Counters, Meter, Standing, Standings};
 use fields::Quota;
 use http::{HeaderMap, StatusCode};
 use ipnet::IpNet;
+use smallvec::SmallVec;
+use std::borrow::Borrow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use store::{Naming, Store};
 
+/// In the place of a window, for what is in flight.
+const IN_FLIGHT: u64 = u64::MAX;
 /// What a request may count for at most.
 const MOST_COST: u64 = 1_000_000;
 
@@ -84,24 +89,27 @@ struct Told {
 }
 
 /// What is in flight as long as this lives.
+#[derive(Debug, Default)]
+struct InFlight(Vec<Held>);
+
+/// What is in flight by one cell.
 #[derive(Debug)]
-struct InFlight {
+struct Held {
     counters: Arc<Counters>,
-    cells: Vec<(CellId, u64)>,
+    cell: CellId,
+    cost: u64,
 }
 
 impl InFlight {
-    fn add<'a>(&mut self, asks: impl Iterator<Item = &'a Ask>) {
-        let held = asks.filter(|ask| matches!(ask.meter, Meter::InFlight { .. }) && ask.cost > 0);
-        self.cells.extend(held.map(|ask| (ask.cell, ask.cost)));
+    fn add<'a>(&mut self, asks: impl Iterator<Item = &'a Ask>, counters: &Arc<Counters>) {
+        let held = asks.filter(|ask| ask.is_in_flight() && ask.cost > 0);
+        self.0.extend(held.map(|ask| Held { counters: counters.clone(), cell: ask.cell, cost: ask.cost }));
     }
 }
 
-impl Drop for InFlight {
+impl Drop for Held {
     fn drop(&mut self) {
-        for (cell, cost) in self.cells.drain(..) {
-            self.counters.give_back(cell, cost);
-        }
+        self.counters.give_back(self.cell, self.cost);
     }
 }
 
@@ -113,7 +121,7 @@ impl Admission {
 
     /// What was decided first, and later: the client is told of the tighter limit.
     pub(crate) fn and(mut self, mut later: Self) -> Self {
-        later.in_flight.cells.append(&mut self.in_flight.cells);
+        later.in_flight.0.append(&mut self.in_flight.0);
         let first = self.told.take();
         let tighter = match (&first, &later.told) {
             (Some(first), Some(told)) => first.standing.tightness() < told.standing.tightness(),
@@ -125,28 +133,42 @@ impl Admission {
         later
     }
 
+    /// Takes away what an answer has of the fields that [`Admission::tell`] says.
+    pub(crate) fn make_room(&self, headers: &mut HeaderMap) {
+        if self.told.is_some() {
+            fields::make_room(headers);
+        }
+    }
+
     /// Tells the client of its limits.
-    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+    pub(crate) fn tell(&self, out: &mut impl Say) {
         if let Some(told) = &self.told {
-            fields::tell(headers, self.fields, &told.name, told.quota, told.standing);
+            fields::tell(out, self.fields, &told.name, told.quota, told.standing);
         }
         if let Some((_, wait)) = self.refused {
-            fields::retry_after(headers, wait);
+            fields::retry_after(out, wait);
         }
     }
 }
 
-/// Asks of one limit, and whose they are.
+/// What a limit asks of one cell.
 struct Asked<'a> {
     limit: &'a Limit,
-    asks: Vec<(Quota, Ask)>,
+    quota: Quota,
+    ask: Ask,
 }
 
-/// What limits ask of one request.
+impl Borrow<Ask> for Asked<'_> {
+    fn borrow(&self) -> &Ask {
+        &self.ask
+    }
+}
+
+/// What limits ask of one request. What one limit asks is side by side.
 struct Question<'a> {
-    enforced: Vec<Asked<'a>>,
+    enforced: SmallVec<[Asked<'a>; 2]>,
     /// Of limits in shadow.
-    tried: Vec<Asked<'a>>,
+    tried: SmallVec<[Asked<'a>; 1]>,
     /// Nanoseconds to wait, when a limit holds and the request can't be counted.
     refused: Option<u64>,
 }
@@ -196,40 +218,34 @@ impl RateLimits {
     pub(crate) fn admit(&self, view: &View<'_>, metrics: &ThreadMetrics) -> Option<Admission> {
         let now = self.counters.now();
         let Question { enforced, tried, refused } = self.ask(view, metrics);
-        let mut in_flight = self.nothing_in_flight();
-        let mut standings = Vec::new();
-        for asked in &tried {
-            let passes = self.take(std::slice::from_ref(asked), now, &mut standings, &mut in_flight);
-            metrics.limited(&asked.limit.metrics, LimitOutcome::of(passes, true));
+        let mut in_flight = InFlight::default();
+        for asked in by_limit(&tried) {
+            let (passes, _) = self.take(asked, now, &mut in_flight);
+            metrics.limited(&asked[0].limit.metrics, LimitOutcome::of(passes, true));
         }
         if let Some(wait) = refused {
             return Some(self.refusal(in_flight, wait));
         }
         if enforced.is_empty() {
-            return (!in_flight.cells.is_empty()).then(|| self.admission(in_flight));
+            return (!in_flight.0.is_empty()).then(|| self.admission(in_flight));
         }
-        let passes = self.take(&enforced, now, &mut standings, &mut in_flight);
-        let asks = enforced.iter().flat_map(|asked| asked.asks.iter().map(move |(quota, _)| (asked, *quota)));
-        let told = asks.zip(standings).map(|((asked, quota), standing)| (asked, quota, standing));
-        Some(self.judge(in_flight, &enforced, told, passes, metrics))
+        let (passes, standings) = self.take(&enforced, now, &mut in_flight);
+        Some(self.judge(in_flight, &enforced, enforced.iter().zip(standings), passes, metrics))
     }
 
     /// What limits ask of a request.
     fn ask(&self, view: &View<'_>, metrics: &ThreadMetrics) -> Question<'_> {
-        let enforced = Vec::with_capacity(self.limits.len());
-        let mut question = Question { enforced, tried: Vec::new(), refused: None };
+        let mut question = Question { enforced: SmallVec::new(), tried: SmallVec::new(), refused: None };
         for limit in &self.limits {
-            match limit.asks(view, &self.counters) {
-                Asks::None => {}
-                Asks::Some(asks) if limit.shadow => question.tried.push(Asked { limit, asks }),
-                Asks::Some(asks) => question.enforced.push(Asked { limit, asks }),
-                Asks::Refused => {
-                    metrics.limited(&limit.metrics, LimitOutcome::of(false, limit.shadow));
-                    if !limit.shadow {
-                        question.refused =
-                            Some(limit.meters.first().map_or(0, |(quota, _)| quota.nanoseconds()));
-                        break;
-                    }
+            let asked = match limit.shadow {
+                true => limit.ask(view, &self.counters, &mut question.tried),
+                false => limit.ask(view, &self.counters, &mut question.enforced),
+            };
+            if let Err(Uncountable) = asked {
+                metrics.limited(&limit.metrics, LimitOutcome::of(false, limit.shadow));
+                if !limit.shadow {
+                    question.refused = Some(limit.meters.first().map_or(0, |(quota, _)| quota.nanoseconds()));
+                    break;
                 }
             }
         }
@@ -237,20 +253,12 @@ impl RateLimits {
     }
 
     /// Takes from the cells of some limits, or from none, and keeps what is in flight then.
-    fn take(
-        &self,
-        asked: &[Asked<'_>],
-        now: u64,
-        standings: &mut Vec<Standing>,
-        in_flight: &mut InFlight,
-    ) -> bool {
-        let asks: Vec<Ask> = asked.iter().flat_map(|asked| &asked.asks).map(|(_, ask)| *ask).collect();
-        standings.reserve(asks.len());
-        let passes = self.counters.take(&asks, now, standings);
+    fn take(&self, asked: &[Asked<'_>], now: u64, in_flight: &mut InFlight) -> (bool, Standings) {
+        let (passes, standings) = self.counters.take(asked, now);
         if passes {
-            in_flight.add(asks.iter());
+            in_flight.add(asked.iter().map(Borrow::borrow), &self.counters);
         }
-        passes
+        (passes, standings)
     }
 
     /// What limits come to, by what each of their cells says.
@@ -258,36 +266,29 @@ impl RateLimits {
         &self,
         in_flight: InFlight,
         enforced: &'a [Asked<'a>],
-        told: impl Iterator<Item = (&'a Asked<'a>, Quota, Standing)>,
+        told: impl Iterator<Item = (&'a Asked<'a>, Standing)>,
         passes: bool,
         metrics: &ThreadMetrics,
     ) -> Admission {
-        let mut worst: Option<(Told, &Limit)> = None;
-        for (asked, quota, standing) in told {
-            let tighter =
-                worst.as_ref().is_none_or(|(told, _)| standing.tightness() < told.standing.tightness());
-            if tighter {
-                worst = Some((Told { name: asked.limit.name.clone(), quota, standing }, asked.limit));
-            }
-        }
-        for asked in enforced {
-            let at_fault =
-                !passes && worst.as_ref().is_some_and(|(_, limit)| std::ptr::eq(*limit, asked.limit));
+        let worst = told.min_by_key(|(_, standing)| standing.tightness());
+        for asked in by_limit(enforced) {
+            let limit = asked[0].limit;
+            let at_fault = !passes && worst.is_some_and(|(worst, _)| std::ptr::eq(worst.limit, limit));
             if passes || at_fault {
-                metrics.limited(&asked.limit.metrics, LimitOutcome::of(passes, false));
+                metrics.limited(&limit.metrics, LimitOutcome::of(passes, false));
             }
         }
-        let told = worst.map(|(told, _)| told);
+        let told = worst.map(|(asked, standing)| Told {
+            name: asked.limit.name.clone(),
+            quota: asked.quota,
+            standing,
+        });
         let mut admission = match passes {
             true => self.admission(in_flight),
             false => self.refusal(in_flight, told.as_ref().map_or(0, |told| told.standing.wait)),
         };
         admission.told = told;
         admission
-    }
-
-    fn nothing_in_flight(&self) -> InFlight {
-        InFlight { counters: self.counters.clone(), cells: Vec::new() }
     }
 
     fn admission(&self, in_flight: InFlight) -> Admission {
@@ -299,13 +300,13 @@ impl RateLimits {
     }
 }
 
-enum Asks {
-    /// The limit doesn't hold.
-    None,
-    Some(Vec<(Quota, Ask)>),
-    /// It holds, and can't be counted.
-    Refused,
+/// What is asked, limit by limit.
+fn by_limit<'a, 'b>(asked: &'b [Asked<'a>]) -> impl Iterator<Item = &'b [Asked<'a>]> {
+    asked.chunk_by(|one, other| std::ptr::eq(one.limit, other.limit))
 }
+
+/// A limit holds for a request that can't be counted.
+struct Uncountable;
 
 impl Limit {
     fn compile(
@@ -339,7 +340,7 @@ impl Limit {
             exempt_when: all(&from.exempt.when, "exempt.when", Kind::Predicate)?,
             overrides,
             identity: match shared {
-                false => counters.cell((&from.scope, &from.name, &from.key, from.algorithm)),
+                false => counters.cell(identity(from).as_bytes()),
                 true => Naming::new().and(identity(from).as_bytes()).cell(),
             },
             shared,
@@ -358,20 +359,20 @@ impl Limit {
         self.when.iter().chain(&self.exempt_when).chain(&self.cost).chain(others)
     }
 
-    fn asks(&self, view: &View<'_>, counters: &Counters) -> Asks {
+    /// Puts what it asks behind what others do: nothing, where it doesn't hold.
+    fn ask<'a>(
+        &'a self,
+        view: &View<'_>,
+        counters: &Counters,
+        asked: &mut impl Extend<Asked<'a>>,
+    ) -> Result<(), Uncountable> {
         let exempt = |network: &IpNet| network.contains(&view.peer.ip().to_canonical());
         if !self.when.iter().all(|when| when.holds(view))
             || self.exempt_networks.iter().any(exempt)
             || self.exempt_when.iter().any(|when| when.holds(view))
         {
-            return Asks::None;
+            return Ok(());
         }
-        let Some(key) = self.key(view) else {
-            return match self.on_missing_key {
-                OnMissingKey::Skip | OnMissingKey::Shared => Asks::None,
-                OnMissingKey::Reject => Asks::Refused,
-            };
-        };
         let other = self.overrides.iter().find(|other| other.when.iter().all(|when| when.holds(view)));
         let (tier, meters) = other.map_or((None, &self.meters), |other| (Some(&other.name), &other.meters));
         let cost = match &self.cost {
@@ -379,35 +380,33 @@ impl Limit {
             // What can't be said counts as one: a limit isn't got around by a field that makes no sense.
             Some(cost) => cost.number(view).unwrap_or(1).min(MOST_COST),
         };
-        let identity = (self.identity, tier, &key);
-        let mut asks = Vec::with_capacity(meters.len() + 1);
-        asks.extend(meters.iter().map(|(quota, meter)| {
-            let window = quota.nanoseconds();
-            let cell = match self.shared {
-                false => counters.cell((identity, window)),
-                true => self.shared_cell(tier, &key, window),
-            };
-            (*quota, Ask { cell, meter: *meter, cost })
-        }));
-        asks.extend(self.in_flight.map(|limit| {
-            let meter = Meter::InFlight { limit: limit.into() };
-            (Quota::InFlight { limit }, Ask { cell: counters.cell((identity, "in flight")), meter, cost: 1 })
-        }));
-        if asks.is_empty() { Asks::None } else { Asks::Some(asks) }
-    }
-
-    /// The cell that other replicas find, too.
-    fn shared_cell(&self, tier: Option<&Text>, key: &[u8], window: u64) -> CellId {
-        // No tier is named like this.
+        // No tier is named by nothing.
         let tier = tier.map_or("", |tier| tier);
-        let naming = Naming::new().and(&self.identity.number().to_be_bytes()).and(tier.as_bytes());
-        naming.and(key).and(&window.to_be_bytes()).cell()
-    }
-
-    /// What is counted apart; none when a part is missing and doesn't count as shared.
-    fn key(&self, view: &View<'_>) -> Option<Vec<u8>> {
-        let (key, missing) = self.key.of(view);
-        (missing == 0 || self.on_missing_key == OnMissingKey::Shared).then_some(key)
+        let mut name = Vec::with_capacity(128);
+        name.extend_from_slice(&self.identity.number().to_be_bytes());
+        name.extend_from_slice(&u32::try_from(tier.len()).unwrap_or(u32::MAX).to_be_bytes());
+        name.extend_from_slice(tier.as_bytes());
+        let missing = self.key.put(view, &mut name);
+        match self.on_missing_key {
+            OnMissingKey::Skip if missing > 0 => return Ok(()),
+            OnMissingKey::Reject if missing > 0 => return Err(Uncountable),
+            OnMissingKey::Skip | OnMissingKey::Reject | OnMissingKey::Shared => {}
+        }
+        let end = name.len();
+        let mut cell = |window: u64, shared: bool| {
+            name.truncate(end);
+            name.extend_from_slice(&window.to_be_bytes());
+            if shared { Naming::new().and(&name).cell() } else { counters.cell(&name) }
+        };
+        asked.extend(meters.iter().map(|(quota, meter)| {
+            let cell = cell(quota.nanoseconds(), self.shared);
+            Asked { limit: self, quota: *quota, ask: Ask { cell, meter: *meter, cost } }
+        }));
+        asked.extend(self.in_flight.map(|limit| {
+            let (cell, meter) = (cell(IN_FLIGHT, false), Meter::InFlight { limit: limit.into() });
+            Asked { limit: self, quota: Quota::InFlight { limit }, ask: Ask { cell, meter, cost: 1 } }
+        }));
+        Ok(())
     }
 }
 
