@@ -90,15 +90,15 @@ pub(super) enum Try {
 pub(crate) async fn forward(
     thread: &Rc<Thread>,
     backend: &BackendState,
-    way: Way,
+    mut way: Way,
     head: &RequestHead<'_>,
     body: &mut Option<Inbound>,
     times: Times,
     choice: &Choice,
 ) -> Result<Answer, Rejection> {
-    let watch = match &way.guard {
+    let watch = match &mut way.guard {
         None => None,
-        Some(guard) => guard.health.enter(guard.breaker.as_ref(), thread.random())?,
+        Some(guard) => guard.health.enter(guard.breaker.take(), thread.random())?,
     };
     let forwarding = Forwarding {
         thread,
@@ -112,15 +112,11 @@ pub(crate) async fn forward(
         tried: Vec::new(),
         resent: 0,
     };
-    match watch {
-        None => forwarding.run().await,
-        // In a box: few backends have a breaker, and idle connections keep the room of the largest request.
-        Some(watch) => {
-            let mut outcome = Box::pin(forwarding.run()).await;
-            tell(watch, &mut outcome);
-            outcome
-        }
+    let mut outcome = forwarding.run().await;
+    if let Some(watch) = watch {
+        tell(watch, &mut outcome);
     }
+    outcome
 }
 
 /// Tells a breaker what came of a request, or has its answer tell it later.
@@ -183,6 +179,9 @@ impl Forwarding<'_> {
     /// Tells what watches an endpoint what came of a try there.
     fn judge(&self, socket: SocketAddr, watch: Option<Watch>, tried: Try) -> Try {
         let Some(guard) = &self.way.guard else { return tried };
+        if watch.is_none() && !guard.health.ejects() {
+            return tried;
+        }
         let sent = match &tried {
             Try::Answered(answer) => Sent::answered(answer.status, &answer.headers),
             Try::Unreachable(why) | Try::Failed(why) => Sent::Failed(*why),

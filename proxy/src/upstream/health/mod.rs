@@ -206,12 +206,12 @@ impl Health {
     /// Lets a request in, or not. The watch wants to hear what becomes of it.
     pub(crate) fn enter(
         self: &Arc<Self>,
-        breaker: Option<&Arc<Breaker>>,
+        breaker: Option<Arc<Breaker>>,
         random: u32,
     ) -> Result<Option<Watch>, Rejection> {
         let (Some(policy), Some(breaker)) = (&self.policy.breaker, breaker) else { return Ok(None) };
         match breaker.admit(now, policy) {
-            Verdict::Pass(permit) => Ok(Some(Watch::new(self.clone(), breaker.clone(), permit, random))),
+            Verdict::Pass(permit) => Ok(Some(Watch::new(self.clone(), breaker, permit, random))),
             Verdict::Refused { .. } if self.policy.shadow => Ok(None),
             Verdict::Refused { .. } => Err(Rejection::BreakerOpen),
         }
@@ -318,6 +318,11 @@ impl Health {
 
     fn endpoint_breaker(&self) -> Option<&BreakerPolicy> {
         self.policy.breaker.as_ref().filter(|breaker| breaker.scope == BreakerScope::Endpoint)
+    }
+
+    /// Whether what comes of tries may eject an endpoint.
+    pub(crate) fn ejects(&self) -> bool {
+        self.policy.ejection.is_some()
     }
 
     /// Takes in what came of a try on an endpoint; `members` is how many there are.
