@@ -158,6 +158,7 @@ async fn put(
 
 async fn read_answer(answer: Answer) -> Result<Said, Rejection> {
     let Answer { status, headers, body, .. } = answer;
+    let headers = headers.into_map();
     let mut source = match body {
         AnswerBody::Plain(source) => source,
         // Nobody asked for it: the exchange fails first.

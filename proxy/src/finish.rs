@@ -9,7 +9,7 @@ use crate::body::Received;
 use crate::clients::Sender;
 use crate::connection::Client;
 use crate::filter::Admission;
-use crate::headers::Say;
+use crate::headers::{Fields, Say};
 use crate::hints::Hints;
 use crate::host::Host;
 use crate::model::{BackendId, ListenerId, Scheme, Text};
@@ -170,16 +170,16 @@ impl Finish {
     }
 
     /// Tells a browser who may read the answer, whoever made it.
-    pub(crate) fn apply_cors(&mut self, headers: &mut HeaderMap) {
+    pub(crate) fn apply_cors(&mut self, headers: &mut Fields) {
         if let Some(admission) = self.origin.take()
             && let Some(cors) = self.rule.as_ref().and_then(|rule| rule.filters.cors())
         {
-            cors.apply(*admission, headers);
+            cors.apply(*admission, headers.map());
         }
     }
 
     /// Takes away what an answer has of the fields that [`Finish::tell_limits`] says.
-    pub(crate) fn make_room(&self, headers: &mut HeaderMap) {
+    pub(crate) fn make_room(&self, headers: &mut Fields) {
         if let Some(limits) = &self.limits {
             limits.make_room(headers);
         }

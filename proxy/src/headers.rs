@@ -5,11 +5,13 @@
 //! written; names with underscores go, for many backends read them as the same names with hyphens ([`Rules`] may differ). After it, Host is
 //! the one host that the request was for. Does not know routes or filters.
 
+mod fields;
 mod ours;
 mod request_id;
 mod rules;
 mod spare;
 
+pub(crate) use fields::{Fields, Lines, Sort};
 pub use ours::{Forwarding, Ours};
 pub use request_id::RequestIds;
 pub use rules::{Rules, USUAL};

@@ -21,7 +21,7 @@ use crate::expression::View;
 use crate::filter::{Cors, Origin, Outgoing, Protocol, Redirect};
 use crate::finish::Finish;
 use crate::handshake::Version;
-use crate::headers::{self, Incoming, Ours, Upgrade};
+use crate::headers::{self, Fields, Incoming, Ours, Upgrade};
 use crate::hints::Hints;
 use crate::host::Host;
 use crate::limits::{self, Limits};
@@ -39,8 +39,8 @@ use crate::upstream::pick::Choice;
 use crate::upstream::retry::retry;
 use crate::upstream::{BackendState, Way};
 use futures_util::FutureExt;
-use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Response, StatusCode, Uri, request};
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode, Uri, request};
 use http_body::Body;
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
@@ -55,7 +55,7 @@ pub(crate) async fn answer(
     mut body: Option<Inbound>,
     refused: Option<Rejection>,
     hints: Option<Rc<Hints>>,
-) -> Response<Outbound> {
+) -> Response {
     let mut finish = Finish::new(client, &parts);
     finish.hints = hints;
     finish.received = body.as_ref().map(Inbound::counter);
@@ -75,8 +75,8 @@ pub(crate) async fn answer(
         Err(rejection) => {
             finish.reject(rejection);
             let mut reply = refuse(rejection, &parts, finish.chosen_status());
-            finish.apply_shut(&mut reply.headers);
-            finish.apply_refusal(&mut reply.headers);
+            finish.apply_shut(reply.headers.map());
+            finish.apply_refusal(reply.headers.map());
             reply.close = rejection.ends_connection() || drain(client, body, waits).await == Drained::No;
             respond(client, reply, finish)
         }
@@ -85,10 +85,19 @@ pub(crate) async fn answer(
     response
 }
 
+/// What a client gets.
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Fields,
+    /// Whether the connection can't be kept.
+    pub(crate) close: bool,
+    pub(crate) body: Outbound,
+}
+
 /// An answer before it is one of its protocol.
 struct Reply {
     status: StatusCode,
-    headers: HeaderMap,
+    headers: Fields,
     source: Source,
     /// Whether the connection can't be kept.
     close: bool,
@@ -106,7 +115,7 @@ fn refuse(rejection: Rejection, request: &request::Parts, status: Option<StatusC
         let (answer, ()) = rejection.grpc_response().into_parts();
         return Reply {
             status: answer.status,
-            headers: answer.headers,
+            headers: answer.headers.into(),
             source: Source::Empty,
             close: false,
             switched: None,
@@ -119,7 +128,7 @@ fn refuse(rejection: Rejection, request: &request::Parts, status: Option<StatusC
     let mut headers = answer.headers;
     headers.insert(header::CONTENT_LENGTH, body.len().into());
     let source = if request.method == Method::HEAD { Source::Empty } else { Source::Whole(body) };
-    Reply { status: answer.status, headers, source, close: false, switched: None }
+    Reply { status: answer.status, headers: headers.into(), source, close: false, switched: None }
 }
 
 /// Whether a request is a call of gRPC: `application/grpc`, with or without a format or parameters; not gRPC-Web.
@@ -129,7 +138,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     matches!(kind, Some([] | [b'+' | b';', ..]))
 }
 
-fn respond(client: &Rc<Client>, reply: Reply, mut finish: Finish) -> Response<Outbound> {
+fn respond(client: &Rc<Client>, reply: Reply, mut finish: Finish) -> Response {
     finish.status = Some(reply.status);
     let mut headers = reply.headers;
     finish.apply_cors(&mut headers);
@@ -139,12 +148,9 @@ fn respond(client: &Rc<Client>, reply: Reply, mut finish: Finish) -> Response<Ou
         finish.tell_limits(&mut headers);
     }
     if let Some(server) = client.headers().server() {
-        headers.insert(header::SERVER, server.clone());
+        headers.map().insert(header::SERVER, server.clone());
     }
     let close = reply.close || client.is_unwanted() || client.has_left_unread();
-    if client.version == Version::Http1 && close && reply.switched.is_none() {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     let finish = match reply.switched {
         None => Some(finish),
         Some(switched) => {
@@ -153,10 +159,7 @@ fn respond(client: &Rc<Client>, reply: Reply, mut finish: Finish) -> Response<Ou
             None
         }
     };
-    let mut response = Response::new(Outbound::new(reply.source, finish));
-    *response.status_mut() = reply.status;
-    *response.headers_mut() = headers;
-    response
+    Response { status: reply.status, headers, close, body: Outbound::new(reply.source, finish) }
 }
 
 async fn serve(
@@ -271,10 +274,11 @@ fn looks(rule: &Rule) -> bool {
 }
 
 /// Adds what policies have for an answer: it takes the place of what the backend says, except that cookies are added to its.
-fn grant(headers: &mut HeaderMap, mut granted: HeaderMap) {
+fn grant(headers: &mut Fields, mut granted: HeaderMap) {
     if granted.is_empty() {
         return;
     }
+    let headers = headers.map();
     if let header::Entry::Occupied(cookies) = granted.entry(header::SET_COOKIE) {
         for cookie in cookies.remove_entry_mult().1 {
             headers.append(header::SET_COOKIE, cookie);
@@ -463,7 +467,7 @@ async fn denied(
     headers.insert(header::CONTENT_LENGTH, text.len().into());
     let source = if *method == Method::HEAD || text.is_empty() { Source::Empty } else { Source::Whole(text) };
     let close = drain(client, body.take(), waits).await == Drained::No;
-    Reply { status, headers, source, close, switched: None }
+    Reply { status, headers: headers.into(), source, close, switched: None }
 }
 
 /// The fields of a redirect.
@@ -588,7 +592,7 @@ async fn forward_to(
     let endpoint = answer.endpoint;
     let mut reply = reply(answer, rule, share, head.websocket);
     if let Some(session) = session {
-        session.give(&mut reply.headers, held.as_deref(), backend, endpoint, finish.scheme());
+        session.give(reply.headers.map(), held.as_deref(), backend, endpoint, finish.scheme());
     }
     Ok(reply)
 }
@@ -653,7 +657,9 @@ fn reply(answer: Answer, rule: &Rule, share: &SplitBackend, websocket: bool) -> 
             (Source::Empty, upgrade, Some(Box::new(SwitchedTo { backend, lease })))
         }
     };
-    headers::prepare_response(&mut headers, upgrade);
+    if let Fields::Map(headers) = &mut headers {
+        headers::prepare_response(headers, upgrade);
+    }
     share.filters.apply_to_response(&mut headers);
     rule.filters.apply_to_response(&mut headers);
     Reply { status, headers, source, close: false, switched }
@@ -663,11 +669,12 @@ fn reply(answer: Answer, rule: &Rule, share: &SplitBackend, websocket: bool) -> 
 async fn answered(
     rule: &Rule,
     status: StatusCode,
-    mut headers: HeaderMap,
+    headers: HeaderMap,
     client: &Rc<Client>,
     body: Option<Inbound>,
     waits: bool,
 ) -> Reply {
+    let mut headers = headers.into();
     rule.filters.apply_to_response(&mut headers);
     let close = drain(client, body, waits).await == Drained::No;
     Reply { status, headers, source: Source::Empty, close, switched: None }

@@ -16,6 +16,7 @@ pub use external_auth::{Protocol, Terms};
 pub(crate) use header_edits::field_name;
 pub use redirect::{Origin, Redirect};
 
+use crate::headers::Fields;
 use crate::model;
 use header_edits::Edits;
 use http::HeaderMap;
@@ -98,9 +99,9 @@ impl Filters {
     }
 
     /// Changes a response before it goes to the client.
-    pub fn apply_to_response(&self, headers: &mut HeaderMap) {
+    pub(crate) fn apply_to_response(&self, headers: &mut Fields) {
         for edits in self.0.iter().flat_map(|steps| &steps.response) {
-            edits.apply(headers);
+            edits.apply(headers.map());
         }
     }
 }
@@ -180,9 +181,9 @@ mod tests {
             (&headers["x-a"], &headers["x-b"], headers.len()),
             (&"2".parse().unwrap(), &"3".parse().unwrap(), 2)
         );
-        let mut response = HeaderMap::new();
+        let mut response = Fields::from(HeaderMap::new());
         filters.apply_to_response(&mut response);
-        assert_eq!(response.get_all("x-r").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(response.map().get_all("x-r").iter().collect::<Vec<_>>(), ["1", "2"]);
     }
 
     /// The table of Gateway API's `ReplacePrefixMatch`. Prefixes reach us without their final slash.

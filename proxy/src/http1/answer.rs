@@ -1,9 +1,10 @@
 //! Heads of answers, written anew from parsed parts (security.md, rule 2); framing is ours. Does no I/O.
 
 use super::output::write_field;
+use crate::headers::{Fields, Sort};
 use crate::rejection::Rejection;
 use http::StatusCode;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderValue, TRANSFER_ENCODING};
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -36,7 +37,7 @@ pub(super) struct Asked {
 pub(super) fn write(
     out: &mut Vec<u8>,
     status: StatusCode,
-    fields: &HeaderMap,
+    fields: &Fields,
     more: impl FnOnce(&mut Vec<u8>),
     length: Option<u64>,
     asked: Asked,
@@ -49,20 +50,35 @@ pub(super) fn write(
         None => Framing::Chunked,
     };
     let interim = status.is_informational();
-    let mut keep_alive = asked.keep_alive && framing != Framing::Close;
+    let keep_alive = asked.keep_alive && framing != Framing::Close;
+    // What a body would have had: that is for whoever asked for it to say.
+    let keeps_length = framing == Framing::None && !bodiless;
+    let mut dated = false;
     write_status(out, status);
-    for (name, value) in fields {
-        // An answer's own says that it is the last one; that of a change of protocol is its business.
-        if *name == CONNECTION && !interim {
-            keep_alive = false;
-            continue;
+    match fields {
+        Fields::Lines(lines) => {
+            for (name, value, sort) in lines.iter() {
+                dated |= sort == Sort::Date;
+                if sort != Sort::ContentLength || keeps_length {
+                    write_line(out, name, value);
+                }
+            }
         }
-        // What a body would have had: that is for whoever asked for it to say.
-        let kept = framing == Framing::None && !bodiless && *name == CONTENT_LENGTH;
-        if (*name == CONTENT_LENGTH && !kept) || *name == TRANSFER_ENCODING {
-            continue;
+        Fields::Map(map) => {
+            for (name, value) in map {
+                dated |= *name == DATE;
+                // Whether it is kept isn't theirs to say; a change of protocol is.
+                let kept = match *name {
+                    CONNECTION => interim,
+                    CONTENT_LENGTH => keeps_length,
+                    TRANSFER_ENCODING => false,
+                    _ => true,
+                };
+                if kept {
+                    write_field(out, name.as_str(), value.as_bytes());
+                }
+            }
         }
-        write_field(out, name.as_str(), value.as_bytes());
     }
     more(out);
     match (framing, length) {
@@ -73,7 +89,7 @@ pub(super) fn write(
         (Framing::None | Framing::Length | Framing::Close, _) => {}
     }
     if !interim {
-        if !fields.contains_key(DATE) {
+        if !dated {
             with_date(|date| write_field(out, "date", date.as_bytes()));
         }
         match (keep_alive, asked.old) {
@@ -86,11 +102,22 @@ pub(super) fn write(
     (framing, keep_alive)
 }
 
+/// Writes a field line whose name is in any case.
+fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    let at = out.len();
+    out.extend_from_slice(name);
+    out[at..].make_ascii_lowercase();
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Writes the answer to what isn't a request.
 pub(super) fn refuse(out: &mut Vec<u8>, rejection: Rejection) {
     let (head, body) = rejection.response().into_parts();
     let asked = Asked { head: false, old: false, keep_alive: false };
-    write(out, head.status, &head.headers, |_| {}, Some(body.len() as u64), asked);
+    let fields = head.headers.into();
+    write(out, head.status, &fields, |_| {}, Some(body.len() as u64), asked);
     out.extend_from_slice(&body);
 }
 
@@ -130,7 +157,11 @@ fn with_date<T>(read: impl FnOnce(&HeaderValue) -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use crate::headers::Lines;
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+    use proptest::prelude::*;
+    use std::collections::HashSet;
 
     const ASKED: Asked = Asked { head: false, old: false, keep_alive: true };
 
@@ -146,7 +177,7 @@ mod tests {
         }
         let mut out = Vec::new();
         let status = StatusCode::from_u16(status).unwrap();
-        let (framing, keep_alive) = write(&mut out, status, &map, |_| {}, length, asked);
+        let (framing, keep_alive) = write(&mut out, status, &map.into(), |_| {}, length, asked);
         format!("{framing:?} {keep_alive} {}", String::from_utf8(out).unwrap().replace("\r\n", "|"))
     }
 
@@ -201,9 +232,9 @@ mod tests {
             ),
             (
                 299,
-                &[("connection", "close")],
+                &[("connection", "x")],
                 Some(1),
-                ASKED,
+                Asked { keep_alive: false, ..ASKED },
                 "Length false HTTP/1.1 299 |date: now|content-length: 1|connection: close||",
             ),
             (
@@ -215,6 +246,57 @@ mod tests {
             ),
         ] {
             assert_eq!(written(status, fields, length, asked), expected);
+        }
+    }
+
+    proptest! {
+        /// Whether or not somebody made a map of its fields, an answer is the same.
+        #[test]
+        fn lines_and_maps_are_written_alike(
+            fields in prop::collection::vec(
+                (
+                    prop_oneof![
+                        "[A-Za-z!#$%&'*+.^_`|~0-9-]{1,24}",
+                        Just("Content-Length".to_owned()),
+                        Just("DATE".to_owned()),
+                        Just("Set-Cookie".to_owned()),
+                    ],
+                    "[ -~\u{80}-\u{ff}]{0,20}",
+                ),
+                0..8,
+            ),
+            status in prop_oneof![Just(200u16), Just(204), Just(304), Just(404)],
+            length in prop::option::of(0u64..100),
+            head: bool,
+        ) {
+            // One value each: a map has those of a name side by side.
+            let mut seen = HashSet::new();
+            let fields: Vec<_> = fields
+                .into_iter()
+                .filter(|(name, _)| Sort::of(name.as_bytes()) != Sort::Odd && seen.insert(name.to_ascii_lowercase()))
+                .filter(|(name, _)| !matches!(Sort::of(name.as_bytes()), Sort::Connection | Sort::KeepAlive | Sort::TransferEncoding))
+                .collect();
+            let text: Bytes = fields.iter().map(|(name, value)| format!("{name}{value}")).collect::<String>().into();
+            let lines = || {
+                let (mut lines, mut at) = (Lines::of(text.clone()), 0);
+                for (name, value) in &fields {
+                    let middle = at + name.len();
+                    let end = middle + value.len();
+                    lines.push(&text[at..middle], &text[middle..end], Sort::of(name.as_bytes()));
+                    at = end;
+                }
+                lines
+            };
+            let asked = Asked { head, ..ASKED };
+            let written = |fields: Fields| {
+                let mut out = Vec::new();
+                let status = StatusCode::from_u16(status).unwrap();
+                let said = write(&mut out, status, &fields, |_| {}, length, asked);
+                (out, said)
+            };
+            let map = lines().into_map();
+            prop_assert_eq!(map.len(), fields.len());
+            prop_assert_eq!(written(Fields::Lines(lines())), written(map.into()));
         }
     }
 

@@ -9,13 +9,12 @@ use super::head::{Head, Reader};
 use super::wire::{Open, Wire};
 use crate::body::{Inbound, Outbound};
 use crate::connection::{self, Client};
-use crate::headers::keep_map;
 use crate::rejection::Rejection;
-use crate::request;
+use crate::request::{self, Response};
 use crate::timer::{Deadline, Timer};
 use crate::transport::Transport;
 use bytes::BytesMut;
-use http::{Method, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use http_body::Body as _;
 use std::io;
 use std::pin::Pin;
@@ -205,20 +204,21 @@ async fn write(
     timer: &Timer,
     asked: Asked,
     trailers: bool,
-    answer: Response<Outbound>,
+    answer: Response,
 ) -> Exchanged {
-    let (head, body) = answer.into_parts();
-    let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    let Response { status, headers, close, body } = answer;
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
     let (framing, keep_alive) = match wire.open().as_mut() {
         Some(open) => {
             let length = body.size_hint().exact();
-            let asked = Asked { keep_alive: asked.keep_alive && !client.is_asked_to_leave(), ..asked };
+            let keep_alive = asked.keep_alive && !close && !client.is_asked_to_leave();
+            let asked = Asked { keep_alive, ..asked };
             let out = open.output.head();
-            answer::write(out, head.status, &head.headers, |out| body.say(out), length, asked)
+            answer::write(out, status, &headers, |out| body.say(out), length, asked)
         }
         None => return Exchanged::Cut,
     };
-    keep_map(head.headers);
+    headers.keep();
     let body = (framing != Framing::None).then_some(body);
     let mut writing =
         Writing { body, framing, trailers, last: !keep_alive && !switches, begun: false, silent: None };

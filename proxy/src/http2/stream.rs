@@ -57,17 +57,21 @@ fn hint(respond: &mut SendResponse<Bytes>, mut fields: HeaderMap) {
     let _ = respond.send_informational(hint);
 }
 
-async fn write(mut respond: SendResponse<Bytes>, answer: Response<Outbound>) -> Result<(), h2::Error> {
-    let (mut head, body) = answer.into_parts();
-    head.headers.remove(CONNECTION);
-    if !head.headers.contains_key(DATE) {
-        head.headers.insert(DATE, http1::date());
+async fn write(mut respond: SendResponse<Bytes>, answer: request::Response) -> Result<(), h2::Error> {
+    let request::Response { status, headers, body, .. } = answer;
+    let mut headers = headers.into_map();
+    headers.remove(CONNECTION);
+    if !headers.contains_key(DATE) {
+        headers.insert(DATE, http1::date());
     }
     let ended = body.is_end_stream();
     if !ended && let Some(length) = body.size_hint().exact() {
-        head.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+        headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
-    let stream = respond.send_response(Response::from_parts(head, ()), ended)?;
+    let mut head = Response::new(());
+    *head.status_mut() = status;
+    *head.headers_mut() = headers;
+    let stream = respond.send_response(head, ended)?;
     if ended {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 use super::counters::Standing;
 use crate::headers::Say;
 use crate::model::LimitHeaders;
-use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use http::header::{HeaderName, RETRY_AFTER};
 use smallvec::SmallVec;
 use std::time::Duration;
 
@@ -39,16 +39,8 @@ impl Quota {
     }
 }
 
-/// Takes away what an answer has of the fields that are ours to say.
-pub(super) fn make_room(headers: &mut HeaderMap) {
-    const OURS: [HeaderName; 5] = [RATE_LIMIT, RATE_LIMIT_POLICY, LIMIT, REMAINING, RESET];
-    // Most answers have none of them.
-    if headers.keys().any(|name| OURS.contains(name)) {
-        for name in OURS {
-            headers.remove(name);
-        }
-    }
-}
+/// All but `Retry-After`.
+pub(super) const NAMES: [HeaderName; 5] = [RATE_LIMIT, RATE_LIMIT_POLICY, LIMIT, REMAINING, RESET];
 
 /// Tells of a limit.
 pub(super) fn tell(out: &mut impl Say, which: LimitHeaders, name: &str, quota: Quota, standing: Standing) {

@@ -14,13 +14,13 @@ pub(crate) use store::Links;
 pub use store::check as check_store;
 
 use crate::expression::{Expression, Kind, View};
-use crate::headers::Say;
+use crate::headers::{Fields, Say};
 use crate::key::Key;
 use crate::metrics::{LimitMetrics, LimitOutcome, Metrics, ThreadMetrics};
 use crate::model::{self, Algorithm, OnMissingKey, Rate, Text};
 use counters::{Ask, CellId, Counters, Meter, Standing, Standings};
 use fields::Quota;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use ipnet::IpNet;
 use smallvec::SmallVec;
 use std::borrow::Borrow;
@@ -134,9 +134,9 @@ impl Admission {
     }
 
     /// Takes away what an answer has of the fields that [`Admission::tell`] says.
-    pub(crate) fn make_room(&self, headers: &mut HeaderMap) {
+    pub(crate) fn make_room(&self, answer: &mut Fields) {
         if self.told.is_some() {
-            fields::make_room(headers);
+            answer.remove(&fields::NAMES);
         }
     }
 

@@ -21,12 +21,13 @@ use super::pick::{Choice, choose};
 use super::pool::{Connected, Lease};
 use super::{BackendState, Way, h2};
 use crate::body::{Inbound, Source};
+use crate::headers::Fields;
 use crate::model::BackendProtocol;
 use crate::rejection::{Malformed, Rejection};
 use crate::runtime::Thread;
 use crate::timer::{Deadline, Timer};
 use http::uri::Scheme;
-use http::{HeaderMap, Request, StatusCode, Uri};
+use http::{Request, StatusCode, Uri};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ pub(crate) struct Times {
 /// An answer.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     pub(crate) body: Body,
     pub(crate) endpoint: SocketAddr,
 }
@@ -122,7 +123,7 @@ pub(crate) async fn forward(
 /// Tells a breaker what came of a request, or has its answer tell it later.
 fn tell(mut watch: Watch, outcome: &mut Result<Answer, Rejection>) {
     if let Ok(answer) = outcome {
-        watch.look(answer.status, &answer.headers);
+        watch.look(answer.status, &mut answer.headers);
     }
     match outcome {
         Ok(Answer { status, headers, body: Body::Plain(Source::Http2(body)), .. })
@@ -366,7 +367,7 @@ impl Forwarding<'_> {
         match h2::exchange(stream, request, self.body.take(), self.bounds(), timer, lease).await {
             Ok(h2::Answer { status, headers, body }) => {
                 let body = Body::Plain(Source::Http2(Box::new(body)));
-                Try::Answered(Answer { status, headers, body, endpoint: socket })
+                Try::Answered(Answer { status, headers: headers.into(), body, endpoint: socket })
             }
             Err(failed) => {
                 tracing::debug!(endpoint = %socket, error = %failed.failure, "a try on an endpoint failed");

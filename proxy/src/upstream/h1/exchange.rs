@@ -9,10 +9,11 @@ use super::head::{self, Malformed};
 use super::upload::{SendError, Upload};
 use super::{Body, Connection, Home, RequestHead};
 use crate::body::{Broken, Inbound};
+use crate::headers::Fields;
 use crate::hints::Hints;
 use crate::http1::Decode;
 use crate::timer::Deadline;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -79,7 +80,7 @@ pub(crate) struct Failed {
 /// The head of an answer, and what follows it.
 pub(crate) struct Answer<H: Home> {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     pub(crate) body: Body<H>,
 }
 
@@ -235,7 +236,11 @@ impl<H: Home> Exchange<H> {
                 match self.interim(&head)? {
                     Interim::Final => return Poll::Ready(Ok(Some(head))),
                     Interim::Continue => return Poll::Ready(Ok(None)),
-                    Interim::Hint => hints.iter().for_each(|hints| hints.add(head.headers.clone())),
+                    Interim::Hint => {
+                        if let Some(hints) = hints {
+                            hints.add(head.headers.into_map());
+                        }
+                    }
                     Interim::Dropped => {}
                 }
                 // What follows may be there already.

@@ -3,11 +3,11 @@
 //! What can be read in two ways is an error, never repaired: both length fields, several lengths, a length that isn't
 //! plain digits, a transfer coding that isn't `chunked` alone. Does no I/O.
 
-use crate::headers::spare_map;
+use crate::headers::{Fields, Lines, Sort};
 use crate::http1::chunked;
 use crate::http1::{Decode, Lengths, end_of_lenient_head, lists};
 use bytes::BytesMut;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
 use std::mem::MaybeUninit;
 
@@ -20,8 +20,9 @@ const MAX_FIELDS: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(super) status: StatusCode,
-    /// Without framing fields and `Connection`'s own meaning taken out: fields as they came but `Transfer-Encoding`.
-    pub(super) headers: HeaderMap,
+    /// Without `Transfer-Encoding`. As a map where something is to be looked at closely ([`crate::headers::prepare_response`]); else
+    /// without all that is about the connection.
+    pub(super) headers: Fields,
     pub(super) body: Decode,
     /// Whether the connection may carry another exchange after this one.
     pub(super) keep_alive: bool,
@@ -69,29 +70,37 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
         return Err(Malformed::Head);
     }
     let status = StatusCode::from_u16(code).map_err(|_| Malformed::Head)?;
-    let mut headers = spare_map(response.headers.len() + 2);
+    let mut lines = Lines::of(head.clone());
     let mut lengths = Lengths::default();
-    let mut keep_alive = version == 1;
+    let (mut keep_alive, mut odd) = (version == 1, false);
     for field in response.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Head)?;
-        let value =
-            HeaderValue::from_maybe_shared(head.slice_ref(field.value)).map_err(|_| Malformed::Head)?;
-        if name == CONTENT_LENGTH {
-            lengths.content_length(value.as_bytes()).map_err(|_| Malformed::Framing)?;
-        } else if name == TRANSFER_ENCODING {
-            lengths.transfer_encoding(value.as_bytes()).map_err(|_| Malformed::Framing)?;
-            continue;
-        } else if name == CONNECTION && lists(value.as_bytes(), b"close") {
-            keep_alive = false;
+        let (name, value) = (field.name.as_bytes(), field.value);
+        let sort = Sort::of(name);
+        match sort {
+            Sort::Plain | Sort::Date | Sort::KeepAlive => {}
+            Sort::Odd => odd = true,
+            Sort::ContentLength => lengths.content_length(value).map_err(|_| Malformed::Framing)?,
+            Sort::TransferEncoding => {
+                lengths.transfer_encoding(value).map_err(|_| Malformed::Framing)?;
+                continue;
+            }
+            Sort::Connection => {
+                keep_alive &= !lists(value, b"close");
+                odd |= ![&b"keep-alive"[..], b"close"].iter().any(|usual| value.eq_ignore_ascii_case(usual));
+            }
         }
-        headers.append(name, value);
+        lines.push(name, value, sort);
     }
+    let mut headers = match odd {
+        true => lines.into_map().into(),
+        false => Fields::Lines(lines.without(|sort| matches!(sort, Sort::Connection | Sort::KeepAlive))),
+    };
     let body = framing(lengths, status, method, version)?;
     if matches!(body, Decode::Close) {
         keep_alive = false;
     }
     if status == StatusCode::NO_CONTENT {
-        headers.remove(CONTENT_LENGTH);
+        headers.remove(&[CONTENT_LENGTH]);
     }
     Ok(Some(Head { status, headers, body, keep_alive }))
 }
@@ -144,6 +153,7 @@ fn framing(lengths: Lengths, status: StatusCode, method: &Method, version: u8) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::TRANSFER_ENCODING;
 
     fn read(text: &str, method: Method) -> Result<Option<Head>, Malformed> {
         parse(&mut BytesMut::from(text), &method)
@@ -171,7 +181,40 @@ mod tests {
             let head = read(text, method).unwrap().unwrap();
             assert!(format!("{:?}", head.body).starts_with(framing), "{text}: {:?}", head.body);
             assert_eq!(head.keep_alive, keep_alive, "{text}");
-            assert!(!head.headers.contains_key(TRANSFER_ENCODING));
+            assert_eq!(head.headers.get(&TRANSFER_ENCODING), None);
+        }
+    }
+
+    #[test]
+    fn what_is_about_the_connection_goes_or_is_looked_at_closely() {
+        for (fields, odd, kept) in [
+            ("Connection: Keep-Alive\r\nKeep-Alive: timeout=5\r\nServer: a\r\n", false, 2),
+            ("connection: close\r\nA: b\r\nA: c\r\n", false, 3),
+            ("Connection: x-a\r\nX-A: b\r\n", true, 3),
+            ("Connection: keep-alive, x-a\r\nX-A: b\r\n", true, 3),
+            ("Upgrade: h2c\r\n", true, 2),
+            ("TE: trailers\r\n", true, 2),
+            ("Proxy-Authenticate: Basic\r\n", true, 2),
+            ("Proxy: a\r\n", true, 2),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n");
+            let headers = read(&text, Method::GET).unwrap().unwrap().headers;
+            assert_eq!(matches!(headers, Fields::Map(_)), odd, "{fields}");
+            assert_eq!(headers.into_map().len(), kept, "{fields}");
+        }
+    }
+
+    /// What is read of a head is what a map may have: nothing gets lost on the way there.
+    #[test]
+    fn every_byte_that_is_read_is_one_that_a_map_takes() {
+        for byte in 0..=u8::MAX {
+            for (name, value) in [(&[b'a', byte][..], &b"b"[..]), (b"a", &[b'x', byte, b'x'])] {
+                let text =
+                    [b"HTTP/1.1 200 OK\r\n", name, b": ", value, b"\r\nContent-Length: 0\r\n\r\n"].concat();
+                if let Ok(Some(head)) = parse(&mut BytesMut::from(&text[..]), &Method::GET) {
+                    assert_eq!(head.headers.into_map().len(), 2, "{byte}");
+                }
+            }
         }
     }
 

@@ -5,12 +5,16 @@
 
 use super::breaker::{Breaker, Change, Fate, Permit};
 use super::{Health, now};
+use crate::headers::Fields;
 use crate::model::FailureWhen;
 use crate::rejection::Rejection;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Made once: a name that is text is read again each time.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What came of sending a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +37,12 @@ pub(crate) enum Sent {
 
 impl Sent {
     /// Reads the head of an answer.
-    pub(crate) fn answered(status: StatusCode, headers: &HeaderMap) -> Self {
+    pub(crate) fn answered(status: StatusCode, headers: &Fields) -> Self {
         let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE)
             // A date would need a clock that is right.
-            .then(|| headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs))
+            .then(|| text(headers.get(&RETRY_AFTER)?)?.trim().parse().ok().map(Duration::from_secs))
             .flatten();
-        Self::Answered { status, grpc: grpc_status(headers), retry_after }
+        Self::Answered { status, grpc: grpc_status(headers.get(&GRPC_STATUS)), retry_after }
     }
 
     /// Whether it speaks well of the endpoint.
@@ -100,15 +104,17 @@ impl Sent {
 }
 
 /// Whether an answer tells what became of a call only in its trailers.
-pub(crate) fn ends_in_trailers(headers: &HeaderMap) -> bool {
-    let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    grpc && grpc_status(headers).is_none()
+pub(crate) fn ends_in_trailers(headers: &Fields) -> bool {
+    let grpc = headers.get(&CONTENT_TYPE).is_some_and(|kind| kind.starts_with(b"application/grpc"));
+    grpc && grpc_status(headers.get(&GRPC_STATUS)).is_none()
 }
 
-fn grpc_status(fields: &HeaderMap) -> Option<u8> {
-    // Made once: a name that is text is read again each time.
-    const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-    fields.get(STATUS)?.to_str().ok()?.parse().ok()
+fn grpc_status(value: Option<&[u8]>) -> Option<u8> {
+    text(value?)?.parse().ok()
+}
+
+fn text(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value).ok()
 }
 
 /// A request that a breaker let in.
@@ -145,8 +151,8 @@ impl Watch {
     }
 
     /// Asks the policy's expressions of the head of an answer.
-    pub(crate) fn look(&mut self, status: StatusCode, headers: &HeaderMap) {
-        self.failed = self.health.failures.iter().any(|failure| failure.holds(status, headers));
+    pub(crate) fn look(&mut self, status: StatusCode, headers: &mut Fields) {
+        self.failed = self.health.failures.iter().any(|failure| failure.holds(status, headers.map()));
     }
 
     /// The head of an answer is there, but its trailers tell the rest.
@@ -157,7 +163,7 @@ impl Watch {
     /// The trailers that it waited for; none: they won't come.
     pub(crate) fn trailers(self, fields: Option<&HeaderMap>) {
         let status = self.took.map_or(StatusCode::OK, |(_, status)| status);
-        match fields.and_then(grpc_status) {
+        match grpc_status(fields.and_then(|fields| fields.get(GRPC_STATUS)).map(HeaderValue::as_bytes)) {
             Some(code) => self.tell(&Sent::Answered { status, grpc: Some(code), retry_after: None }),
             None => self.tell(&Sent::Failed(Rejection::UpstreamClosed)),
         }

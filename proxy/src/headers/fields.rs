@@ -1,0 +1,216 @@
+//! The fields of an answer: a map, or as they came.
+//!
+//! Most answers pass no filter and no policy that looks at their fields. For these a map is more work than all the rest of
+//! reading and writing a head: names are told apart, values checked once more, both hashed, kept, found and dropped. So
+//! they stay as they came, lines of a head that was read strictly, until somebody asks for the map.
+
+use super::{Say, keep_map, spare_map};
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+use std::cell::RefCell;
+
+/// Lists of lines that a thread keeps.
+const KEPT: usize = 64;
+
+/// The fields of an answer.
+#[derive(Debug)]
+pub(crate) enum Fields {
+    /// As they came. None of them is about the connection.
+    Lines(Lines),
+    Map(HeaderMap),
+}
+
+/// Fields of a head that was parsed: names of tokens, values without control characters.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    head: Bytes,
+    lines: Vec<Line>,
+}
+
+/// Where a field is in its head.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    name: Span,
+    value: Span,
+    sort: Sort,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    from: u32,
+    to: u32,
+}
+
+/// What an answer's field is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sort {
+    /// The resource, or whatever backend and client agree on.
+    Plain,
+    ContentLength,
+    Date,
+    TransferEncoding,
+    /// This connection: `Connection`.
+    Connection,
+    /// This connection, and nothing that anybody here or at the client's acts upon: `Keep-Alive`.
+    KeepAlive,
+    /// Another protocol, a proxy, or what only requests have: to be looked at closely.
+    Odd,
+}
+
+impl Sort {
+    /// Of a field's name, in whichever case.
+    pub(crate) fn of(name: &[u8]) -> Self {
+        let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+        match name.len() {
+            2 if is(b"te") => Self::Odd,
+            4 if is(b"date") => Self::Date,
+            5 if is(b"proxy") => Self::Odd,
+            7 if is(b"upgrade") => Self::Odd,
+            10 if is(b"connection") => Self::Connection,
+            10 if is(b"keep-alive") => Self::KeepAlive,
+            14 if is(b"content-length") => Self::ContentLength,
+            17 if is(b"transfer-encoding") => Self::TransferEncoding,
+            _ if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-")) => Self::Odd,
+            _ => Self::Plain,
+        }
+    }
+}
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Span {
+    /// Where a part of a head is.
+    fn new(part: &[u8], head: &Bytes) -> Self {
+        let from = part.as_ptr() as usize - head.as_ptr() as usize;
+        // Heads are shorter than 4 GiB.
+        Self { from: from as u32, to: (from + part.len()) as u32 }
+    }
+
+    fn of(self, head: &Bytes) -> &[u8] {
+        &head[self.from as usize..self.to as usize]
+    }
+
+    fn is(self, head: &Bytes, name: &HeaderName) -> bool {
+        self.of(head).eq_ignore_ascii_case(name.as_str().as_bytes())
+    }
+}
+
+impl Lines {
+    /// None yet of this head.
+    pub(crate) fn of(head: Bytes) -> Self {
+        Self { head, lines: SPARE.with_borrow_mut(Vec::pop).unwrap_or_default() }
+    }
+
+    /// Adds one: both are parts of the head.
+    pub(crate) fn push(&mut self, name: &[u8], value: &[u8], sort: Sort) {
+        let head = &self.head;
+        self.lines.push(Line { name: Span::new(name, head), value: Span::new(value, head), sort });
+    }
+
+    /// Name, value and sort of each, in order. The names are in the case in which they came.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8], Sort)> {
+        let head = &self.head;
+        self.lines.iter().map(|line| (line.name.of(head), line.value.of(head), line.sort))
+    }
+
+    /// Leaves some out.
+    pub(crate) fn without(mut self, gone: impl Fn(Sort) -> bool) -> Self {
+        self.lines.retain(|line| !gone(line.sort));
+        self
+    }
+
+    /// As a map.
+    pub(crate) fn into_map(self) -> HeaderMap {
+        let mut map = spare_map(self.lines.len() + 4);
+        for (name, value, _) in self.iter() {
+            // What a head may have is what a map may.
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(self.head.slice_ref(value)))
+            {
+                map.append(name, value);
+            }
+        }
+        self.keep();
+        map
+    }
+
+    /// Keeps the list's room.
+    fn keep(mut self) {
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < KEPT && self.lines.capacity() > 0 {
+                self.lines.clear();
+                spare.push(self.lines);
+            }
+        });
+    }
+}
+
+impl Fields {
+    /// As a map, from now on.
+    pub(crate) fn map(&mut self) -> &mut HeaderMap {
+        if let Self::Lines(_) = self {
+            *self = Self::Map(std::mem::replace(self, Self::Map(HeaderMap::new())).into_map());
+        }
+        match self {
+            Self::Map(map) => map,
+            Self::Lines(_) => unreachable!("they are a map now"),
+        }
+    }
+
+    /// As a map.
+    pub(crate) fn into_map(self) -> HeaderMap {
+        match self {
+            Self::Map(map) => map,
+            Self::Lines(lines) => lines.into_map(),
+        }
+    }
+
+    /// The first value of that name.
+    pub(crate) fn get(&self, name: &HeaderName) -> Option<&[u8]> {
+        match self {
+            Self::Map(map) => map.get(name).map(HeaderValue::as_bytes),
+            Self::Lines(Lines { head, lines }) => {
+                let found = lines.iter().find(|line| line.name.is(head, name))?;
+                Some(found.value.of(head))
+            }
+        }
+    }
+
+    /// Takes away all of these names.
+    pub(crate) fn remove(&mut self, names: &[HeaderName]) {
+        match self {
+            // Most answers have none of them.
+            Self::Map(map) if map.keys().any(|name| names.contains(name)) => {
+                names.iter().for_each(|name| drop(map.remove(name)));
+            }
+            Self::Map(_) => {}
+            Self::Lines(Lines { head, lines }) => lines.retain(|line| {
+                let is = |name: &HeaderName| line.name.is(head, name);
+                !names.iter().any(is)
+            }),
+        }
+    }
+
+    /// Keeps their room for others.
+    pub(crate) fn keep(self) {
+        match self {
+            Self::Map(map) => keep_map(map),
+            Self::Lines(lines) => lines.keep(),
+        }
+    }
+}
+
+impl From<HeaderMap> for Fields {
+    fn from(map: HeaderMap) -> Self {
+        Self::Map(map)
+    }
+}
+
+impl Say for Fields {
+    fn say(&mut self, name: &HeaderName, value: &[u8]) {
+        self.map().say(name, value);
+    }
+}
