@@ -217,6 +217,7 @@ async fn serve(
             scheme,
         };
         match admit::admit(client, &policies, subject, finish).await? {
+            Passage::Open(fields) if fields.is_empty() => {}
             Passage::Open(fields) => granted.extend(fields),
             Passage::Shut(denial) => return Ok(denied(client, method, *denial, body, waits).await),
         }

@@ -50,6 +50,8 @@ pub(crate) enum Sort {
     ContentLength,
     Date,
     TransferEncoding,
+    /// What is left of a rate limit ([`crate::rate_limit`]).
+    RateLimit,
     /// This connection: `Connection`.
     Connection,
     /// This connection, and nothing that anybody here or at the client's acts upon: `Keep-Alive`.
@@ -67,10 +69,14 @@ impl Sort {
             4 if is(b"date") => Self::Date,
             5 if is(b"proxy") => Self::Odd,
             7 if is(b"upgrade") => Self::Odd,
+            9 if is(b"ratelimit") => Self::RateLimit,
             10 if is(b"connection") => Self::Connection,
             10 if is(b"keep-alive") => Self::KeepAlive,
             14 if is(b"content-length") => Self::ContentLength,
+            16 if is(b"ratelimit-policy") => Self::RateLimit,
             17 if is(b"transfer-encoding") => Self::TransferEncoding,
+            17 if is(b"x-ratelimit-limit") || is(b"x-ratelimit-reset") => Self::RateLimit,
+            21 if is(b"x-ratelimit-remaining") => Self::RateLimit,
             _ if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-")) => Self::Odd,
             _ => Self::Plain,
         }
@@ -179,18 +185,15 @@ impl Fields {
         }
     }
 
-    /// Takes away all of these names.
-    pub(crate) fn remove(&mut self, names: &[HeaderName]) {
+    /// Takes away all of one sort.
+    pub(crate) fn remove(&mut self, sort: Sort) {
         match self {
-            // Most answers have none of them.
-            Self::Map(map) if map.keys().any(|name| names.contains(name)) => {
+            Self::Lines(Lines { lines, .. }) => lines.retain(|line| line.sort != sort),
+            Self::Map(map) => {
+                let is = |name: &&HeaderName| Sort::of(name.as_str().as_bytes()) == sort;
+                let names: Vec<_> = map.keys().filter(is).cloned().collect();
                 names.iter().for_each(|name| drop(map.remove(name)));
             }
-            Self::Map(_) => {}
-            Self::Lines(Lines { head, lines }) => lines.retain(|line| {
-                let is = |name: &HeaderName| line.name.is(head, name);
-                !names.iter().any(is)
-            }),
         }
     }
 

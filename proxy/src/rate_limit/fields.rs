@@ -5,7 +5,6 @@ use super::counters::Standing;
 use crate::headers::Say;
 use crate::model::LimitHeaders;
 use http::header::{HeaderName, RETRY_AFTER};
-use smallvec::SmallVec;
 use std::time::Duration;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -39,9 +38,6 @@ impl Quota {
     }
 }
 
-/// All but `Retry-After`.
-pub(super) const NAMES: [HeaderName; 5] = [RATE_LIMIT, RATE_LIMIT_POLICY, LIMIT, REMAINING, RESET];
-
 /// Tells of a limit.
 pub(super) fn tell(out: &mut impl Say, which: LimitHeaders, name: &str, quota: Quota, standing: Standing) {
     let (standard, legacy) = match which {
@@ -51,7 +47,7 @@ pub(super) fn tell(out: &mut impl Say, which: LimitHeaders, name: &str, quota: Q
         LimitHeaders::None => (false, false),
     };
     let reset = seconds(standing.reset);
-    let mut text = Text(SmallVec::new());
+    let mut text = Text(Vec::with_capacity(128));
     if standard {
         text.name(name).put(";q=").number(quota.limit().into());
         match quota {
@@ -72,7 +68,7 @@ pub(super) fn tell(out: &mut impl Say, which: LimitHeaders, name: &str, quota: Q
 }
 
 /// A value that is being written.
-struct Text(SmallVec<[u8; 128]>);
+struct Text(Vec<u8>);
 
 impl Text {
     fn put(&mut self, text: &str) -> &mut Self {
@@ -97,7 +93,7 @@ impl Text {
 
 /// When to come again: in a second at the earliest.
 pub(super) fn retry_after(out: &mut impl Say, wait: u64) {
-    Text(SmallVec::new()).number(seconds(wait).max(1)).say(out, &RETRY_AFTER);
+    Text(Vec::new()).number(seconds(wait).max(1)).say(out, &RETRY_AFTER);
 }
 
 /// Rounded up: who waits so long doesn't come too early.

@@ -14,7 +14,7 @@ pub(crate) use store::Links;
 pub use store::check as check_store;
 
 use crate::expression::{Expression, Kind, View};
-use crate::headers::{Fields, Say};
+use crate::headers::{Fields, Say, Sort};
 use crate::key::Key;
 use crate::metrics::{LimitMetrics, LimitOutcome, Metrics, ThreadMetrics};
 use crate::model::{self, Algorithm, OnMissingKey, Rate, Text};
@@ -136,7 +136,7 @@ impl Admission {
     /// Takes away what an answer has of the fields that [`Admission::tell`] says.
     pub(crate) fn make_room(&self, answer: &mut Fields) {
         if self.told.is_some() {
-            answer.remove(&fields::NAMES);
+            answer.remove(Sort::RateLimit);
         }
     }
 

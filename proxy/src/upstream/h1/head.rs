@@ -7,7 +7,6 @@ use crate::headers::{Fields, Lines, Sort};
 use crate::http1::chunked;
 use crate::http1::{Decode, Lengths, end_of_lenient_head, lists};
 use bytes::BytesMut;
-use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
 use std::mem::MaybeUninit;
 
@@ -77,7 +76,7 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
         let (name, value) = (field.name.as_bytes(), field.value);
         let sort = Sort::of(name);
         match sort {
-            Sort::Plain | Sort::Date | Sort::KeepAlive => {}
+            Sort::Plain | Sort::Date | Sort::RateLimit | Sort::KeepAlive => {}
             Sort::Odd => odd = true,
             Sort::ContentLength => lengths.content_length(value).map_err(|_| Malformed::Framing)?,
             Sort::TransferEncoding => {
@@ -100,7 +99,7 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
         keep_alive = false;
     }
     if status == StatusCode::NO_CONTENT {
-        headers.remove(&[CONTENT_LENGTH]);
+        headers.remove(Sort::ContentLength);
     }
     Ok(Some(Head { status, headers, body, keep_alive }))
 }
