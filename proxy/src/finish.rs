@@ -9,7 +9,7 @@ use crate::body::Received;
 use crate::clients::Sender;
 use crate::connection::Client;
 use crate::filter::Admission;
-use crate::headers::{Fields, Say};
+use crate::headers::{Fields, Ours, Say};
 use crate::hints::Hints;
 use crate::host::Host;
 use crate::model::{BackendId, ListenerId, Scheme, Text};
@@ -111,11 +111,11 @@ impl Finish {
     }
 
     /// What is asked, in the form that is matched.
-    pub(crate) fn note_target(&mut self, host: &Host<'_>, path: &str, query: Option<&str>, id: &HeaderValue) {
+    pub(crate) fn note_target(&mut self, host: &Host<'_>, path: &str, query: Option<&str>, ours: &Ours) {
         let Some(line) = &mut self.line else { return };
         line.host = host.as_str().to_owned();
         line.path = joined(path, query);
-        line.request_id = Some(id.clone());
+        line.request_id = Some(ours.id().clone());
     }
 
     /// A rule took it.

@@ -12,8 +12,9 @@ mod rules;
 mod spare;
 
 pub(crate) use fields::{Fields, Lines, Sort};
+use ours::Id;
 pub use ours::{Forwarding, Ours};
-pub use request_id::RequestIds;
+pub use request_id::{RequestId, RequestIds};
 pub use rules::{Rules, USUAL};
 pub(crate) use spare::{keep_map, spare_map};
 
@@ -193,7 +194,7 @@ pub fn prepare_request(
     if seen.connection {
         doom_named(headers, &mut seen.doomed);
     }
-    let id = incoming.rules.told_id(headers).unwrap_or_else(|| incoming.ids.next());
+    let id = Id::of(incoming.rules.told_id(headers), incoming.ids);
     for name in &seen.doomed {
         headers.remove(name);
     }

@@ -116,7 +116,8 @@ async fn run(client: &Rc<Client>, mut connection: Connection<Io, Bytes>, flow: &
         loop {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    tokio::task::spawn_local(stream::serve(client.clone(), request, respond));
+                    // In a box: what is spawned is moved nine times.
+                    tokio::task::spawn_local(Box::pin(stream::serve(client.clone(), request, respond)));
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Done(Err(error))),

@@ -271,7 +271,8 @@ fn welcome(thread: &Rc<Thread>, port: &Arc<PortId>, client: tokio::net::TcpStrea
     // The table now, not when the task runs: the port may be gone by then.
     let Some(table) = thread.table(port) else { return };
     let stay = thread.guests.enter(port.clone());
-    tokio::task::spawn_local(connection::serve(thread.clone(), client, peer, table, stay));
+    // In a box: what is spawned is moved nine times.
+    tokio::task::spawn_local(Box::pin(connection::serve(thread.clone(), client, peer, table, stay)));
 }
 
 /// Whether the error is about the connection that was to be accepted, not about us (accept(2)).

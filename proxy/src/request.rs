@@ -175,7 +175,7 @@ async fn serve(
     let (path, query) = path_and_query(&parts.uri, client.path())?;
     let (upgrade, ours) = prepare(client, (&parts.method, &mut parts.headers), &host, finish)?;
     let (peer, scheme) = (finish.peer(), finish.scheme());
-    finish.note_target(&host, &path, query, ours.id());
+    finish.note_target(&host, &path, query, &ours);
     // Written as soon as somebody may look at them or change them.
     let mut unwritten = Some(ours);
     let (mut waits, mut granted) = (waits, HeaderMap::new());

@@ -2,10 +2,12 @@
 //! there that may look at them or change them. Else they go from here onto the wire: most requests pass no policy and no
 //! filter, and seven entries of a map are a tenth of what such a request costs.
 
+use super::request_id::{RequestId, RequestIds};
 use super::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP};
 use crate::http1::write_field;
 use crate::model::Scheme;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -83,13 +85,31 @@ impl Forwarding {
 pub struct Ours {
     pub(super) forwarding: Rc<Forwarding>,
     pub(super) id_name: HeaderName,
-    pub(super) id: HeaderValue,
+    pub(super) id: Id,
+}
+
+/// A request's id. It is made a value when somebody asks for one.
+#[derive(Clone, Debug)]
+pub(super) struct Id {
+    own: RequestId,
+    value: OnceCell<HeaderValue>,
+}
+
+impl Id {
+    /// What a proxy that is trusted said, or else one of ours.
+    pub(super) fn of(told: Option<HeaderValue>, ids: &RequestIds) -> Self {
+        Self { own: ids.next(), value: told.map_or_else(OnceCell::new, OnceCell::from) }
+    }
+
+    fn value(&self) -> &HeaderValue {
+        self.value.get_or_init(|| self.own.value())
+    }
 }
 
 impl Ours {
     /// The request's id.
     pub(crate) fn id(&self) -> &HeaderValue {
-        &self.id
+        self.id.value()
     }
 
     /// Writes it to the fields, whose Host is that of the request.
@@ -102,7 +122,7 @@ impl Ours {
         for (name, value) in self.forwarding.fields() {
             headers.insert(name, value.clone());
         }
-        headers.insert(&self.id_name, self.id.clone());
+        headers.insert(&self.id_name, self.id.value().clone());
     }
 
     /// Writes it onto the wire, behind fields without it.
@@ -111,7 +131,11 @@ impl Ours {
             write_field(out, X_FORWARDED_HOST.as_str(), host.as_bytes());
         }
         out.extend_from_slice(&self.forwarding.lines);
-        write_field(out, self.id_name.as_str(), self.id.as_bytes());
+        let name = self.id_name.as_str();
+        match self.id.value.get() {
+            Some(value) => write_field(out, name, value.as_bytes()),
+            None => write_field(out, name, &self.id.own.text()),
+        }
     }
 
     /// What it says in a field of this name. `headers` are those of the request.
@@ -120,7 +144,7 @@ impl Ours {
             return headers.get(header::HOST);
         }
         let own = self.forwarding.fields().into_iter().find(|(own, _)| own == name);
-        own.map(|(_, value)| value).or_else(|| (*name == self.id_name).then_some(&self.id))
+        own.map(|(_, value)| value).or_else(|| (*name == self.id_name).then(|| self.id.value()))
     }
 }
 
@@ -133,14 +157,22 @@ mod tests {
     fn written_encoded_and_looked_up_alike() {
         let name = HeaderName::from_static("x-correlation-id");
         let forwarding = Rc::new(Forwarding::new("192.0.2.7".parse().unwrap(), Scheme::Https, 8443));
-        let ours = Ours { forwarding, id_name: name, id: HeaderValue::from_static("one") };
+        let mut ours = Ours { forwarding, id_name: name, id: Id::of(None, &RequestIds::new()) };
+        agree(&ours);
+        ours.id = Id::of(Some(HeaderValue::from_static("one")), &RequestIds::new());
+        assert_eq!(ours.id(), "one");
+        agree(&ours);
+    }
+
+    fn agree(ours: &Ours) {
         let mut bare = HeaderMap::new();
         bare.insert(header::HOST, HeaderValue::from_static("a.example"));
+        // Before anybody asks for a value.
+        let mut encoded = Vec::new();
+        ours.encode(bare.get(header::HOST), &mut encoded);
         let mut written = bare.clone();
         ours.write(&mut written);
         assert_eq!(written.len(), 1 + COUNT);
-        let mut encoded = Vec::new();
-        ours.encode(bare.get(header::HOST), &mut encoded);
         let encoded = String::from_utf8(encoded).unwrap();
         let mut lines: Vec<_> = encoded.lines().collect();
         lines.sort_unstable();

@@ -2,11 +2,10 @@
 //!
 //! Random UUIDs (RFC 9562 §5.4). Randomness is drawn for many at once: no system call and no lock per request.
 
-use bytes::BytesMut;
 use http::HeaderValue;
 use std::cell::RefCell;
 
-/// Ids whose randomness is drawn at once, and whose text shares one allocation.
+/// Ids whose randomness is drawn at once.
 const TOGETHER: usize = 32;
 /// Bytes of an id.
 const BYTES: usize = 16;
@@ -33,13 +32,11 @@ struct Supply {
     random: [u8; BYTES * TOGETHER],
     /// Bytes of it that were used.
     used: usize,
-    /// Room for the text of ids: many share one allocation.
-    room: BytesMut,
 }
 
 impl Default for Supply {
     fn default() -> Self {
-        Self { random: [0; BYTES * TOGETHER], used: BYTES * TOGETHER, room: BytesMut::new() }
+        Self { random: [0; BYTES * TOGETHER], used: BYTES * TOGETHER }
     }
 }
 
@@ -57,26 +54,39 @@ impl RequestIds {
     }
 
     /// The next id.
-    pub fn next(&self) -> HeaderValue {
-        let Supply { random, used, room } = &mut *self.0.borrow_mut();
+    pub fn next(&self) -> RequestId {
+        let Supply { random, used } = &mut *self.0.borrow_mut();
         if *used == random.len() {
             aws_lc_rs::rand::fill(random).expect("the process couldn't have started without randomness");
             *used = 0;
         }
-        let bytes = &mut random[*used..*used + BYTES];
+        let mut bytes = [0; BYTES];
+        bytes.copy_from_slice(&random[*used..*used + BYTES]);
         *used += BYTES;
         // Version 4, variant 10.
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
+        RequestId(bytes)
+    }
+}
+
+/// A request's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId([u8; BYTES]);
+
+impl RequestId {
+    /// Its text.
+    pub(super) fn text(self) -> [u8; 36] {
         let mut text = [b'-'; 36];
-        for (byte, place) in bytes.iter().zip(PLACES) {
+        for (byte, place) in self.0.iter().zip(PLACES) {
             text[place..place + 2].copy_from_slice(&DIGITS[usize::from(*byte)]);
         }
-        if room.capacity() < text.len() {
-            room.reserve(text.len() * TOGETHER);
-        }
-        room.extend_from_slice(&text);
-        HeaderValue::from_maybe_shared(room.split().freeze()).expect("digits and hyphens")
+        text
+    }
+
+    /// The same, as a field has it.
+    pub(super) fn value(self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.text()).expect("digits and hyphens")
     }
 }
 
@@ -91,7 +101,8 @@ mod tests {
         let ids: HashSet<_> = (0..1_000).flat_map(|_| [one.next(), other.next()]).collect();
         assert_eq!(ids.len(), 2_000);
         for id in &ids {
-            let id = id.to_str().unwrap();
+            let value = id.value();
+            let id = value.to_str().unwrap();
             let lengths: Vec<_> = id.split('-').map(str::len).collect();
             assert_eq!(lengths, [8, 4, 4, 4, 12], "{id}");
             assert_eq!(&id[14..15], "4", "{id}");
