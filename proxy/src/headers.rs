@@ -11,7 +11,7 @@ mod request_id;
 mod rules;
 mod spare;
 
-pub(crate) use fields::{Fields, Lines, Sort};
+pub(crate) use fields::{Fields, Line, Lines, Sort};
 use ours::Id;
 pub use ours::{Forwarding, Ours};
 pub use request_id::{RequestId, RequestIds};

@@ -5,6 +5,7 @@
 //! they stay as they came, lines of a head that was read strictly, until somebody asks for the map.
 
 use super::{Say, keep_map, spare_map};
+use crate::http1::Span;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
@@ -30,16 +31,10 @@ pub(crate) struct Lines {
 
 /// Where a field is in its head.
 #[derive(Clone, Copy, Debug)]
-struct Line {
+pub(crate) struct Line {
     name: Span,
     value: Span,
     sort: Sort,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    from: u32,
-    to: u32,
 }
 
 /// What an answer's field is about.
@@ -87,39 +82,33 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Span {
-    /// Where a part of a head is.
-    fn new(part: &[u8], head: &Bytes) -> Self {
-        let from = part.as_ptr() as usize - head.as_ptr() as usize;
-        // Heads are shorter than 4 GiB.
-        Self { from: from as u32, to: (from + part.len()) as u32 }
-    }
-
-    fn of(self, head: &Bytes) -> &[u8] {
-        &head[self.from as usize..self.to as usize]
-    }
-
-    fn is(self, head: &Bytes, name: &HeaderName) -> bool {
-        self.of(head).eq_ignore_ascii_case(name.as_str().as_bytes())
+impl Line {
+    /// A line of a head.
+    pub(crate) fn of(name: &[u8], value: &[u8], sort: Sort, head: &[u8]) -> Self {
+        Self { name: Span::of(name, head), value: Span::of(value, head), sort }
     }
 }
 
 impl Lines {
-    /// None yet of this head.
-    pub(crate) fn of(head: Bytes) -> Self {
-        Self { head, lines: SPARE.with_borrow_mut(Vec::pop).unwrap_or_default() }
+    /// None yet; their head comes with [`Lines::set_head`].
+    pub(crate) fn new() -> Self {
+        Self { head: Bytes::new(), lines: SPARE.with_borrow_mut(Vec::pop).unwrap_or_default() }
     }
 
-    /// Adds one: both are parts of the head.
-    pub(crate) fn push(&mut self, name: &[u8], value: &[u8], sort: Sort) {
-        let head = &self.head;
-        self.lines.push(Line { name: Span::new(name, head), value: Span::new(value, head), sort });
+    /// Adds one.
+    pub(crate) fn push(&mut self, line: Line) {
+        self.lines.push(line);
+    }
+
+    /// The head that they are lines of.
+    pub(crate) fn set_head(&mut self, head: Bytes) {
+        self.head = head;
     }
 
     /// Name, value and sort of each, in order. The names are in the case in which they came.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8], Sort)> {
         let head = &self.head;
-        self.lines.iter().map(|line| (line.name.of(head), line.value.of(head), line.sort))
+        self.lines.iter().map(|line| (line.name.text(head), line.value.text(head), line.sort))
     }
 
     /// Leaves some out.
@@ -179,8 +168,9 @@ impl Fields {
         match self {
             Self::Map(map) => map.get(name).map(HeaderValue::as_bytes),
             Self::Lines(Lines { head, lines }) => {
-                let found = lines.iter().find(|line| line.name.is(head, name))?;
-                Some(found.value.of(head))
+                let name = name.as_str().as_bytes();
+                let is = |line: &&Line| line.name.text(head).eq_ignore_ascii_case(name);
+                lines.iter().find(is).map(|line| line.value.text(head))
             }
         }
     }

@@ -157,7 +157,7 @@ fn with_date<T>(read: impl FnOnce(&HeaderValue) -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::Lines;
+    use crate::headers::{Line, Lines};
     use bytes::Bytes;
     use http::{HeaderMap, HeaderValue};
     use proptest::prelude::*;
@@ -278,11 +278,12 @@ mod tests {
                 .collect();
             let text: Bytes = fields.iter().map(|(name, value)| format!("{name}{value}")).collect::<String>().into();
             let lines = || {
-                let (mut lines, mut at) = (Lines::of(text.clone()), 0);
+                let (mut lines, mut at) = (Lines::new(), 0);
+                lines.set_head(text.clone());
                 for (name, value) in &fields {
                     let middle = at + name.len();
                     let end = middle + value.len();
-                    lines.push(&text[at..middle], &text[middle..end], Sort::of(name.as_bytes()));
+                    lines.push(Line::of(&text[at..middle], &text[middle..end], Sort::of(name.as_bytes()), &text));
                     at = end;
                 }
                 lines

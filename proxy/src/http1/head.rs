@@ -6,6 +6,7 @@
 use super::decode::Decode;
 use super::end::{end_of_head, line_ends};
 use super::lengths::{Bad, Lengths, lists};
+use super::span::Span;
 use crate::headers::spare_map;
 use crate::limits::{self, Limits};
 use crate::rejection::{Malformed, Rejection};
@@ -14,6 +15,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
 };
 use http::{Method, Request, Uri, Version, request};
+use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 
 /// Fields that the map has room for beside those that came: what is added to most requests.
@@ -51,41 +53,18 @@ impl Reader {
             drop(bytes.split_to(2));
             self.seen = 0;
         }
-        // Three bytes may be the beginning of the end.
+        // Most heads come whole. Of one that comes in pieces only the end is looked for: nobody makes us read its beginning again
+        // and again. Three bytes may be the beginning of the end.
         let from = self.seen.saturating_sub(3);
-        let Some(found) = end_of_head(bytes.get(from..).unwrap_or_default()) else {
-            return self.wait(bytes, limits);
+        let parsed = match self.seen > 0 && end_of_head(&bytes[from..]).is_none() {
+            true => None,
+            false => parse(bytes, limits)?,
         };
-        self.seen = 0;
-        let length = from + found;
-        if length > limits.head_bytes {
+        if parsed.is_none() && bytes.len() >= limits.head_bytes {
             return Err(Rejection::HeadTooLarge);
         }
-        parse(&bytes.split_to(length).freeze(), limits).map(Some)
-    }
-
-    /// There is more to come, unless there is too much, or what is there begins no head.
-    fn wait(&mut self, bytes: &BytesMut, limits: &Limits) -> Result<Option<Head>, Rejection> {
-        if bytes.len() >= limits.head_bytes {
-            return Err(Rejection::HeadTooLarge);
-        }
-        if self.seen == 0 && !bytes.is_empty() {
-            let mut fields = [const { MaybeUninit::uninit() }; limits::FIELDS];
-            let mut request = httparse::Request::new(&mut []);
-            let parsed = httparse::ParserConfig::default().parse_request_with_uninit_headers(
-                &mut request,
-                bytes,
-                &mut fields,
-            );
-            match parsed {
-                Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {}
-                // Lines that end in a bare LF.
-                Ok(httparse::Status::Complete(_)) => return Err(Rejection::Malformed(Malformed::Head)),
-                Err(error) => return Err(rejection(error, bytes)),
-            }
-        }
-        self.seen = bytes.len();
-        Ok(None)
+        self.seen = if parsed.is_some() { 0 } else { bytes.len() };
+        Ok(parsed)
     }
 }
 
@@ -105,8 +84,8 @@ fn rejection(error: httparse::Error, head: &[u8]) -> Rejection {
     }
 }
 
-/// Reads a whole head.
-fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Rejection> {
+/// Takes a head off the front of `bytes`, if all of it is there.
+fn parse(bytes: &mut BytesMut, limits: &Limits) -> Result<Option<Head>, Rejection> {
     let mut room = [const { MaybeUninit::uninit() }; limits::FIELDS];
     // A policy may allow more.
     let mut more = Vec::new();
@@ -118,16 +97,18 @@ fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Rejection> {
     };
     let mut request = httparse::Request::new(&mut []);
     let parsed = httparse::ParserConfig::default()
-        .parse_request_with_uninit_headers(&mut request, head, room)
-        .map_err(|error| rejection(error, head))?;
-    let (httparse::Status::Complete(length), Some(method), Some(target), Some(version)) =
-        (parsed, request.method, request.path, request.version)
-    else {
+        .parse_request_with_uninit_headers(&mut request, bytes, room)
+        .map_err(|error| rejection(error, bytes))?;
+    let httparse::Status::Complete(length) = parsed else { return Ok(None) };
+    if length > limits.head_bytes {
+        return Err(Rejection::HeadTooLarge);
+    }
+    let head = &bytes[..length];
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
         return Err(Rejection::Malformed(Malformed::Head));
     };
-    let end = |part: &str| part.as_ptr() as usize + part.len() - head.as_ptr() as usize;
-    let version_end = end(target) + " HTTP/1.1".len();
-    if length != head.len() || !line_ends(head, version_end) || !head.ends_with(b"\r\n\r\n") {
+    let target = Span::of(target.as_bytes(), head);
+    if !line_ends(head, target.end() + " HTTP/1.1".len()) || !head.ends_with(b"\r\n\r\n") {
         return Err(Rejection::Malformed(Malformed::Head));
     }
     if target.len() > limits.target_bytes {
@@ -136,18 +117,23 @@ fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Rejection> {
     let mut parts = Request::new(()).into_parts().0;
     parts.method =
         Method::from_bytes(method.as_bytes()).map_err(|_| Rejection::Malformed(Malformed::Head))?;
-    parts.uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes()))
-        .map_err(|_| Rejection::Malformed(Malformed::Target))?;
     parts.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let mut fields = Fields::of(version, request.headers.len());
+    let mut spans = SmallVec::<[(Span, Span); 24]>::new();
     for field in request.headers.iter() {
-        let value_end = field.value.as_ptr() as usize + field.value.len() - head.as_ptr() as usize;
-        if !line_ends(head, value_end) {
+        let (name, value) = (Span::of(field.name.as_bytes(), head), Span::of(field.value, head));
+        if !line_ends(head, value.end()) {
             return Err(Rejection::Malformed(Malformed::Head));
         }
-        fields.add(field.name, head.slice_ref(field.value))?;
+        spans.push((name, value));
     }
-    Ok(fields.head(parts))
+    let head = bytes.split_to(length).freeze();
+    parts.uri =
+        Uri::from_maybe_shared(target.slice(&head)).map_err(|_| Rejection::Malformed(Malformed::Target))?;
+    let mut fields = Fields::of(version, spans.len());
+    for (name, value) in spans {
+        fields.add(name.text(&head), value.slice(&head))?;
+    }
+    Ok(Some(fields.head(parts)))
 }
 
 /// What the fields say.
@@ -176,9 +162,9 @@ impl Fields {
         }
     }
 
-    fn add(&mut self, name: &str, value: Bytes) -> Result<(), Rejection> {
+    fn add(&mut self, name: &[u8], value: Bytes) -> Result<(), Rejection> {
         const BAD: Rejection = Rejection::Malformed(Malformed::Head);
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| BAD)?;
+        let name = HeaderName::from_bytes(name).map_err(|_| BAD)?;
         let value = HeaderValue::from_maybe_shared(value).map_err(|_| BAD)?;
         let text = value.as_bytes();
         let read = match name {

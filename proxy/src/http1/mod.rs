@@ -14,6 +14,7 @@ mod input;
 mod lengths;
 mod output;
 mod serve;
+mod span;
 mod spare;
 mod wire;
 
@@ -21,11 +22,11 @@ pub(crate) use answer::date;
 pub(crate) use body::{Body, Broken};
 pub(crate) use chunked::Piece;
 pub(crate) use decode::Decode;
-pub(crate) use end::end_of_lenient_head;
 pub(crate) use input::Input;
 pub(crate) use lengths::{Lengths, lists};
 pub(crate) use output::{Output, write_field};
 pub(crate) use serve::serve;
+pub(crate) use span::Span;
 
 /// Tells a client that its body is wanted.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

@@ -6,6 +6,8 @@ use std::cell::RefCell;
 
 /// Buffers of each sort that a thread keeps: 16 KiB each where requests are small, 64 KiB while bodies are big, so 2 MiB at most.
 const KEPT: usize = 32;
+/// Room for a head, so that few have to make more.
+const OUT_ROOM: usize = 1024;
 /// Larger buffers for heads are given up.
 const LARGEST_OUT: usize = 4 * 1024;
 
@@ -28,7 +30,7 @@ pub(super) fn keep_read_buffer(buffer: BytesMut) {
 
 /// A buffer to write a head into.
 pub(super) fn out_buffer() -> Vec<u8> {
-    OUT.with_borrow_mut(Vec::pop).unwrap_or_default()
+    OUT.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(OUT_ROOM))
 }
 
 /// Keeps the room of such a buffer.

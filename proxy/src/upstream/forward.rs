@@ -184,7 +184,7 @@ impl Forwarding<'_> {
             return tried;
         }
         let sent = match &tried {
-            Try::Answered(answer) => Sent::answered(answer.status, &answer.headers),
+            Try::Answered(answer) => Sent::of_endpoint(answer.status, &answer.headers),
             Try::Unreachable(why) | Try::Failed(why) => Sent::Failed(*why),
             // The usual end of a connection that was idle.
             Try::Again(_) | Try::Full => Sent::Unknown,

@@ -172,7 +172,6 @@ impl<H: Home> Exchange<H> {
             return Ok(Answer { status, headers, body });
         }
         if self.upload.is_done() {
-            self.upload.rest();
             if let Some(body) = self.complete(&body) {
                 let reusable = keep_alive && self.connection.input.bytes.is_empty();
                 self.connection.used = true;

@@ -3,9 +3,9 @@
 //! What can be read in two ways is an error, never repaired: both length fields, several lengths, a length that isn't
 //! plain digits, a transfer coding that isn't `chunked` alone. Does no I/O.
 
-use crate::headers::{Fields, Lines, Sort};
+use crate::headers::{Fields, Line, Lines, Sort};
 use crate::http1::chunked;
-use crate::http1::{Decode, Lengths, end_of_lenient_head, lists};
+use crate::http1::{Decode, Lengths, lists};
 use bytes::BytesMut;
 use http::{Method, StatusCode};
 use std::mem::MaybeUninit;
@@ -52,24 +52,16 @@ pub(crate) enum Malformed {
 
 /// Takes a head off the front of `bytes`, if all of it is there. `method` is the request's.
 pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
-    let Some(length) = end_of_lenient_head(bytes) else { return wait(bytes) };
-    if length > MAX_HEAD {
-        return Err(Malformed::HeadTooLarge);
-    }
-    let head = bytes.split_to(length).freeze();
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
-    let parsed = read(&mut response, &head, &mut fields)?;
-    let (httparse::Status::Complete(read), Some(version), Some(code)) =
-        (parsed, response.version, response.code)
-    else {
-        return Err(Malformed::Head);
+    let length = match read(&mut response, bytes, &mut fields)? {
+        httparse::Status::Complete(length) if length <= MAX_HEAD => length,
+        httparse::Status::Partial if bytes.len() < MAX_HEAD => return Ok(None),
+        httparse::Status::Complete(_) | httparse::Status::Partial => return Err(Malformed::HeadTooLarge),
     };
-    if read != length {
-        return Err(Malformed::Head);
-    }
+    let (Some(version), Some(code)) = (response.version, response.code) else { return Err(Malformed::Head) };
     let status = StatusCode::from_u16(code).map_err(|_| Malformed::Head)?;
-    let mut lines = Lines::of(head.clone());
+    let mut lines = Lines::new();
     let mut lengths = Lengths::default();
     let (mut keep_alive, mut odd) = (version == 1, false);
     for field in response.headers.iter() {
@@ -88,8 +80,9 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
                 odd |= ![&b"keep-alive"[..], b"close"].iter().any(|usual| value.eq_ignore_ascii_case(usual));
             }
         }
-        lines.push(name, value, sort);
+        lines.push(Line::of(name, value, sort, bytes));
     }
+    lines.set_head(bytes.split_to(length).freeze());
     let mut headers = match odd {
         true => lines.into_map().into(),
         false => Fields::Lines(lines.without(|sort| matches!(sort, Sort::Connection | Sort::KeepAlive))),
@@ -102,16 +95,6 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
         headers.remove(Sort::ContentLength);
     }
     Ok(Some(Head { status, headers, body, keep_alive }))
-}
-
-/// There is more to come, unless there is too much, or what is there begins no head.
-fn wait(bytes: &BytesMut) -> Result<Option<Head>, Malformed> {
-    if bytes.len() >= MAX_HEAD {
-        return Err(Malformed::HeadTooLarge);
-    }
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    read(&mut httparse::Response::new(&mut []), bytes, &mut fields)?;
-    Ok(None)
 }
 
 fn read<'a>(

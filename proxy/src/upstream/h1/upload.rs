@@ -110,11 +110,6 @@ impl Upload {
         (self.body, self.taken)
     }
 
-    /// Gives its buffer to whoever writes next, once everything has been sent.
-    pub(super) fn rest(&mut self) {
-        self.out.rest();
-    }
-
     /// Sends as much as client and backend allow. Pending also while the body is held back.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, io: &mut Transport) -> Poll<Result<(), SendError>> {
         loop {
@@ -132,6 +127,8 @@ impl Upload {
                         State::Flushing => {
                             self.state = State::Done;
                             self.body = None;
+                            // Whoever writes next may have its buffer while the backend thinks.
+                            self.out.rest();
                         }
                         State::Streaming => ready!(self.poll_frame(cx))?,
                         State::Expecting => return Poll::Pending,

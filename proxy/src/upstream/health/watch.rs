@@ -36,13 +36,15 @@ pub(crate) enum Sent {
 }
 
 impl Sent {
-    /// Reads the head of an answer.
+    /// Reads of the head of an answer what a breaker may ask.
     pub(crate) fn answered(status: StatusCode, headers: &Fields) -> Self {
-        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE)
-            // A date would need a clock that is right.
-            .then(|| text(headers.get(&RETRY_AFTER)?)?.trim().parse().ok().map(Duration::from_secs))
-            .flatten();
-        Self::Answered { status, grpc: grpc_status(headers.get(&GRPC_STATUS)), retry_after }
+        let grpc = grpc_status(headers.get(&GRPC_STATUS));
+        Self::Answered { status, grpc, retry_after: retry_after(status, headers) }
+    }
+
+    /// Reads of the head of an answer what says something about its endpoint.
+    pub(crate) fn of_endpoint(status: StatusCode, headers: &Fields) -> Self {
+        Self::Answered { status, grpc: None, retry_after: retry_after(status, headers) }
     }
 
     /// Whether it speaks well of the endpoint.
@@ -107,6 +109,14 @@ impl Sent {
 pub(crate) fn ends_in_trailers(headers: &Fields) -> bool {
     let grpc = headers.get(&CONTENT_TYPE).is_some_and(|kind| kind.starts_with(b"application/grpc"));
     grpc && grpc_status(headers.get(&GRPC_STATUS)).is_none()
+}
+
+fn retry_after(status: StatusCode, headers: &Fields) -> Option<Duration> {
+    if status != StatusCode::SERVICE_UNAVAILABLE {
+        return None;
+    }
+    // A date would need a clock that is right.
+    text(headers.get(&RETRY_AFTER)?)?.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn grpc_status(value: Option<&[u8]>) -> Option<u8> {
