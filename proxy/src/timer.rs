@@ -5,14 +5,17 @@
 //! wheel once per idle period, not once per request. Deadlines fire up to two ticks late, never early. The driver sleeps
 //! while nothing is armed. Must not be shared between threads.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Length of a tick: all our bounds are hundreds of milliseconds or more (security.md §8).
 const TICK: Duration = Duration::from_millis(100);
+/// By how much the coarse clock is late: ticks of the kernel are as long as this, or shorter.
+const COARSE: Duration = Duration::from_millis(10);
 /// Places on the wheel: 102 s, beyond every default bound but one, so that few entries go round twice.
 const PLACES: usize = 1024;
 /// `queued` of an entry that isn't on the wheel.
@@ -36,7 +39,7 @@ struct Entry {
 
 /// The deadlines of one thread.
 pub(crate) struct Wheel {
-    start: Instant,
+    start: Duration,
     /// Ticks that have been worked off.
     now: Cell<u64>,
     places: RefCell<Vec<Vec<Rc<Entry>>>>,
@@ -49,7 +52,7 @@ impl Wheel {
     /// An empty wheel. It turns while [`Wheel::run`] is polled.
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
-            start: Instant::now(),
+            start: coarse_time(),
             now: Cell::new(0),
             places: RefCell::new((0..PLACES).map(|_| Vec::new()).collect()),
             armed: Cell::new(0),
@@ -59,7 +62,12 @@ impl Wheel {
 
     /// The deadline `bound` from now. Rounded up, so that nothing fires early.
     pub(crate) fn after(&self, bound: Duration) -> Deadline {
-        Deadline(ticks(self.start.elapsed().saturating_add(bound)).saturating_add(1))
+        let now = self.elapsed().saturating_add(COARSE);
+        Deadline(ticks(now.saturating_add(bound)).saturating_add(1))
+    }
+
+    fn elapsed(&self) -> Duration {
+        coarse_time().saturating_sub(self.start)
     }
 
     /// Turns the wheel for ever. One task per thread.
@@ -74,7 +82,7 @@ impl Wheel {
             })
             .await;
             tokio::time::sleep(TICK).await;
-            self.advance(ticks(self.start.elapsed()));
+            self.advance(ticks(self.elapsed()));
         }
     }
 
@@ -117,7 +125,21 @@ impl Wheel {
 }
 
 fn ticks(time: Duration) -> u64 {
-    u64::try_from(time.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX - 1)
+    let tick = TICK.subsec_millis();
+    time.as_secs()
+        .saturating_mul(u64::from(1_000 / tick))
+        .saturating_add(u64::from(time.subsec_millis() / tick))
+}
+
+/// The time of a clock that never goes back, as of the kernel's last tick: a fifth of what an exact one costs.
+fn coarse_time() -> Duration {
+    time_of(ClockId::MonotonicCoarse)
+}
+
+/// The time of a clock of the kernel's.
+pub(crate) fn time_of(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// One waiting place on the wheel. Waits for one deadline at a time: the last one asked for counts.

@@ -14,16 +14,16 @@ use std::cell::RefCell;
 /// Lists of lines that a thread keeps.
 const KEPT: usize = 64;
 
-/// The fields of an answer.
+/// The fields of an answer. In boxes: answers are moved a dozen times.
 #[derive(Debug)]
 pub(crate) enum Fields {
     /// As they came. None of them is about the connection.
-    Lines(Lines),
-    Map(HeaderMap),
+    Lines(Box<Lines>),
+    Map(Box<HeaderMap>),
 }
 
 /// Fields of a head that was parsed: names of tokens, values without control characters.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Lines {
     head: Bytes,
     lines: Vec<Line>,
@@ -79,7 +79,8 @@ impl Sort {
 }
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+    #[expect(clippy::vec_box, reason = "they are kept in the boxes in which they are used")]
+    static SPARE: RefCell<Vec<Box<Lines>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Line {
@@ -91,8 +92,8 @@ impl Line {
 
 impl Lines {
     /// None yet; their head comes with [`Lines::set_head`].
-    pub(crate) fn new() -> Self {
-        Self { head: Bytes::new(), lines: SPARE.with_borrow_mut(Vec::pop).unwrap_or_default() }
+    pub(crate) fn new() -> Box<Self> {
+        SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
     }
 
     /// Adds one.
@@ -112,13 +113,12 @@ impl Lines {
     }
 
     /// Leaves some out.
-    pub(crate) fn without(mut self, gone: impl Fn(Sort) -> bool) -> Self {
+    pub(crate) fn leave_out(&mut self, gone: impl Fn(Sort) -> bool) {
         self.lines.retain(|line| !gone(line.sort));
-        self
     }
 
     /// As a map.
-    pub(crate) fn into_map(self) -> HeaderMap {
+    pub(crate) fn into_map(self: Box<Self>) -> HeaderMap {
         let mut map = spare_map(self.lines.len() + 4);
         for (name, value, _) in self.iter() {
             // What a head may have is what a map may.
@@ -133,11 +133,12 @@ impl Lines {
     }
 
     /// Keeps the list's room.
-    fn keep(mut self) {
+    fn keep(mut self: Box<Self>) {
         SPARE.with_borrow_mut(|spare| {
-            if spare.len() < KEPT && self.lines.capacity() > 0 {
+            if spare.len() < KEPT {
+                self.head = Bytes::new();
                 self.lines.clear();
-                spare.push(self.lines);
+                spare.push(self);
             }
         });
     }
@@ -146,8 +147,8 @@ impl Lines {
 impl Fields {
     /// As a map, from now on.
     pub(crate) fn map(&mut self) -> &mut HeaderMap {
-        if let Self::Lines(_) = self {
-            *self = Self::Map(std::mem::replace(self, Self::Map(HeaderMap::new())).into_map());
+        if let Self::Lines(lines) = self {
+            *self = std::mem::take(lines).into_map().into();
         }
         match self {
             Self::Map(map) => map,
@@ -158,7 +159,7 @@ impl Fields {
     /// As a map.
     pub(crate) fn into_map(self) -> HeaderMap {
         match self {
-            Self::Map(map) => map,
+            Self::Map(map) => *map,
             Self::Lines(lines) => lines.into_map(),
         }
     }
@@ -167,7 +168,8 @@ impl Fields {
     pub(crate) fn get(&self, name: &HeaderName) -> Option<&[u8]> {
         match self {
             Self::Map(map) => map.get(name).map(HeaderValue::as_bytes),
-            Self::Lines(Lines { head, lines }) => {
+            Self::Lines(lines) => {
+                let Lines { head, lines } = &**lines;
                 let name = name.as_str().as_bytes();
                 let is = |line: &&Line| line.name.text(head).eq_ignore_ascii_case(name);
                 lines.iter().find(is).map(|line| line.value.text(head))
@@ -178,7 +180,7 @@ impl Fields {
     /// Takes away all of one sort.
     pub(crate) fn remove(&mut self, sort: Sort) {
         match self {
-            Self::Lines(Lines { lines, .. }) => lines.retain(|line| line.sort != sort),
+            Self::Lines(lines) => lines.leave_out(|other| other == sort),
             Self::Map(map) => {
                 let is = |name: &&HeaderName| Sort::of(name.as_str().as_bytes()) == sort;
                 let names: Vec<_> = map.keys().filter(is).cloned().collect();
@@ -190,7 +192,7 @@ impl Fields {
     /// Keeps their room for others.
     pub(crate) fn keep(self) {
         match self {
-            Self::Map(map) => keep_map(map),
+            Self::Map(map) => keep_map(*map),
             Self::Lines(lines) => lines.keep(),
         }
     }
@@ -198,7 +200,7 @@ impl Fields {
 
 impl From<HeaderMap> for Fields {
     fn from(map: HeaderMap) -> Self {
-        Self::Map(map)
+        Self::Map(Box::new(map))
     }
 }
 

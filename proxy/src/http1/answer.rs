@@ -3,10 +3,12 @@
 use super::output::write_field;
 use crate::headers::{Fields, Sort};
 use crate::rejection::Rejection;
+use crate::timer::time_of;
 use http::StatusCode;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderValue, TRANSFER_ENCODING};
+use rustix::time::ClockId;
 use std::cell::RefCell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 /// How the body of an answer is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +67,7 @@ pub(super) fn write(
             }
         }
         Fields::Map(map) => {
-            for (name, value) in map {
+            for (name, value) in &**map {
                 dated |= *name == DATE;
                 // Whether it is kept isn't theirs to say; a change of protocol is.
                 let kept = match *name {
@@ -143,11 +145,11 @@ pub(crate) fn date() -> HeaderValue {
 }
 
 fn with_date<T>(read: impl FnOnce(&HeaderValue) -> T) -> T {
-    let now = SystemTime::now();
-    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = time_of(ClockId::RealtimeCoarse);
+    let second = now.as_secs();
     NOW.with_borrow_mut(|known| {
         if known.0 != second || known.1.is_empty() {
-            let text = HeaderValue::try_from(httpdate::fmt_http_date(now));
+            let text = HeaderValue::try_from(httpdate::fmt_http_date(UNIX_EPOCH + now));
             *known = (second, text.expect("a date is visible ASCII"));
         }
         read(&known.1)

@@ -47,7 +47,11 @@ impl Reader {
     ///
     /// # Errors
     /// [`Rejection::HeadTooLarge`], [`Rejection::TargetTooLong`], [`Rejection::Version`], [`Rejection::Malformed`].
-    pub(super) fn take(&mut self, bytes: &mut BytesMut, limits: &Limits) -> Result<Option<Head>, Rejection> {
+    pub(super) fn take(
+        &mut self,
+        bytes: &mut BytesMut,
+        limits: &Limits,
+    ) -> Result<Option<Box<Head>>, Rejection> {
         // RFC 9112 §2.2: an empty line before a request is ignored.
         while bytes.starts_with(b"\r\n") {
             drop(bytes.split_to(2));
@@ -85,7 +89,7 @@ fn rejection(error: httparse::Error, head: &[u8]) -> Rejection {
 }
 
 /// Takes a head off the front of `bytes`, if all of it is there.
-fn parse(bytes: &mut BytesMut, limits: &Limits) -> Result<Option<Head>, Rejection> {
+fn parse(bytes: &mut BytesMut, limits: &Limits) -> Result<Option<Box<Head>>, Rejection> {
     let mut room = [const { MaybeUninit::uninit() }; limits::FIELDS];
     // A policy may allow more.
     let mut more = Vec::new();
@@ -114,10 +118,7 @@ fn parse(bytes: &mut BytesMut, limits: &Limits) -> Result<Option<Head>, Rejectio
     if target.len() > limits.target_bytes {
         return Err(Rejection::TargetTooLong);
     }
-    let mut parts = Request::new(()).into_parts().0;
-    parts.method =
-        Method::from_bytes(method.as_bytes()).map_err(|_| Rejection::Malformed(Malformed::Head))?;
-    parts.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Rejection::Malformed(Malformed::Head))?;
     let mut spans = SmallVec::<[(Span, Span); 24]>::new();
     for field in request.headers.iter() {
         let (name, value) = (Span::of(field.name.as_bytes(), head), Span::of(field.value, head));
@@ -127,13 +128,13 @@ fn parse(bytes: &mut BytesMut, limits: &Limits) -> Result<Option<Head>, Rejectio
         spans.push((name, value));
     }
     let head = bytes.split_to(length).freeze();
-    parts.uri =
+    let uri =
         Uri::from_maybe_shared(target.slice(&head)).map_err(|_| Rejection::Malformed(Malformed::Target))?;
     let mut fields = Fields::of(version, spans.len());
     for (name, value) in spans {
         fields.add(name.text(&head), value.slice(&head))?;
     }
-    Ok(Some(fields.head(parts)))
+    Ok(Some(fields.head(method, uri)))
 }
 
 /// What the fields say.
@@ -197,9 +198,8 @@ impl Fields {
     }
 
     /// RFC 9112 §6.3, without its lenient branches.
-    fn head(self, mut parts: request::Parts) -> Head {
+    fn head(self, method: Method, uri: Uri) -> Box<Head> {
         let Self { map, version, lengths, mut refused, close, keep, expects, trailers } = self;
-        parts.headers = map;
         let coded = lengths.chunked || refused == Some(Rejection::TransferCoding);
         if coded && (lengths.length.is_some() || version == 0) {
             refused = Some(Rejection::Malformed(Malformed::Framing));
@@ -213,7 +213,13 @@ impl Fields {
         let keep_alive = refused.is_none() && !close && (version == 1 || keep);
         // RFC 9110 §10.1.1: clients of HTTP/1.0 don't know it.
         let expects = expects && version == 1 && !body.is_end();
-        Head { parts, body, keep_alive, expects, trailers, refused }
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method = method;
+        parts.uri = uri;
+        parts.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+        parts.headers = map;
+        // In a box: it is as large as all else that an idle connection has.
+        Box::new(Head { parts, body, keep_alive, expects, trailers, refused })
     }
 }
 
@@ -222,12 +228,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(text: &[u8]) -> Result<Option<Head>, Rejection> {
+    fn read(text: &[u8]) -> Result<Option<Box<Head>>, Rejection> {
         Reader::default().take(&mut BytesMut::from(text), &Limits::default())
     }
 
     /// Reads `text` as it comes in pieces of `step` bytes.
-    fn read_slowly(text: &[u8], step: usize) -> Result<Option<Head>, Rejection> {
+    fn read_slowly(text: &[u8], step: usize) -> Result<Option<Box<Head>>, Rejection> {
         let (mut reader, mut bytes) = (Reader::default(), BytesMut::new());
         for piece in text.chunks(step) {
             bytes.extend_from_slice(piece);

@@ -5,6 +5,7 @@
 
 use super::answer::{self, Asked, Framing};
 use super::body::Body;
+use super::decode::Decode;
 use super::head::{Head, Reader};
 use super::wire::{Open, Wire};
 use crate::body::{Inbound, Outbound};
@@ -34,7 +35,7 @@ pub(crate) async fn serve(client: Rc<Client>, io: Transport, begun: BytesMut, ti
         };
         timer.clear();
         waiting = Waiting::Again;
-        match exchange(&wire, &client, &timer, *head).await {
+        match exchange(&wire, &client, &timer, head).await {
             Exchanged::Kept => {}
             Exchanged::Last => break End::Last,
             Exchanged::Switched => break End::Switched,
@@ -114,7 +115,7 @@ async fn next(
             let bytes = &mut open.input.bytes;
             if !bytes.is_empty() {
                 match reader.take(bytes, client.limits()) {
-                    Ok(Some(head)) => return Poll::Ready(Next::Head(Box::new(head))),
+                    Ok(Some(head)) => return Poll::Ready(Next::Head(head)),
                     Ok(None) => {}
                     Err(rejection) => return Poll::Ready(Next::Refused(rejection)),
                 }
@@ -158,19 +159,20 @@ enum Exchanged {
     Cut,
 }
 
-async fn exchange(wire: &Rc<Wire>, client: &Rc<Client>, timer: &Timer, head: Head) -> Exchanged {
-    let Head { parts, body, keep_alive, expects, trailers, refused } = head;
+async fn exchange(wire: &Rc<Wire>, client: &Rc<Client>, timer: &Timer, mut head: Box<Head>) -> Exchanged {
+    let Head { parts, body, keep_alive, expects, trailers, refused } = &mut *head;
+    let (keep_alive, trailers) = (*keep_alive, *trailers);
     let asked =
         Asked { head: parts.method == Method::HEAD, old: parts.version == Version::HTTP_10, keep_alive };
     let has_body = !body.is_end();
     if let Some(open) = wire.open().as_mut() {
-        (open.decode, open.expects) = (body, expects);
+        (open.decode, open.expects) = (std::mem::replace(body, Decode::End), *expects);
         // The head's buffer is free for others from here on.
         open.input.rest();
     }
     let body = has_body.then(|| Inbound::http1(Body(wire.clone()), &parts.headers, client));
     // In a box: its room is a multiple of what an idle connection needs.
-    let mut answering = Box::pin(request::answer(client, parts, body, refused, None));
+    let mut answering = Box::pin(request::answer(client, parts, body, *refused, None));
     let answer = std::future::poll_fn(|cx| {
         if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));
@@ -182,6 +184,7 @@ async fn exchange(wire: &Rc<Wire>, client: &Rc<Client>, timer: &Timer, head: Hea
     })
     .await;
     drop(answering);
+    drop(head);
     match answer {
         Some(answer) => write(wire, client, timer, asked, trailers, answer).await,
         None => Exchanged::Cut,

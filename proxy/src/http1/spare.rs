@@ -6,8 +6,8 @@ use std::cell::RefCell;
 
 /// Buffers of each sort that a thread keeps: 16 KiB each where requests are small, 64 KiB while bodies are big, so 2 MiB at most.
 const KEPT: usize = 32;
-/// Room for a head, so that few have to make more.
-const OUT_ROOM: usize = 1024;
+/// Room for a head and a small body, so that few have to make more.
+const OUT_ROOM: usize = 2 * 1024;
 /// Larger buffers for heads are given up.
 const LARGEST_OUT: usize = 4 * 1024;
 

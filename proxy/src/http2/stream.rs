@@ -23,11 +23,11 @@ pub(super) async fn serve(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let body = Body::of(body, &parts.headers).map(|body| Inbound::http2(body, &parts.headers, &client));
     let hints = client.headers().early_hints().then(Rc::<Hints>::default);
     let answer = {
-        let mut answering = pin!(request::answer(&client, parts, body, None, hints.clone()));
+        let mut answering = pin!(request::answer(&client, &mut parts, body, None, hints.clone()));
         std::future::poll_fn(|cx| {
             let answer = answering.as_mut().poll(cx);
             // They may have come together with the answer.

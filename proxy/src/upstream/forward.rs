@@ -101,7 +101,7 @@ pub(crate) async fn forward(
         None => None,
         Some(guard) => guard.health.enter(guard.breaker.take(), thread.random())?,
     };
-    let forwarding = Forwarding {
+    let mut forwarding = Forwarding {
         thread,
         backend,
         way,
@@ -138,7 +138,7 @@ fn tell(mut watch: Watch, outcome: &mut Result<Answer, Rejection>) {
 }
 
 impl Forwarding<'_> {
-    async fn run(mut self) -> Result<Answer, Rejection> {
+    async fn run(&mut self) -> Result<Answer, Rejection> {
         let (thread, backend) = (self.thread, self.backend);
         let mut last = Rejection::NoEndpoints;
         while let Some(mut picked) = self.pick()? {
@@ -285,7 +285,9 @@ impl Forwarding<'_> {
             None => {
                 let timer = Timer::new(&self.thread.wheel);
                 let deadline = self.connect_deadline(others);
-                let connected = connect_http1(socket, self.identity(), timer, deadline).await;
+                // In a box: most requests find one that is there.
+                let connecting = Box::pin(connect_http1(socket, self.identity(), timer, deadline));
+                let connected = connecting.await;
                 match self.connected(&lease, socket, connected) {
                     Ok(mut connection) => {
                         connection.sit(seat);

@@ -85,7 +85,10 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
     lines.set_head(bytes.split_to(length).freeze());
     let mut headers = match odd {
         true => lines.into_map().into(),
-        false => Fields::Lines(lines.without(|sort| matches!(sort, Sort::Connection | Sort::KeepAlive))),
+        false => {
+            lines.leave_out(|sort| matches!(sort, Sort::Connection | Sort::KeepAlive));
+            Fields::Lines(lines)
+        }
     };
     let body = framing(lengths, status, method, version)?;
     if matches!(body, Decode::Close) {
