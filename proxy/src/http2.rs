@@ -8,6 +8,7 @@ pub(crate) use body::Body;
 
 use crate::connection::Client;
 use crate::limits;
+use crate::spare_box::Spare;
 use crate::timer::{Deadline, Timer};
 use crate::transport::Transport;
 use bytes::{Bytes, BytesMut};
@@ -117,7 +118,7 @@ async fn run(client: &Rc<Client>, mut connection: Connection<Io, Bytes>, flow: &
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     // In a box: what is spawned is moved nine times.
-                    tokio::task::spawn_local(Box::pin(stream::serve(client.clone(), request, respond)));
+                    tokio::task::spawn_local(Spare::boxed(stream::serve(client.clone(), request, respond)));
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Done(Err(error))),

@@ -42,6 +42,7 @@ mod runtime;
 mod sample;
 pub mod session;
 pub mod snapshot;
+mod spare_box;
 pub mod staple;
 mod stream;
 mod timer;

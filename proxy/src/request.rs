@@ -50,20 +50,21 @@ use std::sync::Arc;
 
 /// Answers one request. `refused`: why there is no answer but this; `hints`: where what its backend says ahead goes.
 pub(crate) async fn answer(
-    client: &Rc<Client>,
-    parts: &mut request::Parts,
+    client: Rc<Client>,
+    mut parts: Box<request::Parts>,
     mut body: Option<Inbound>,
     refused: Option<Rejection>,
     hints: Option<Rc<Hints>>,
 ) -> Response {
-    let mut finish = Finish::new(client, parts);
+    let client = &client;
+    let mut finish = Finish::new(client, &parts);
     finish.hints = hints;
     finish.received = body.as_ref().map(Inbound::counter);
     let waits = body.is_some() && parts.headers.contains_key(header::EXPECT);
     let outcome = match refused {
         Some(rejection) => Err(rejection),
         None => {
-            let serving = serve(client, parts, &mut body, waits, &mut finish);
+            let serving = serve(client, &mut parts, &mut body, waits, &mut finish);
             AssertUnwindSafe(serving).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!(peer = %client.peer, "a request panicked: it was answered 500");
                 Err(Rejection::Internal)
@@ -74,7 +75,7 @@ pub(crate) async fn answer(
         Ok(reply) => respond(client, reply, finish),
         Err(rejection) => {
             finish.reject(rejection);
-            let mut reply = refuse(rejection, parts, finish.chosen_status());
+            let mut reply = refuse(rejection, &parts, finish.chosen_status());
             finish.apply_shut(reply.headers.map());
             finish.apply_refusal(reply.headers.map());
             reply.close = rejection.ends_connection() || drain(client, body, waits).await == Drained::No;

@@ -23,7 +23,8 @@ const ADDED: usize = 4;
 /// A request without its body.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) parts: request::Parts,
+    /// In a box: it goes to whoever answers.
+    pub(super) parts: Box<request::Parts>,
     pub(super) body: Decode,
     /// Whether the client keeps the connection.
     pub(super) keep_alive: bool,
@@ -47,11 +48,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`Rejection::HeadTooLarge`], [`Rejection::TargetTooLong`], [`Rejection::Version`], [`Rejection::Malformed`].
-    pub(super) fn take(
-        &mut self,
-        bytes: &mut BytesMut,
-        limits: &Limits,
-    ) -> Result<Option<Box<Head>>, Rejection> {
+    pub(super) fn take(&mut self, bytes: &mut BytesMut, limits: &Limits) -> Result<Option<Head>, Rejection> {
         // RFC 9112 §2.2: an empty line before a request is ignored.
         while bytes.starts_with(b"\r\n") {
             drop(bytes.split_to(2));
@@ -89,7 +86,7 @@ fn rejection(error: httparse::Error, head: &[u8]) -> Rejection {
 }
 
 /// Takes a head off the front of `bytes`, if all of it is there.
-fn parse(bytes: &mut BytesMut, limits: &Limits) -> Result<Option<Box<Head>>, Rejection> {
+fn parse(bytes: &mut BytesMut, limits: &Limits) -> Result<Option<Head>, Rejection> {
     let mut room = [const { MaybeUninit::uninit() }; limits::FIELDS];
     // A policy may allow more.
     let mut more = Vec::new();
@@ -198,7 +195,7 @@ impl Fields {
     }
 
     /// RFC 9112 §6.3, without its lenient branches.
-    fn head(self, method: Method, uri: Uri) -> Box<Head> {
+    fn head(self, method: Method, uri: Uri) -> Head {
         let Self { map, version, lengths, mut refused, close, keep, expects, trailers } = self;
         let coded = lengths.chunked || refused == Some(Rejection::TransferCoding);
         if coded && (lengths.length.is_some() || version == 0) {
@@ -218,8 +215,7 @@ impl Fields {
         parts.uri = uri;
         parts.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
         parts.headers = map;
-        // In a box: it is as large as all else that an idle connection has.
-        Box::new(Head { parts, body, keep_alive, expects, trailers, refused })
+        Head { parts: Box::new(parts), body, keep_alive, expects, trailers, refused }
     }
 }
 
@@ -228,12 +224,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(text: &[u8]) -> Result<Option<Box<Head>>, Rejection> {
+    fn read(text: &[u8]) -> Result<Option<Head>, Rejection> {
         Reader::default().take(&mut BytesMut::from(text), &Limits::default())
     }
 
     /// Reads `text` as it comes in pieces of `step` bytes.
-    fn read_slowly(text: &[u8], step: usize) -> Result<Option<Box<Head>>, Rejection> {
+    fn read_slowly(text: &[u8], step: usize) -> Result<Option<Head>, Rejection> {
         let (mut reader, mut bytes) = (Reader::default(), BytesMut::new());
         for piece in text.chunks(step) {
             bytes.extend_from_slice(piece);

@@ -5,13 +5,13 @@
 
 use super::answer::{self, Asked, Framing};
 use super::body::Body;
-use super::decode::Decode;
 use super::head::{Head, Reader};
 use super::wire::{Open, Wire};
 use crate::body::{Inbound, Outbound};
 use crate::connection::{self, Client};
 use crate::rejection::Rejection;
 use crate::request::{self, Response};
+use crate::spare_box::Spare;
 use crate::timer::{Deadline, Timer};
 use crate::transport::Transport;
 use bytes::BytesMut;
@@ -95,7 +95,7 @@ enum Waiting {
 
 /// What a client says next.
 enum Next {
-    Head(Box<Head>),
+    Head(Head),
     Refused(Rejection),
     Gone,
 }
@@ -159,22 +159,21 @@ enum Exchanged {
     Cut,
 }
 
-async fn exchange(wire: &Rc<Wire>, client: &Rc<Client>, timer: &Timer, mut head: Box<Head>) -> Exchanged {
-    let Head { parts, body, keep_alive, expects, trailers, refused } = &mut *head;
-    let (keep_alive, trailers) = (*keep_alive, *trailers);
+async fn exchange(wire: &Rc<Wire>, client: &Rc<Client>, timer: &Timer, head: Head) -> Exchanged {
+    let Head { parts, body, keep_alive, expects, trailers, refused } = head;
     let asked =
         Asked { head: parts.method == Method::HEAD, old: parts.version == Version::HTTP_10, keep_alive };
     let has_body = !body.is_end();
     if let Some(open) = wire.open().as_mut() {
-        (open.decode, open.expects) = (std::mem::replace(body, Decode::End), *expects);
+        (open.decode, open.expects) = (body, expects);
         // The head's buffer is free for others from here on.
         open.input.rest();
     }
     let body = has_body.then(|| Inbound::http1(Body(wire.clone()), &parts.headers, client));
     // In a box: its room is a multiple of what an idle connection needs.
-    let mut answering = Box::pin(request::answer(client, parts, body, *refused, None));
+    let mut answering = Spare::boxed(request::answer(client.clone(), parts, body, refused, None));
     let answer = std::future::poll_fn(|cx| {
-        if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
+        if let Poll::Ready(answer) = Pin::new(&mut answering).poll(cx) {
             return Poll::Ready(Some(answer));
         }
         match wire.open().as_mut() {
@@ -184,7 +183,6 @@ async fn exchange(wire: &Rc<Wire>, client: &Rc<Client>, timer: &Timer, mut head:
     })
     .await;
     drop(answering);
-    drop(head);
     match answer {
         Some(answer) => write(wire, client, timer, asked, trailers, answer).await,
         None => Exchanged::Cut,

@@ -7,13 +7,14 @@ use crate::headers::{Upgrade, prepare_response};
 use crate::hints::Hints;
 use crate::http1;
 use crate::request;
+use crate::spare_box::Spare;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap};
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -23,23 +24,23 @@ pub(super) async fn serve(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let body = Body::of(body, &parts.headers).map(|body| Inbound::http2(body, &parts.headers, &client));
     let hints = client.headers().early_hints().then(Rc::<Hints>::default);
-    let answer = {
-        let mut answering = pin!(request::answer(&client, &mut parts, body, None, hints.clone()));
-        std::future::poll_fn(|cx| {
-            let answer = answering.as_mut().poll(cx);
-            // They may have come together with the answer.
-            hints.iter().flat_map(|hints| hints.take()).for_each(|fields| hint(&mut respond, fields));
-            if let Poll::Ready(answer) = answer {
-                return Poll::Ready(Some(answer));
-            }
-            // A client that gives up takes its request with it.
-            respond.poll_reset(cx).map(|_| None)
-        })
-        .await
-    };
+    let mut answering =
+        Spare::boxed(request::answer(client.clone(), Box::new(parts), body, None, hints.clone()));
+    let answer = std::future::poll_fn(|cx| {
+        let answer = Pin::new(&mut answering).poll(cx);
+        // They may have come together with the answer.
+        hints.iter().flat_map(|hints| hints.take()).for_each(|fields| hint(&mut respond, fields));
+        if let Poll::Ready(answer) = answer {
+            return Poll::Ready(Some(answer));
+        }
+        // A client that gives up takes its request with it.
+        respond.poll_reset(cx).map(|_| None)
+    })
+    .await;
+    drop(answering);
     if let Some(answer) = answer {
         // Whoever reset the stream knows why.
         let _ = write(respond, answer).await;

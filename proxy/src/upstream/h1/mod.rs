@@ -25,7 +25,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A connection to an endpoint.
@@ -71,15 +71,16 @@ impl Connection {
     /// Whether nothing was heard on it since it went idle: neither bytes, which nobody asked for, nor its end. Costs
     /// no system call while the runtime has seen nothing, and no buffer.
     pub(crate) fn is_quiet(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
         self.input.bytes.is_empty()
             && match &mut self.io {
                 // Readiness may be left over from a read that took the last byte: then the kernel knows.
                 Transport::Clear(socket) => {
-                    socket.poll_read_ready(&mut cx).is_pending() || is_quiet_now(socket)
+                    let heard = socket.try_io(Interest::READABLE, || peek(socket));
+                    heard.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
                 }
                 // What TLS says to itself (session tickets, new keys) is taken here, and isn't the backend's.
                 Transport::Tls(stream) => {
+                    let mut cx = Context::from_waker(Waker::noop());
                     let mut byte = [0; 1];
                     Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
                 }
@@ -88,7 +89,7 @@ impl Connection {
 
     /// Whether the kernel has heard nothing either: for requests that can't be sent twice.
     pub(crate) fn is_quiet_now(&self) -> bool {
-        is_quiet_now(self.io.socket())
+        peek(self.io.socket()).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// It goes idle: others may have its buffer.
@@ -103,8 +104,7 @@ impl Connection {
     }
 }
 
-fn is_quiet_now(socket: &TcpStream) -> bool {
-    let mut byte = [MaybeUninit::uninit(); 1];
-    let peeked = socket2::SockRef::from(socket).peek(&mut byte);
-    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+/// Looks for a byte, or the end.
+fn peek(socket: &TcpStream) -> io::Result<usize> {
+    socket2::SockRef::from(socket).peek(&mut [MaybeUninit::uninit(); 1])
 }
