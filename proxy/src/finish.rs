@@ -110,6 +110,11 @@ impl Finish {
         }
     }
 
+    /// When its head was read.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// What is asked, in the form that is matched.
     pub(crate) fn note_target(&mut self, host: &Host<'_>, path: &str, query: Option<&str>, ours: &Ours) {
         let Some(line) = &mut self.line else { return };

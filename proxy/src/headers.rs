@@ -19,7 +19,6 @@ pub use rules::{Rules, USUAL};
 pub(crate) use spare::{keep_map, spare_map};
 
 use crate::host::Host;
-use crate::http1::write_field;
 use crate::model::Underscores;
 use crate::rejection::{Malformed, Rejection};
 use http::header::{self, HeaderName, HeaderValue};
@@ -37,13 +36,16 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Where fields are said: among others, or on the wire.
 pub(crate) trait Say {
-    /// Says a field; it takes the place of what is there of its name. `value` is what a field may have.
-    fn say(&mut self, name: &HeaderName, value: &[u8]);
+    /// Says a field; it takes the place of what is there of its name. `write` puts the value, which is what a field may have,
+    /// behind what is there.
+    fn say(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>));
 }
 
 impl Say for HeaderMap {
-    fn say(&mut self, name: &HeaderName, value: &[u8]) {
-        if let Ok(value) = HeaderValue::from_bytes(value) {
+    fn say(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut value = Vec::new();
+        write(&mut value);
+        if let Ok(value) = HeaderValue::try_from(value) {
             self.insert(name, value);
         }
     }
@@ -51,8 +53,11 @@ impl Say for HeaderMap {
 
 /// Behind fields without it.
 impl Say for Vec<u8> {
-    fn say(&mut self, name: &HeaderName, value: &[u8]) {
-        write_field(self, name.as_str(), value);
+    fn say(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>)) {
+        self.extend_from_slice(name.as_str().as_bytes());
+        self.extend_from_slice(b": ");
+        write(self);
+        self.extend_from_slice(b"\r\n");
     }
 }
 

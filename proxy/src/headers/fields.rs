@@ -205,7 +205,7 @@ impl From<HeaderMap> for Fields {
 }
 
 impl Say for Fields {
-    fn say(&mut self, name: &HeaderName, value: &[u8]) {
-        self.map().say(name, value);
+    fn say(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>)) {
+        self.map().say(name, write);
     }
 }

@@ -15,7 +15,7 @@ mod lengths;
 mod output;
 mod serve;
 mod span;
-mod spare;
+pub(crate) mod spare;
 mod wire;
 
 pub(crate) use answer::date;

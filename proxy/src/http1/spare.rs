@@ -17,12 +17,12 @@ thread_local! {
 }
 
 /// A buffer to read into; it may have no room yet.
-pub(super) fn read_buffer() -> BytesMut {
+pub(crate) fn read_buffer() -> BytesMut {
     READ.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
 /// Keeps what room a buffer has. It must be empty.
-pub(super) fn keep_read_buffer(buffer: BytesMut) {
+pub(crate) fn keep_read_buffer(buffer: BytesMut) {
     if buffer.capacity() > 0 {
         keep(&READ, buffer);
     }

@@ -111,7 +111,7 @@ struct Cell {
 }
 
 /// What the cells of one request say, in order.
-pub(crate) type Standings = SmallVec<[Standing; 4]>;
+pub(crate) type Standings = SmallVec<[Standing; 1]>;
 
 type Shard = HashMap<u64, Cell, Trivial>;
 
@@ -188,7 +188,12 @@ impl Counters {
 
     /// The time that cells know: nanoseconds since the Unix epoch, by a clock that never goes back.
     pub(crate) fn now(&self) -> u64 {
-        self.epoch.saturating_add(nanoseconds(self.began.elapsed()))
+        self.time(Instant::now())
+    }
+
+    /// The same of a time that somebody has read.
+    pub(crate) fn time(&self, now: Instant) -> u64 {
+        self.epoch.saturating_add(nanoseconds(now.saturating_duration_since(self.began)))
     }
 
     /// The cell of what is counted, which is named so that no two names read alike.

@@ -3,7 +3,7 @@
 
 use super::counters::Standing;
 use crate::headers::Say;
-use crate::model::LimitHeaders;
+use crate::model::{LimitHeaders, Text};
 use http::header::{HeaderName, RETRY_AFTER};
 use std::time::Duration;
 
@@ -16,84 +16,70 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 const SECOND: u64 = 1_000_000_000;
 
 /// What a limit allows, as its author wrote it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Quota {
-    Rate { limit: u32, window: Duration },
-    InFlight { limit: u32 },
+#[derive(Clone, Debug)]
+pub(super) struct Quota {
+    limit: u32,
+    /// Nanoseconds; 0 for what has no window.
+    window: u64,
+    /// What `RateLimit-Policy` says: the name in quotes, and the rest.
+    policy: Text,
+    /// How long the name is, with its quotes.
+    name: usize,
 }
 
 impl Quota {
-    fn limit(self) -> u32 {
-        match self {
-            Self::Rate { limit, .. } | Self::InFlight { limit } => limit,
-        }
+    /// So many in each window. Names are DNS labels.
+    pub(super) fn rate(name: &str, limit: u32, window: Duration) -> Self {
+        let policy = format!("\"{name}\";q={limit};w={}", window.as_secs());
+        let window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
+        Self { limit, window, policy: policy.into(), name: name.len() + 2 }
+    }
+
+    /// So many at once.
+    pub(super) fn in_flight(name: &str, limit: u32) -> Self {
+        let policy = format!("\"{name}\";q={limit};qu=\"concurrent-requests\"");
+        Self { limit, window: 0, policy: policy.into(), name: name.len() + 2 }
     }
 
     /// The window; 0 for what has none.
-    pub(super) fn nanoseconds(self) -> u64 {
-        match self {
-            Self::Rate { window, .. } => u64::try_from(window.as_nanos()).unwrap_or(u64::MAX),
-            Self::InFlight { .. } => 0,
-        }
+    pub(super) fn nanoseconds(&self) -> u64 {
+        self.window
     }
 }
 
 /// Tells of a limit.
-pub(super) fn tell(out: &mut impl Say, which: LimitHeaders, name: &str, quota: Quota, standing: Standing) {
+pub(super) fn tell(out: &mut impl Say, which: LimitHeaders, quota: &Quota, standing: Standing) {
     let (standard, legacy) = match which {
         LimitHeaders::Standard => (true, false),
         LimitHeaders::Legacy => (false, true),
         LimitHeaders::Both => (true, true),
         LimitHeaders::None => (false, false),
     };
-    let reset = seconds(standing.reset);
-    let mut text = Text(Vec::with_capacity(128));
+    let (remaining, reset) = (standing.remaining, seconds(standing.reset));
     if standard {
-        text.name(name).put(";q=").number(quota.limit().into());
-        match quota {
-            Quota::Rate { window, .. } => text.put(";w=").number(window.as_secs()),
-            Quota::InFlight { .. } => text.put(";qu=\"concurrent-requests\""),
-        };
-        text.say(out, &RATE_LIMIT_POLICY);
-        text.name(name).put(";r=").number(standing.remaining).put(";t=").number(reset);
-        text.say(out, &RATE_LIMIT);
+        out.say(&RATE_LIMIT_POLICY, |text| text.extend_from_slice(quota.policy.as_bytes()));
+        out.say(&RATE_LIMIT, |text| {
+            text.extend_from_slice(&quota.policy.as_bytes()[..quota.name]);
+            text.extend_from_slice(b";r=");
+            number(text, remaining);
+            text.extend_from_slice(b";t=");
+            number(text, reset);
+        });
     }
     if legacy {
-        for (field, number) in
-            [(&LIMIT, quota.limit().into()), (&REMAINING, standing.remaining), (&RESET, reset)]
-        {
-            text.number(number).say(out, field);
+        for (field, value) in [(&LIMIT, quota.limit.into()), (&REMAINING, remaining), (&RESET, reset)] {
+            out.say(field, |text| number(text, value));
         }
-    }
-}
-
-/// A value that is being written.
-struct Text(Vec<u8>);
-
-impl Text {
-    fn put(&mut self, text: &str) -> &mut Self {
-        self.0.extend_from_slice(text.as_bytes());
-        self
-    }
-
-    fn name(&mut self, name: &str) -> &mut Self {
-        self.put("\"").put(name).put("\"")
-    }
-
-    fn number(&mut self, number: u64) -> &mut Self {
-        self.put(itoa::Buffer::new().format(number))
-    }
-
-    /// It is whole, and the next one begins.
-    fn say(&mut self, out: &mut impl Say, name: &HeaderName) {
-        out.say(name, &self.0);
-        self.0.clear();
     }
 }
 
 /// When to come again: in a second at the earliest.
 pub(super) fn retry_after(out: &mut impl Say, wait: u64) {
-    Text(Vec::new()).number(seconds(wait).max(1)).say(out, &RETRY_AFTER);
+    out.say(&RETRY_AFTER, |text| number(text, seconds(wait).max(1)));
+}
+
+fn number(text: &mut Vec<u8>, number: u64) {
+    text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Rounded up: who waits so long doesn't come too early.

@@ -26,6 +26,7 @@ use smallvec::SmallVec;
 use std::borrow::Borrow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use store::{Naming, Store};
 
 /// In the place of a window, for what is in flight.
@@ -45,13 +46,12 @@ pub(crate) struct RateLimits {
 
 #[derive(Debug)]
 struct Limit {
-    name: Text,
     shadow: bool,
     when: Box<[Expression]>,
     key: Key,
     on_missing_key: OnMissingKey,
     meters: Box<[(Quota, Meter)]>,
-    in_flight: Option<u32>,
+    in_flight: Option<(Quota, Meter)>,
     cost: Option<Expression>,
     exempt_networks: Box<[IpNet]>,
     exempt_when: Box<[Expression]>,
@@ -83,7 +83,6 @@ pub(crate) struct Admission {
 
 #[derive(Debug)]
 struct Told {
-    name: Text,
     quota: Quota,
     standing: Standing,
 }
@@ -143,7 +142,7 @@ impl Admission {
     /// Tells the client of its limits.
     pub(crate) fn tell(&self, out: &mut impl Say) {
         if let Some(told) = &self.told {
-            fields::tell(out, self.fields, &told.name, told.quota, told.standing);
+            fields::tell(out, self.fields, &told.quota, told.standing);
         }
         if let Some((_, wait)) = self.refused {
             fields::retry_after(out, wait);
@@ -154,7 +153,7 @@ impl Admission {
 /// What a limit asks of one cell.
 struct Asked<'a> {
     limit: &'a Limit,
-    quota: Quota,
+    quota: &'a Quota,
     ask: Ask,
 }
 
@@ -166,9 +165,9 @@ impl Borrow<Ask> for Asked<'_> {
 
 /// What limits ask of one request. What one limit asks is side by side.
 struct Question<'a> {
-    enforced: SmallVec<[Asked<'a>; 2]>,
+    enforced: SmallVec<[Asked<'a>; 1]>,
     /// Of limits in shadow.
-    tried: SmallVec<[Asked<'a>; 1]>,
+    tried: Vec<Asked<'a>>,
     /// Nanoseconds to wait, when a limit holds and the request can't be counted.
     refused: Option<u64>,
 }
@@ -215,8 +214,8 @@ impl RateLimits {
     }
 
     /// Whether a request passes. None: no limit holds for it.
-    pub(crate) fn admit(&self, view: &View<'_>, metrics: &ThreadMetrics) -> Option<Admission> {
-        let now = self.counters.now();
+    pub(crate) fn admit(&self, view: &View<'_>, now: Instant, metrics: &ThreadMetrics) -> Option<Admission> {
+        let now = self.counters.time(now);
         let Question { enforced, tried, refused } = self.ask(view, metrics);
         let mut in_flight = InFlight::default();
         for asked in by_limit(&tried) {
@@ -235,7 +234,7 @@ impl RateLimits {
 
     /// What limits ask of a request.
     fn ask(&self, view: &View<'_>, metrics: &ThreadMetrics) -> Question<'_> {
-        let mut question = Question { enforced: SmallVec::new(), tried: SmallVec::new(), refused: None };
+        let mut question = Question { enforced: SmallVec::new(), tried: Vec::new(), refused: None };
         for limit in &self.limits {
             let asked = match limit.shadow {
                 true => limit.ask(view, &self.counters, &mut question.tried),
@@ -278,11 +277,7 @@ impl RateLimits {
                 metrics.limited(&limit.metrics, LimitOutcome::of(passes, false));
             }
         }
-        let told = worst.map(|(asked, standing)| Told {
-            name: asked.limit.name.clone(),
-            quota: asked.quota,
-            standing,
-        });
+        let told = worst.map(|(asked, standing)| Told { quota: asked.quota.clone(), standing });
         let mut admission = match passes {
             true => self.admission(in_flight),
             false => self.refusal(in_flight, told.as_ref().map_or(0, |told| told.standing.wait)),
@@ -315,7 +310,7 @@ impl Limit {
         counters: &Counters,
         metrics: &Metrics,
     ) -> Result<Self, String> {
-        let meters = |rates: &[Rate], burst| meters(rates, burst, from.algorithm);
+        let meters = |rates: &[Rate], burst| meters(&from.name, rates, burst, from.algorithm);
         let overrides = from.overrides.iter().map(|one| {
             let field = |why| format!("overrides.{}.{why}", one.name);
             let when = all(&one.when, "when", Kind::Predicate).map_err(field)?;
@@ -328,13 +323,14 @@ impl Limit {
         });
         let cost = from.cost.as_ref().map(|text| Expression::compile(text, Kind::Number));
         Ok(Self {
-            name: from.name.clone(),
             shadow: from.shadow,
             when: all(&from.when, "when", Kind::Predicate)?,
             key: Key::compile(&from.key)?,
             on_missing_key: from.on_missing_key,
             meters: meters(&from.rates, from.burst),
-            in_flight: from.concurrency,
+            in_flight: from
+                .concurrency
+                .map(|limit| (Quota::in_flight(&from.name, limit), Meter::InFlight { limit: limit.into() })),
             cost: cost.transpose().map_err(|why| format!("cost: {why}"))?,
             exempt_networks: networks.collect::<Result<_, String>>()?,
             exempt_when: all(&from.exempt.when, "exempt.when", Kind::Predicate)?,
@@ -400,11 +396,11 @@ impl Limit {
         };
         asked.extend(meters.iter().map(|(quota, meter)| {
             let cell = cell(quota.nanoseconds(), self.shared);
-            Asked { limit: self, quota: *quota, ask: Ask { cell, meter: *meter, cost } }
+            Asked { limit: self, quota, ask: Ask { cell, meter: *meter, cost } }
         }));
-        asked.extend(self.in_flight.map(|limit| {
-            let (cell, meter) = (cell(IN_FLIGHT, false), Meter::InFlight { limit: limit.into() });
-            Asked { limit: self, quota: Quota::InFlight { limit }, ask: Ask { cell, meter, cost: 1 } }
+        asked.extend(self.in_flight.iter().map(|(quota, meter)| {
+            let cell = cell(IN_FLIGHT, false);
+            Asked { limit: self, quota, ask: Ask { cell, meter: *meter, cost: 1 } }
         }));
         Ok(())
     }
@@ -423,7 +419,7 @@ fn identity(from: &model::RateLimit) -> String {
 }
 
 /// One meter for each window: of two rates for the same, the smaller.
-fn meters(rates: &[Rate], burst: Option<u32>, algorithm: Algorithm) -> Box<[(Quota, Meter)]> {
+fn meters(name: &str, rates: &[Rate], burst: Option<u32>, algorithm: Algorithm) -> Box<[(Quota, Meter)]> {
     let mut meters = Vec::<(Quota, Meter)>::with_capacity(rates.len());
     for (n, rate) in rates.iter().enumerate() {
         let smaller = |(other, one): &(usize, &Rate)| {
@@ -438,7 +434,7 @@ fn meters(rates: &[Rate], burst: Option<u32>, algorithm: Algorithm) -> Box<[(Quo
             Algorithm::SlidingWindow => Meter::sliding(limit, window),
             Algorithm::FixedWindow => Meter::fixed(limit, window),
         };
-        meters.push((Quota::Rate { limit, window }, meter));
+        meters.push((Quota::rate(name, limit, window), meter));
     }
     meters.into()
 }

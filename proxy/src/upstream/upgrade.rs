@@ -3,6 +3,7 @@
 //! A side that ends its half has that passed on; the other half goes on. Buffers are taken when there is something to
 //! read and are bounded, so a slow reader slows its writer. Must not know what the bytes mean.
 
+use crate::http1::spare;
 use crate::timer::{Deadline, Timer};
 use bytes::{Buf, BytesMut};
 use std::future::Future;
@@ -59,12 +60,15 @@ impl Half {
                     self.state = State::Ended;
                 }
                 State::Open => {
+                    if self.buffer.capacity() == 0 {
+                        self.buffer = spare::read_buffer();
+                    }
                     self.buffer.reserve(BUFFER);
                     let read = pin!(from.read_buf(&mut self.buffer)).poll(cx);
                     if read.is_pending() {
                         // TLS keeps what it can't send at once.
                         ready!(Pin::new(&mut *to).poll_flush(cx))?;
-                        self.buffer = BytesMut::new();
+                        spare::keep_read_buffer(std::mem::take(&mut self.buffer));
                     }
                     if ready!(read)? == 0 {
                         self.state = State::Ending;
