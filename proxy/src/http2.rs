@@ -21,6 +21,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// With so many streams under way, what a connection writes may wait for what the others have.
+const GATHERED: u32 = 4;
+
 /// Whether bytes get to the client and come from it.
 #[derive(Default)]
 struct Flow {
@@ -113,7 +116,18 @@ pub(crate) async fn serve(client: Rc<Client>, transport: Transport, begun: Bytes
 async fn run(client: &Rc<Client>, mut connection: Connection<Io, Bytes>, flow: &Flow, timer: &Timer) -> End {
     let mut watch = Watch::new(timer);
     let mut asked = false;
+    let mut gathering = pin!(None);
     std::future::poll_fn(|cx| {
+        // Answers that are ready one after the other leave in one write: the runtime looks once more what has come.
+        if client.exchanges() >= GATHERED {
+            if gathering.is_none() {
+                gathering.set(Some(tokio::task::yield_now()));
+            }
+            if let Some(more) = gathering.as_mut().as_pin_mut() {
+                ready!(more.poll(cx));
+            }
+            gathering.set(None);
+        }
         loop {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {

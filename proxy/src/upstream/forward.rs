@@ -69,7 +69,7 @@ pub(crate) enum Body {
 struct Picked {
     lease: Lease,
     /// The endpoint's breaker.
-    watch: Option<Watch>,
+    watch: Option<Watch<'static>>,
     socket: SocketAddr,
     slot: usize,
     others: bool,
@@ -91,20 +91,20 @@ pub(super) enum Try {
 pub(crate) async fn forward(
     thread: &Rc<Thread>,
     backend: &BackendState,
-    mut way: Way,
+    way: Way,
     head: &RequestHead<'_>,
     body: &mut Option<Inbound>,
     times: Times,
     choice: &Choice,
 ) -> Result<Answer, Rejection> {
-    let watch = match &mut way.guard {
+    let watch = match &way.guard {
         None => None,
-        Some(guard) => guard.health.enter(guard.breaker.take(), thread.random())?,
+        Some(guard) => guard.health.enter(guard.breaker.as_ref(), thread.random())?,
     };
     let mut forwarding = Forwarding {
         thread,
         backend,
-        way,
+        way: &way,
         head,
         body,
         times,
@@ -121,7 +121,7 @@ pub(crate) async fn forward(
 }
 
 /// Tells a breaker what came of a request, or has its answer tell it later.
-fn tell(mut watch: Watch, outcome: &mut Result<Answer, Rejection>) {
+fn tell(mut watch: Watch<'_>, outcome: &mut Result<Answer, Rejection>) {
     if let Ok(answer) = outcome {
         watch.look(answer.status, &mut answer.headers);
     }
@@ -130,7 +130,7 @@ fn tell(mut watch: Watch, outcome: &mut Result<Answer, Rejection>) {
             if ends_in_trailers(headers) && !body.is_end() =>
         {
             watch.wait(*status);
-            body.watch(watch);
+            body.watch(watch.keep());
         }
         Ok(answer) => watch.tell(&Sent::answered(answer.status, &answer.headers)),
         Err(why) => watch.tell(&Sent::Failed(*why)),
@@ -178,7 +178,7 @@ impl Forwarding<'_> {
     }
 
     /// Tells what watches an endpoint what came of a try there.
-    fn judge(&self, socket: SocketAddr, watch: Option<Watch>, tried: Try) -> Try {
+    fn judge(&self, socket: SocketAddr, watch: Option<Watch<'_>>, tried: Try) -> Try {
         let Some(guard) = &self.way.guard else { return tried };
         if watch.is_none() && !guard.health.ejects() {
             return tried;
@@ -216,7 +216,7 @@ fn unconnected(why: Rejection) -> Try {
 struct Forwarding<'a> {
     thread: &'a Rc<Thread>,
     backend: &'a BackendState,
-    way: Way,
+    way: &'a Way,
     head: &'a RequestHead<'a>,
     /// Taken by a try; back here when the try didn't use it.
     body: &'a mut Option<Inbound>,

@@ -304,14 +304,14 @@ pub(crate) struct Download {
     bounds: Bounds,
     silent: Option<Deadline>,
     /// Breakers that wait for the trailers.
-    watches: Vec<Watch>,
+    watches: Vec<Watch<'static>>,
     _stream: Stream,
     _lease: Lease,
 }
 
 impl Download {
     /// Has the trailers tell a breaker what came of the request.
-    pub(crate) fn watch(&mut self, watch: Watch) {
+    pub(crate) fn watch(&mut self, watch: Watch<'static>) {
         self.watches.push(watch);
     }
 

@@ -27,13 +27,14 @@ use http::StatusCode;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 pub(crate) use breaker::{Breaker, Millis};
 pub(crate) use limits::{Full, Place, Places, Room, Seat};
 pub(crate) use report::{BackendHealth, Reading};
+use watch::Held;
 pub(crate) use watch::{Sent, Watch, ends_in_trailers};
 pub(crate) use window::Window;
 
@@ -48,17 +49,24 @@ pub(crate) fn now() -> Millis {
 
 /// A map that is read without a lock and seldom written.
 #[derive(Debug)]
-struct Known<K, V>(Swap<HashMap<K, Arc<V>>>);
+struct Known<K, V> {
+    map: Swap<HashMap<K, Arc<V>>>,
+    /// Whether there was ever anything in it: most never have anything.
+    begun: AtomicBool,
+}
 
 impl<K, V> Default for Known<K, V> {
     fn default() -> Self {
-        Self(Swap::new(Arc::default()))
+        Self { map: Swap::new(Arc::default()), begun: AtomicBool::new(false) }
     }
 }
 
 impl<K: Clone + Eq + Hash, V: Default> Known<K, V> {
     fn get(&self, key: &K) -> Option<Arc<V>> {
-        self.0.borrow().get(key).cloned()
+        if !self.begun.load(Ordering::Acquire) {
+            return None;
+        }
+        self.map.borrow().get(key).cloned()
     }
 
     fn get_or_make(&self, key: &K) -> Arc<V> {
@@ -66,18 +74,19 @@ impl<K: Clone + Eq + Hash, V: Default> Known<K, V> {
             return found;
         }
         let new: Arc<V> = Arc::default();
-        self.0.update(|known| {
+        self.map.update(|known| {
             let mut known = known.clone();
             // Another thread may have been faster.
             known.entry(key.clone()).or_insert_with(|| new.clone());
             known
         });
+        self.begun.store(true, Ordering::Release);
         self.get(key).unwrap_or(new)
     }
 
     fn retain(&self, keep: impl Fn(&K, &V) -> bool) {
-        if self.0.borrow().iter().any(|(key, value)| !keep(key, value)) {
-            self.0.update(|known| {
+        if self.map.borrow().iter().any(|(key, value)| !keep(key, value)) {
+            self.map.update(|known| {
                 known
                     .iter()
                     .filter(|(key, value)| keep(key, value))
@@ -176,7 +185,7 @@ impl Health {
             }
             // One is enough.
             Some(BreakerScope::Endpoint) => {
-                let endpoints = self.state.endpoints.0.borrow();
+                let endpoints = self.state.endpoints.map.borrow();
                 endpoints.values().filter_map(|endpoint| open_until(&endpoint.breaker)).min()
             }
         };
@@ -192,7 +201,7 @@ impl Health {
         match self.policy.breaker.as_ref()?.scope {
             BreakerScope::Backend => Some(self.state.breaker.clone()),
             BreakerScope::RouteBackend => {
-                if self.state.routes.0.borrow().len() > IDLE_ROUTES {
+                if self.state.routes.map.borrow().len() > IDLE_ROUTES {
                     self.state
                         .routes
                         .retain(|known, breaker| known == route || breaker.phase() != Phase::Closed);
@@ -204,14 +213,16 @@ impl Health {
     }
 
     /// Lets a request in, or not. The watch wants to hear what becomes of it.
-    pub(crate) fn enter(
-        self: &Arc<Self>,
-        breaker: Option<Arc<Breaker>>,
+    pub(crate) fn enter<'a>(
+        self: &'a Arc<Self>,
+        breaker: Option<&'a Arc<Breaker>>,
         random: u32,
-    ) -> Result<Option<Watch>, Rejection> {
+    ) -> Result<Option<Watch<'a>>, Rejection> {
         let (Some(policy), Some(breaker)) = (&self.policy.breaker, breaker) else { return Ok(None) };
         match breaker.admit(now, policy) {
-            Verdict::Pass(permit) => Ok(Some(Watch::new(self.clone(), breaker, permit, random))),
+            Verdict::Pass(permit) => {
+                Ok(Some(Watch::new(Held::Borrowed(self), Held::Borrowed(breaker), permit, random)))
+            }
             Verdict::Refused { .. } if self.policy.shadow => Ok(None),
             Verdict::Refused { .. } => Err(Rejection::BreakerOpen),
         }
@@ -266,7 +277,7 @@ impl Health {
     pub(crate) fn spare(&self, members: &[Member], tried: &[usize]) -> Vec<usize> {
         let mut spared = tried.to_vec();
         if self.policy.ejection.is_some() && !self.policy.shadow {
-            let (now, endpoints) = (now(), self.state.endpoints.0.borrow());
+            let (now, endpoints) = (now(), self.state.endpoints.map.borrow());
             let is_ejected = |member: &&Member| {
                 endpoints.get(&member.address.socket()).is_some_and(|endpoint| endpoint.is_ejected(now))
             };
@@ -307,7 +318,9 @@ impl Health {
             Some(policy) => {
                 let breaker = self.state.endpoints.get_or_make(&socket).breaker.clone();
                 match breaker.admit(now, policy) {
-                    Verdict::Pass(permit) => Some(Watch::new(self.clone(), breaker, permit, random)),
+                    Verdict::Pass(permit) => {
+                        Some(Watch::new(Held::Own(self.clone()), Held::Own(breaker), permit, random))
+                    }
                     Verdict::Refused { .. } if self.policy.shadow => None,
                     Verdict::Refused { .. } => return Err(Rejection::BreakerOpen),
                 }
@@ -386,7 +399,7 @@ impl Health {
 impl State {
     /// Endpoints that are ejected now.
     fn ejected(&self, now: Millis) -> usize {
-        self.endpoints.0.borrow().values().filter(|endpoint| endpoint.is_ejected(now)).count()
+        self.endpoints.map.borrow().values().filter(|endpoint| endpoint.is_ejected(now)).count()
     }
 }
 
@@ -415,7 +428,7 @@ pub(crate) struct Chosen<'a> {
     pub(crate) member: &'a Member,
     /// Counts the request until its answer is complete.
     pub(crate) places: Option<Box<Places>>,
-    pub(crate) watch: Option<Watch>,
+    pub(crate) watch: Option<Watch<'static>>,
 }
 
 /// How long a time of the shared clock is from now.

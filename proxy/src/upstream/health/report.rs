@@ -26,9 +26,9 @@ impl Health {
         let breaker = match self.policy.breaker.as_ref().map(|breaker| breaker.scope) {
             None => None,
             Some(BreakerScope::Backend) => Some(level(&state.breaker)),
-            Some(BreakerScope::RouteBackend) => state.routes.0.borrow().values().map(level).max(),
+            Some(BreakerScope::RouteBackend) => state.routes.map.borrow().values().map(level).max(),
             Some(BreakerScope::Endpoint) => {
-                state.endpoints.0.borrow().values().map(|endpoint| level(&endpoint.breaker)).max()
+                state.endpoints.map.borrow().values().map(|endpoint| level(&endpoint.breaker)).max()
             }
         };
         Reading {
@@ -108,8 +108,8 @@ impl Health {
     pub(crate) fn report(&self) -> BackendHealth {
         let (now, state) = (now(), &self.state);
         let scope = self.policy.breaker.as_ref().map(|breaker| breaker.scope);
-        let routes = state.routes.0.borrow();
-        let endpoints = state.endpoints.0.borrow();
+        let routes = state.routes.map.borrow();
+        let endpoints = state.endpoints.map.borrow();
         BackendHealth {
             backend: state.id.to_string(),
             shadow: self.policy.shadow,

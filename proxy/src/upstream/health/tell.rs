@@ -60,11 +60,11 @@ impl Health {
 
     /// Whose breaker it is. Looked for, because breakers seldom change.
     fn subject(&self, breaker: &Arc<Breaker>) -> Subject {
-        let routes = self.state.routes.0.borrow();
+        let routes = self.state.routes.map.borrow();
         if let Some((route, _)) = routes.iter().find(|(_, known)| Arc::ptr_eq(known, breaker)) {
             return Subject::Route(route.clone());
         }
-        let endpoints = self.state.endpoints.0.borrow();
+        let endpoints = self.state.endpoints.map.borrow();
         match endpoints.iter().find(|(_, endpoint)| Arc::ptr_eq(&endpoint.breaker, breaker)) {
             Some((socket, _)) => Subject::Endpoint(*socket),
             None => Subject::Backend,

@@ -10,6 +10,7 @@ use crate::model::FailureWhen;
 use crate::rejection::Rejection;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -129,9 +130,9 @@ fn text(value: &[u8]) -> Option<&str> {
 
 /// A request that a breaker let in.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    health: Arc<Health>,
-    breaker: Arc<Breaker>,
+pub(crate) struct Watch<'a> {
+    health: Held<'a, Health>,
+    breaker: Held<'a, Breaker>,
     /// Absent once the fate was told.
     permit: Option<Permit>,
     /// Where it matters how long an answer takes.
@@ -143,8 +144,31 @@ pub(crate) struct Watch {
     failed: bool,
 }
 
-impl Watch {
-    pub(super) fn new(health: Arc<Health>, breaker: Arc<Breaker>, permit: Permit, random: u32) -> Self {
+/// What is counted by whoever holds it, or by somebody who holds it longer: most watches end where they began.
+#[derive(Debug)]
+pub(super) enum Held<'a, T> {
+    Borrowed(&'a Arc<T>),
+    Own(Arc<T>),
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = Arc<T>;
+
+    fn deref(&self) -> &Arc<T> {
+        match self {
+            Self::Borrowed(held) => held,
+            Self::Own(held) => held,
+        }
+    }
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(
+        health: Held<'a, Health>,
+        breaker: Held<'a, Breaker>,
+        permit: Permit,
+        random: u32,
+    ) -> Self {
         if permit.is_first() {
             health.breaker_changed(&breaker, Change::HalfOpened);
         }
@@ -157,6 +181,19 @@ impl Watch {
             took: None,
             random,
             failed: false,
+        }
+    }
+
+    /// For as long as its answer lasts.
+    pub(crate) fn keep(mut self) -> Watch<'static> {
+        Watch {
+            health: Held::Own(self.health.clone()),
+            breaker: Held::Own(self.breaker.clone()),
+            permit: self.permit.take(),
+            began: self.began,
+            took: self.took,
+            random: self.random,
+            failed: self.failed,
         }
     }
 
@@ -201,7 +238,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for Watch<'_> {
     fn drop(&mut self) {
         self.settle(&Sent::Unknown);
     }
