@@ -2,6 +2,7 @@
 //! request and for a client that takes nothing any more, and ends connections that are flooded or asked to go.
 
 mod body;
+mod io;
 mod stream;
 
 pub(crate) use body::Body;
@@ -13,25 +14,14 @@ use crate::timer::{Deadline, Timer};
 use crate::transport::Transport;
 use bytes::{Bytes, BytesMut};
 use h2::server::{Builder, Connection};
-use std::cell::Cell;
+use io::{Io, Wire};
 use std::future::Future;
-use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// With so many streams under way, what a connection writes may wait for what the others have.
 const GATHERED: u32 = 4;
-
-/// Whether bytes get to the client and come from it.
-#[derive(Default)]
-struct Flow {
-    /// Whether the client takes nothing of what we have for it.
-    blocked: Cell<bool>,
-    /// Whether bytes moved since the timer looked.
-    moved: Cell<bool>,
-}
 
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +47,13 @@ impl<'a> Watch<'a> {
     }
 
     /// Ready when the phase that the connection is in has lasted too long.
-    fn poll(&mut self, cx: &mut Context<'_>, client: &Client, flow: &Flow) -> Poll<Phase> {
-        let phase = match (flow.blocked.get(), client.exchanges()) {
+    fn poll(&mut self, cx: &mut Context<'_>, client: &Client, wire: &Wire) -> Poll<Phase> {
+        let phase = match (wire.is_blocked(), client.exchanges()) {
             (true, _) => Phase::Blocked,
             (false, 0) => Phase::Idle,
             (false, _) => Phase::Busy,
         };
-        let moved = flow.moved.take();
+        let moved = wire.take_moved();
         if self.phase != Some(phase) || (moved && phase != Phase::Idle) {
             let limits = client.limits();
             self.phase = Some(phase);
@@ -81,13 +71,15 @@ impl<'a> Watch<'a> {
 /// Why a connection ended.
 enum End {
     Done(Result<(), h2::Error>),
+    /// The client takes nothing any more.
+    Broken(std::io::Error),
     Expired(Phase),
 }
 
 /// Serves a client to its end. `begun`: what was read of it before.
 pub(crate) async fn serve(client: Rc<Client>, transport: Transport, begun: BytesMut, timer: Timer) {
-    let flow = Rc::new(Flow::default());
-    let io = Io { inner: transport, begun, flow: flow.clone() };
+    let wire = Rc::new(Wire::new(transport));
+    let io = Io::new(&wire, begun);
     let limits = client.limits();
     let handshake = Builder::new()
         .max_concurrent_streams(limits.streams)
@@ -100,20 +92,22 @@ pub(crate) async fn serve(client: Rc<Client>, transport: Transport, begun: Bytes
     let mut handshake = pin!(timer.bound(client.idle_deadline(), handshake));
     let greeted = std::future::poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Pending if client.is_leaving(cx) => Poll::Ready(None),
+        Poll::Pending if wire.send(cx).is_err() => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
         Poll::Ready(outcome) => Poll::Ready(outcome),
     });
     let Some(Ok(connection)) = greeted.await else {
         return tracing::debug!(peer = %client.peer, "no HTTP/2 after all");
     };
-    match run(&client, connection, &flow, &timer).await {
+    match run(&client, connection, &wire, &timer).await {
         End::Done(Err(error)) => tracing::debug!(peer = %client.peer, %error, "connection ended"),
+        End::Broken(error) => tracing::debug!(peer = %client.peer, %error, "connection broke"),
         End::Expired(phase) => tracing::debug!(peer = %client.peer, ?phase, "connection expired"),
         End::Done(Ok(())) => {}
     }
 }
 
-async fn run(client: &Rc<Client>, mut connection: Connection<Io, Bytes>, flow: &Flow, timer: &Timer) -> End {
+async fn run(client: &Rc<Client>, mut connection: Connection<Io, Bytes>, wire: &Wire, timer: &Timer) -> End {
     let mut watch = Watch::new(timer);
     let mut asked = false;
     let mut gathering = pin!(None);
@@ -139,8 +133,11 @@ async fn run(client: &Rc<Client>, mut connection: Connection<Io, Bytes>, flow: &
                 Poll::Ready(None) => return Poll::Ready(End::Done(Ok(()))),
                 Poll::Pending => {}
             }
+            if let Err(error) = wire.send(cx) {
+                return Poll::Ready(End::Broken(error));
+            }
             let leaving = client.is_leaving(cx) || client.is_unwanted() || client.floods();
-            let expired = match watch.poll(cx, client, flow) {
+            let expired = match watch.poll(cx, client, wire) {
                 Poll::Ready(Phase::Idle) if !asked => true,
                 Poll::Ready(phase) => return Poll::Ready(End::Expired(phase)),
                 Poll::Pending => false,
@@ -155,71 +152,4 @@ async fn run(client: &Rc<Client>, mut connection: Connection<Io, Bytes>, flow: &
         }
     })
     .await
-}
-
-/// A client's bytes, watched.
-struct Io {
-    inner: Transport,
-    /// Bytes that were read before.
-    begun: BytesMut,
-    flow: Rc<Flow>,
-}
-
-impl Io {
-    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.flow.moved.set(self.flow.moved.get() || written.is_ready());
-        self.flow.blocked.set(written.is_pending());
-        written
-    }
-}
-
-impl AsyncRead for Io {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.begun.is_empty() {
-            ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        } else {
-            let length = self.begun.len().min(buf.remaining());
-            buf.put_slice(&self.begun.split_to(length));
-            if self.begun.is_empty() {
-                // What is empty still holds its buffer.
-                self.begun = BytesMut::new();
-            }
-        }
-        self.flow.moved.set(true);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.wrote(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.wrote(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        self.flow.blocked.set(flushed.is_pending());
-        flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
 }

@@ -1,0 +1,190 @@
+//! A client's bytes, watched; and what there is for it, gathered: h2 writes frame by frame and flushes each, which would be a system
+//! call and a TLS record each. So it writes here, and [`Wire::poll_send`] sends all of it when h2 has nothing more to say.
+
+use crate::transport::Transport;
+use bytes::BytesMut;
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that are gathered before they are sent in any case.
+const GATHERED: usize = 32 * 1024;
+/// Pieces from this size on are sent as they are: copying them costs more than it saves.
+const BIG: usize = 8 * 1024;
+/// Empty buffers that a thread keeps.
+const KEPT: usize = 16;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A client's connection, shared by h2 and whoever decides when something is sent.
+pub(super) struct Wire {
+    open: RefCell<Open>,
+}
+
+struct Open {
+    io: Transport,
+    out: Vec<u8>,
+    /// Bytes of it that have left.
+    sent: usize,
+    /// Whether something was written since all of it left.
+    dirty: bool,
+    /// Whether the client takes nothing of what we have for it.
+    blocked: bool,
+    /// Whether bytes moved since [`Wire::take_moved`].
+    moved: bool,
+}
+
+impl Wire {
+    pub(super) fn new(io: Transport) -> Self {
+        let open = Open { io, out: Vec::new(), sent: 0, dirty: false, blocked: false, moved: false };
+        Self { open: RefCell::new(open) }
+    }
+
+    /// Whether the client takes nothing of what we have for it.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.open.borrow().blocked
+    }
+
+    /// Whether bytes moved since this was asked last.
+    pub(super) fn take_moved(&self) -> bool {
+        std::mem::take(&mut self.open.borrow_mut().moved)
+    }
+
+    /// Sends what was gathered, as far as the client takes it; the task is woken when it takes more.
+    pub(super) fn send(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut open = self.open.borrow_mut();
+        match open.dirty {
+            true => match open.poll_send(cx) {
+                Poll::Ready(sent) => sent,
+                Poll::Pending => Ok(()),
+            },
+            false => Ok(()),
+        }
+    }
+}
+
+impl Open {
+    /// Writes what was gathered.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.out.len() {
+            let written = Pin::new(&mut self.io).poll_write(cx, &self.out[self.sent..]);
+            let written = ready!(self.watch(written))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += written;
+        }
+        self.out.clear();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends all, and gives the buffer to whoever writes next.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        // TLS keeps what the socket doesn't take at once.
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        ready!(self.watch(flushed))?;
+        self.dirty = false;
+        let buffer = std::mem::take(&mut self.out);
+        SPARE.with_borrow_mut(|spare| {
+            if buffer.capacity() > 0 && spare.len() < KEPT {
+                spare.push(buffer);
+            }
+        });
+        Poll::Ready(Ok(()))
+    }
+
+    /// Remembers whether the client takes anything.
+    fn watch<T>(&mut self, sent: Poll<T>) -> Poll<T> {
+        self.blocked = sent.is_pending();
+        self.moved |= sent.is_ready();
+        sent
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length > BIG || self.out.len() + length > GATHERED {
+            ready!(self.poll_drain(cx))?;
+        }
+        self.dirty = true;
+        if length > BIG {
+            let written = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+            return self.watch(written);
+        }
+        if self.out.capacity() == 0 {
+            let spare = SPARE.with_borrow_mut(Vec::pop);
+            self.out = spare.unwrap_or_else(|| Vec::with_capacity(GATHERED));
+        }
+        parts.iter().for_each(|part| self.out.extend_from_slice(part));
+        Poll::Ready(Ok(length))
+    }
+}
+
+/// What h2 reads from and writes to.
+pub(super) struct Io {
+    wire: Rc<Wire>,
+    /// Bytes that were read before.
+    begun: BytesMut,
+}
+
+impl Io {
+    pub(super) fn new(wire: &Rc<Wire>, begun: BytesMut) -> Self {
+        Self { wire: wire.clone(), begun }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.begun.is_empty() {
+            ready!(Pin::new(&mut self.wire.open.borrow_mut().io).poll_read(cx, buf))?;
+        } else {
+            let length = self.begun.len().min(buf.remaining());
+            buf.put_slice(&self.begun.split_to(length));
+            if self.begun.is_empty() {
+                // What is empty still holds its buffer.
+                self.begun = BytesMut::new();
+            }
+        }
+        self.wire.open.borrow_mut().moved = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.wire.open.borrow_mut().poll_write(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Not yet: [`Wire::send`] does it.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut open = self.wire.open.borrow_mut();
+        ready!(open.poll_send(cx))?;
+        Pin::new(&mut open.io).poll_shutdown(cx)
+    }
+}
