@@ -171,16 +171,16 @@ impl<H: Home> Exchange<H> {
             let body = Body::Switched(Box::new(self.connection), self.home);
             return Ok(Answer { status, headers, body });
         }
-        if self.upload.is_done() {
-            if let Some(body) = self.complete(&body) {
-                let reusable = keep_alive && self.connection.input.bytes.is_empty();
-                self.connection.used = true;
-                self.connection.timer.clear();
-                if reusable {
-                    self.home.park(self.connection);
-                }
-                return Ok(Answer { status, headers, body });
+        if self.upload.is_done()
+            && let Some(body) = self.complete(&body)
+        {
+            let reusable = keep_alive && self.connection.input.bytes.is_empty();
+            self.connection.used = true;
+            self.connection.timer.clear();
+            if reusable {
+                self.home.park(self.connection);
             }
+            return Ok(Answer { status, headers, body });
         }
         let download = Download::new(self.connection, self.upload, body, keep_alive, self.bounds, self.home);
         Ok(Answer { status, headers, body: Body::Streamed(Box::new(download)) })
