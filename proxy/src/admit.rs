@@ -80,7 +80,7 @@ pub(crate) async fn admit(
     finish: &mut Finish,
 ) -> Result<Passage, Rejection> {
     if let Some(limits) = &policies.rate_limits {
-        limit(client, limits, &subject.view(subject.headers), finish.began(), finish).await?;
+        limit(client, limits, &subject.view(subject.headers), finish.latest(), finish).await?;
     }
     if policies.has_guard() {
         // In a box: few rules have it, and idle connections keep the room of the largest request.
@@ -157,7 +157,8 @@ async fn guard(
     finish.note_consumer(admitted.identity.consumer());
     if let Some(limits) = &policies.limits_of_known {
         let view = View { auth: Some(&admitted.identity), ..view };
-        limit(client, limits, &view, Instant::now(), finish).await?;
+        finish.note_wait();
+        limit(client, limits, &view, finish.latest(), finish).await?;
     }
     let asked = subject.query.as_ref().map(|query| query.len());
     admitted.apply(subject.headers, subject.query, &mut granted);

@@ -33,6 +33,8 @@ const CLIENT_LEFT: u16 = 499;
 pub(crate) struct Finish {
     client: Rc<Client>,
     began: Instant,
+    /// When it was last heard of, as far as that matters.
+    latest: Instant,
     /// What the client gets; none when it left before.
     pub(crate) status: Option<StatusCode>,
     rule: Option<Arc<Rule>>,
@@ -91,9 +93,11 @@ impl Finish {
                 consumer: None,
             })
         });
+        let began = Instant::now();
         Self {
             client: client.clone(),
-            began: Instant::now(),
+            began,
+            latest: began,
             status: None,
             rule: None,
             sender: None,
@@ -110,9 +114,14 @@ impl Finish {
         }
     }
 
-    /// When its head was read.
-    pub(crate) fn began(&self) -> Instant {
-        self.began
+    /// It had to wait for somebody.
+    pub(crate) fn note_wait(&mut self) {
+        self.latest = Instant::now();
+    }
+
+    /// The time, but for what was done since without waiting for anybody: the clock is read once for all that.
+    pub(crate) fn latest(&self) -> Instant {
+        self.latest
     }
 
     /// What is asked, in the form that is matched.

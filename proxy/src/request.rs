@@ -186,7 +186,9 @@ async fn serve(
         let mut asked = Asked { method, path: &path, query, version, headers, peer, scheme };
         // In a box: few listeners have them, and idle connections keep the room of the largest request.
         let filtered = Box::pin(filter(client, &listener, &mut asked, body, &mut waits, finish));
-        match filtered.await? {
+        let filtered = filtered.await?;
+        finish.note_wait();
+        match filtered {
             Authorized::Yes(fields) => granted = fields,
             Authorized::No(reply) => return Ok(*reply),
         }
@@ -659,8 +661,10 @@ fn reply(answer: Answer, rule: &Rule, share: &SplitBackend, websocket: bool) -> 
             (Source::Empty, upgrade, Some(Box::new(SwitchedTo { backend, lease })))
         }
     };
-    if let Fields::Map(headers) = &mut headers {
-        headers::prepare_response(headers, upgrade);
+    match &mut headers {
+        // Nothing of them is about the connection, and nothing is to be.
+        Fields::Lines(_) if upgrade == Upgrade::None => {}
+        headers => headers::prepare_response(headers.map(), upgrade),
     }
     share.filters.apply_to_response(&mut headers);
     rule.filters.apply_to_response(&mut headers);

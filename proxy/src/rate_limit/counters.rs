@@ -399,6 +399,8 @@ fn counted_against(limit: u64, counted: u64, cost: u64) -> (bool, u64) {
 /// The cell has the count of the window before in its upper half, that of the present one in its lower, and is as good as
 /// new when the next one is over.
 fn sliding(limit: u64, window: u64, known: Option<Cell>, cost: u64, now: u64) -> (Standing, Cell) {
+    // Another thread may have been here in the next window with a clock that it read later.
+    let now = known.map_or(now, |cell| now.max(cell.expires.saturating_sub(2 * window)));
     let end = (now / window + 1) * window;
     let half = u64::from(u32::MAX);
     let (before, present) = match known {

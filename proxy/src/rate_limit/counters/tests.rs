@@ -71,6 +71,24 @@ fn a_window_that_slides_remembers_the_one_before() {
     assert_eq!(pass(&counters, ask, begin + 40 * SECOND, 20), 10);
 }
 
+/// Threads read their clocks, and then come in another order.
+#[test]
+fn who_comes_late_counts_where_time_is() {
+    let counters = Counters::default();
+    let begin = 1_000_000 * 10 * SECOND;
+    for (name, meter, late) in [
+        // It has filled by a billionth less.
+        ("bucket", Meter::bucket(10, Duration::from_secs(10), 10), 3),
+        ("fixed", Meter::fixed(10, Duration::from_secs(10)), 4),
+        ("sliding", Meter::sliding(10, Duration::from_secs(10)), 4),
+    ] {
+        let ask = ask(&counters, name, meter);
+        assert_eq!(pass(&counters, ask, begin + 10 * SECOND, 6), 6, "{name}");
+        assert_eq!(pass(&counters, ask, begin + 10 * SECOND - 1, 10), late, "{name}");
+        assert_eq!(pass(&counters, ask, begin + 10 * SECOND, 10), 4 - late, "{name}");
+    }
+}
+
 #[test]
 fn what_is_in_flight_counts_until_it_ends() {
     let counters = Counters::default();
