@@ -1,5 +1,5 @@
 //! A client's bytes, watched; and what there is for it, gathered: h2 writes frame by frame and flushes each, which would be a system
-//! call and a TLS record each. So it writes here, and [`Wire::poll_send`] sends all of it when h2 has nothing more to say.
+//! call and a TLS record each. So it writes here, and [`Wire::send`] sends all of it when h2 has nothing more to say.
 
 use crate::transport::Transport;
 use bytes::BytesMut;
@@ -58,12 +58,12 @@ impl Wire {
     /// Sends what was gathered, as far as the client takes it; the task is woken when it takes more.
     pub(super) fn send(&self, cx: &mut Context<'_>) -> io::Result<()> {
         let mut open = self.open.borrow_mut();
-        match open.dirty {
-            true => match open.poll_send(cx) {
-                Poll::Ready(sent) => sent,
-                Poll::Pending => Ok(()),
-            },
-            false => Ok(()),
+        if !open.dirty {
+            return Ok(());
+        }
+        match open.poll_send(cx) {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => Ok(()),
         }
     }
 }
@@ -186,5 +186,71 @@ impl AsyncWrite for Io {
         let mut open = self.wire.open.borrow_mut();
         ready!(open.poll_send(cx))?;
         Pin::new(&mut open.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::mem::MaybeUninit;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test(flavor = "local")]
+    async fn pieces_are_gathered_until_they_are_sent_or_too_many_and_keep_their_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let wire = Rc::new(Wire::new(Transport::Clear(listener.accept().await.unwrap().0)));
+        let mut io = Io::new(&wire, BytesMut::from(&b"begun"[..]));
+        let send = || poll_fn(|cx| Poll::Ready(wire.send(cx)));
+        let mut read = [0; 64 * 1024];
+        assert_eq!(io.read(&mut read).await.unwrap(), 5);
+
+        io.write_all(b"one ").await.unwrap();
+        io.flush().await.unwrap();
+        io.write_all(b"two").await.unwrap();
+        let nothing = socket2::SockRef::from(&client).peek(&mut [MaybeUninit::uninit()]).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        send().await.unwrap();
+        assert_eq!(client.read(&mut read).await.unwrap(), 7);
+        assert_eq!(&read[..7], b"one two");
+
+        // What is big goes at once, behind what was there.
+        io.write_all(b"small").await.unwrap();
+        io.write_all(&[b'x'; BIG + 1]).await.unwrap();
+        client.read_exact(&mut read[..BIG + 6]).await.unwrap();
+        assert_eq!(&read[..6], b"smallx");
+
+        // As much as is gathered, and no more.
+        for _ in 0..=GATHERED / 1024 {
+            io.write_all(&[b'y'; 1024]).await.unwrap();
+        }
+        client.read_exact(&mut read[..GATHERED]).await.unwrap();
+        assert!(wire.take_moved() && !wire.is_blocked());
+        io.shutdown().await.unwrap();
+        assert_eq!(client.read_to_end(&mut Vec::new()).await.unwrap(), 1024);
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn a_client_that_takes_nothing_blocks() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let wire = Rc::new(Wire::new(Transport::Clear(listener.accept().await.unwrap().0)));
+        let mut io = Io::new(&wire, BytesMut::new());
+        poll_fn(|cx| {
+            while Pin::new(&mut io).poll_write(cx, &[b'x'; 1024]).is_ready() {
+                wire.send(cx).unwrap();
+            }
+            Poll::Ready(())
+        })
+        .await;
+        assert!(wire.is_blocked() && wire.take_moved() && !wire.take_moved());
+        drop(client);
+        let broken = poll_fn(|cx| match wire.send(cx) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(error.kind()),
+        });
+        assert!(matches!(broken.await, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe));
     }
 }
