@@ -186,9 +186,7 @@ async fn serve(
         let mut asked = Asked { method, path: &path, query, version, headers, peer, scheme };
         // In a box: few listeners have them, and idle connections keep the room of the largest request.
         let filtered = Box::pin(filter(client, &listener, &mut asked, body, &mut waits, finish));
-        let filtered = filtered.await?;
-        finish.note_wait();
-        match filtered {
+        match filtered.await? {
             Authorized::Yes(fields) => granted = fields,
             Authorized::No(reply) => return Ok(*reply),
         }
@@ -418,6 +416,7 @@ async fn filter(
             no @ Authorized::No(_) => return Ok(no),
         }
     }
+    finish.note_wait();
     Ok(Authorized::Yes(granted))
 }
 
@@ -661,10 +660,9 @@ fn reply(answer: Answer, rule: &Rule, share: &SplitBackend, websocket: bool) -> 
             (Source::Empty, upgrade, Some(Box::new(SwitchedTo { backend, lease })))
         }
     };
-    match &mut headers {
-        // Nothing of them is about the connection, and nothing is to be.
-        Fields::Lines(_) if upgrade == Upgrade::None => {}
-        headers => headers::prepare_response(headers.map(), upgrade),
+    // Of lines nothing is about the connection.
+    if upgrade != Upgrade::None || matches!(headers, Fields::Map(_)) {
+        headers::prepare_response(headers.map(), upgrade);
     }
     share.filters.apply_to_response(&mut headers);
     rule.filters.apply_to_response(&mut headers);
