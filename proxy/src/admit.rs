@@ -19,7 +19,6 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// A request that policies may change: what it tells of its client.
 pub(crate) struct Subject<'a, 'q> {
@@ -80,7 +79,7 @@ pub(crate) async fn admit(
     finish: &mut Finish,
 ) -> Result<Passage, Rejection> {
     if let Some(limits) = &policies.rate_limits {
-        limit(client, limits, &subject.view(subject.headers), finish.latest(), finish).await?;
+        limit(client, limits, &subject.view(subject.headers), finish).await?;
     }
     if policies.has_guard() {
         // In a box: few rules have it, and idle connections keep the room of the largest request.
@@ -94,12 +93,11 @@ async fn limit(
     client: &Client,
     limits: &RateLimits,
     view: &View<'_>,
-    now: Instant,
     finish: &mut Finish,
 ) -> Result<(), Rejection> {
     let thread = &client.thread;
     let said = match limits.are_shared() {
-        false => limits.admit(view, now, &thread.metrics),
+        false => limits.admit(view, finish.latest(), &thread.metrics),
         // In a box, as below.
         true => Box::pin(limits.admit_shared(view, &thread.metrics, &thread.links)).await,
     };
@@ -156,9 +154,8 @@ async fn guard(
     metrics.authenticated(auth.metrics(), AuthOutcome::Allowed);
     finish.note_consumer(admitted.identity.consumer());
     if let Some(limits) = &policies.limits_of_known {
-        let view = View { auth: Some(&admitted.identity), ..view };
         finish.note_wait();
-        limit(client, limits, &view, finish.latest(), finish).await?;
+        limit(client, limits, &View { auth: Some(&admitted.identity), ..view }, finish).await?;
     }
     let asked = subject.query.as_ref().map(|query| query.len());
     admitted.apply(subject.headers, subject.query, &mut granted);

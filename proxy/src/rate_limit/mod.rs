@@ -252,7 +252,7 @@ impl RateLimits {
     }
 
     /// Takes from the cells of some limits, or from none, and keeps what is in flight then.
-    fn take(&self, asked: &[Asked<'_>], now: u64, in_flight: &mut InFlight) -> (bool, Standings) {
+    fn take(&self, asked: &[impl Borrow<Ask>], now: u64, in_flight: &mut InFlight) -> (bool, Standings) {
         let (passes, standings) = self.counters.take(asked, now);
         if passes {
             in_flight.add(asked.iter().map(Borrow::borrow), &self.counters);
@@ -335,10 +335,7 @@ impl Limit {
             exempt_networks: networks.collect::<Result<_, String>>()?,
             exempt_when: all(&from.exempt.when, "exempt.when", Kind::Predicate)?,
             overrides,
-            identity: match shared {
-                false => counters.cell(identity(from).as_bytes()),
-                true => Naming::new().and(identity(from).as_bytes()).cell(),
-            },
+            identity: cell(identity(from).as_bytes(), shared, counters),
             shared,
             metrics: metrics.rate_limit(&from.policy, &from.name),
         })
@@ -392,7 +389,7 @@ impl Limit {
         let mut cell = |window: u64, shared: bool| {
             name.truncate(end);
             name.extend_from_slice(&window.to_be_bytes());
-            if shared { Naming::new().and(&name).cell() } else { counters.cell(&name) }
+            cell(&name, shared, counters)
         };
         asked.extend(meters.iter().map(|(quota, meter)| {
             let cell = cell(quota.nanoseconds(), self.shared);
@@ -411,6 +408,11 @@ fn all(from: &[Text], field: &str, kind: Kind) -> Result<Box<[Expression]>, Stri
         Expression::compile(text, kind).map_err(|why| format!("{field}[{n}]: {why}"))
     };
     from.iter().enumerate().map(compile).collect()
+}
+
+/// The cell of that name; one that is shared is the same in all replicas.
+fn cell(name: &[u8], shared: bool, counters: &Counters) -> CellId {
+    if shared { Naming::new().and(name).cell() } else { counters.cell(name) }
 }
 
 /// What a limit's cells are told by in all replicas.

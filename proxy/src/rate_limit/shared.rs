@@ -72,12 +72,9 @@ impl RateLimits {
     fn group<'a>(&self, asked: &'a [Asked<'a>], now: u64) -> Group<'a> {
         let here = || asked.iter().filter(|asked| asked.ask.is_in_flight());
         let asks: Vec<Ask> = here().map(|asked| asked.ask).collect();
-        let (passes, standings) = self.counters.take(&asks, now);
-        let in_flight = passes.then(|| {
-            let mut in_flight = InFlight::default();
-            in_flight.add(asks.iter(), &self.counters);
-            in_flight
-        });
+        let mut in_flight = InFlight::default();
+        let (passes, standings) = self.take(&asks, now, &mut in_flight);
+        let in_flight = passes.then_some(in_flight);
         Group { asked, in_flight, standings: here().zip(standings).collect() }
     }
 
