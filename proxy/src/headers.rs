@@ -241,12 +241,11 @@ pub fn prepare_response(headers: &mut HeaderMap, upgrade: Upgrade) {
     let mut doomed = Vec::new();
     let (mut connection, mut has_upgrade) = (false, false);
     for name in headers.keys() {
-        match name.as_str() {
-            "connection" => connection = true,
-            "upgrade" => has_upgrade = true,
-            "keep-alive" | "proxy" | "te" | "transfer-encoding" => doomed.push(name.clone()),
-            text if text.starts_with("proxy-") => doomed.push(name.clone()),
-            _ => {}
+        match Sort::of(name.as_str().as_bytes()) {
+            Sort::Connection => connection = true,
+            Sort::Upgrade => has_upgrade = true,
+            Sort::KeepAlive | Sort::TransferEncoding | Sort::Odd => doomed.push(name.clone()),
+            Sort::Plain | Sort::ContentLength | Sort::Date | Sort::RateLimit => {}
         }
     }
     if connection {

@@ -41,6 +41,7 @@ mod runtime;
 #[cfg(test)]
 mod sample;
 pub mod session;
+mod shelf;
 pub mod snapshot;
 mod spare_box;
 pub mod staple;

@@ -1,6 +1,7 @@
 //! Boxes for futures that each request needs one of. They are large, and of large pieces allocators keep few: so a thread keeps
 //! its own.
 
+use crate::shelf::Shelf;
 use std::any::Any;
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use std::task::{Context, Poll};
 const KEPT: usize = 128;
 
 thread_local! {
-    /// Each is a `Vec<Slot<F>>`: types of futures can't be named. There are few.
+    /// Each is a `Shelf<Slot<F>>`: types of futures can't be named. There are few.
     static SPARE: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -23,7 +24,7 @@ pub(crate) struct Spare<F: 'static>(Option<Slot<F>>);
 impl<F: Future + 'static> Spare<F> {
     /// Puts a future into a box.
     pub(crate) fn boxed(future: F) -> Self {
-        Self(Some(match SPARE.with_borrow_mut(|spare| list(spare)?.pop()) {
+        Self(Some(match SPARE.with_borrow_mut(|spare| shelf(spare)?.take()) {
             None => Box::pin(Some(future)),
             Some(mut slot) => {
                 slot.set(Some(future));
@@ -49,22 +50,20 @@ impl<F> Drop for Spare<F> {
         slot.set(None);
         // A thread that ends has none any more.
         let _ = SPARE.try_with(|spare| {
-            if let Some(list) = list(&mut spare.borrow_mut())
-                && list.len() < KEPT
-            {
-                list.push(slot);
+            if let Some(shelf) = shelf(&mut spare.borrow_mut()) {
+                shelf.keep(slot);
             }
         });
     }
 }
 
-fn list<F: 'static>(spare: &mut Vec<Box<dyn Any>>) -> Option<&mut Vec<Slot<F>>> {
-    let found = spare.iter().position(|list| list.is::<Vec<Slot<F>>>());
+fn shelf<F: 'static>(spare: &mut Vec<Box<dyn Any>>) -> Option<&Shelf<Slot<F>>> {
+    let found = spare.iter().position(|shelf| shelf.is::<Shelf<Slot<F>>>());
     let at = found.unwrap_or_else(|| {
-        spare.push(Box::new(Vec::<Slot<F>>::new()));
+        spare.push(Box::new(Shelf::<Slot<F>>::of(KEPT)));
         spare.len() - 1
     });
-    spare[at].downcast_mut()
+    spare[at].downcast_ref()
 }
 
 #[cfg(test)]

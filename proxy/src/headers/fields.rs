@@ -6,10 +6,10 @@
 
 use super::{Say, keep_map, spare_map};
 use crate::http1::Span;
+use crate::shelf::Shelf;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use std::cell::RefCell;
 
 /// Lists of lines that a thread keeps.
 const KEPT: usize = 64;
@@ -51,7 +51,9 @@ pub(crate) enum Sort {
     Connection,
     /// This connection, and nothing that anybody here or at the client's acts upon: `Keep-Alive`.
     KeepAlive,
-    /// Another protocol, a proxy, or what only requests have: to be looked at closely.
+    /// Another protocol: `Upgrade`.
+    Upgrade,
+    /// A proxy, or what only requests have: it goes no further.
     Odd,
 }
 
@@ -63,7 +65,7 @@ impl Sort {
             2 if is(b"te") => Self::Odd,
             4 if is(b"date") => Self::Date,
             5 if is(b"proxy") => Self::Odd,
-            7 if is(b"upgrade") => Self::Odd,
+            7 if is(b"upgrade") => Self::Upgrade,
             9 if is(b"ratelimit") => Self::RateLimit,
             10 if is(b"connection") => Self::Connection,
             10 if is(b"keep-alive") => Self::KeepAlive,
@@ -79,8 +81,7 @@ impl Sort {
 }
 
 thread_local! {
-    #[expect(clippy::vec_box, reason = "they are kept in the boxes in which they are used")]
-    static SPARE: RefCell<Vec<Box<Lines>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: Shelf<Box<Lines>> = const { Shelf::of(KEPT) };
 }
 
 impl Line {
@@ -93,7 +94,7 @@ impl Line {
 impl Lines {
     /// None yet; their head comes with [`Lines::set_head`].
     pub(crate) fn new() -> Box<Self> {
-        SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+        SPARE.with(Shelf::take).unwrap_or_default()
     }
 
     /// Adds one.
@@ -134,13 +135,9 @@ impl Lines {
 
     /// Keeps the list's room.
     fn keep(mut self: Box<Self>) {
-        SPARE.with_borrow_mut(|spare| {
-            if spare.len() < KEPT {
-                self.head = Bytes::new();
-                self.lines.clear();
-                spare.push(self);
-            }
-        });
+        self.head = Bytes::new();
+        self.lines.clear();
+        SPARE.with(|shelf| shelf.keep(self));
     }
 }
 

@@ -107,11 +107,8 @@ pub(super) fn write(
 /// Writes a field line whose name is in any case.
 fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     let at = out.len();
-    out.extend_from_slice(name);
-    out[at..].make_ascii_lowercase();
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+    write_field(out, name, value);
+    out[at..at + name.len()].make_ascii_lowercase();
 }
 
 /// Writes the answer to what isn't a request.
@@ -275,8 +272,12 @@ mod tests {
             let mut seen = HashSet::new();
             let fields: Vec<_> = fields
                 .into_iter()
-                .filter(|(name, _)| Sort::of(name.as_bytes()) != Sort::Odd && seen.insert(name.to_ascii_lowercase()))
-                .filter(|(name, _)| !matches!(Sort::of(name.as_bytes()), Sort::Connection | Sort::KeepAlive | Sort::TransferEncoding))
+                .filter(|(name, _)| match Sort::of(name.as_bytes()) {
+                    Sort::Plain | Sort::ContentLength | Sort::Date | Sort::RateLimit => {
+                        seen.insert(name.to_ascii_lowercase())
+                    }
+                    Sort::TransferEncoding | Sort::Connection | Sort::KeepAlive | Sort::Upgrade | Sort::Odd => false,
+                })
                 .collect();
             let text: Bytes = fields.iter().map(|(name, value)| format!("{name}{value}")).collect::<String>().into();
             let lines = || {

@@ -1,8 +1,8 @@
 //! Buffers of connections that have nothing in them, for the thread's next one that needs some: what waits for a client or a
 //! backend holds none.
 
+use crate::shelf::Shelf;
 use bytes::BytesMut;
-use std::cell::RefCell;
 
 /// Buffers of each sort that a thread keeps: 16 KiB each where requests are small, 64 KiB while bodies are big, so 2 MiB at most.
 const KEPT: usize = 32;
@@ -12,39 +12,31 @@ const OUT_ROOM: usize = 2 * 1024;
 const LARGEST_OUT: usize = 4 * 1024;
 
 thread_local! {
-    static READ: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
-    static OUT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static READ: Shelf<BytesMut> = const { Shelf::of(KEPT) };
+    static OUT: Shelf<Vec<u8>> = const { Shelf::of(KEPT) };
 }
 
 /// A buffer to read into; it may have no room yet.
 pub(crate) fn read_buffer() -> BytesMut {
-    READ.with_borrow_mut(Vec::pop).unwrap_or_default()
+    READ.with(Shelf::take).unwrap_or_default()
 }
 
 /// Keeps what room a buffer has. It must be empty.
 pub(crate) fn keep_read_buffer(buffer: BytesMut) {
     if buffer.capacity() > 0 {
-        keep(&READ, buffer);
+        READ.with(|shelf| shelf.keep(buffer));
     }
 }
 
 /// A buffer to write a head into.
 pub(super) fn out_buffer() -> Vec<u8> {
-    OUT.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(OUT_ROOM))
+    OUT.with(Shelf::take).unwrap_or_else(|| Vec::with_capacity(OUT_ROOM))
 }
 
 /// Keeps the room of such a buffer.
 pub(super) fn keep_out_buffer(mut buffer: Vec<u8>) {
     if (1..=LARGEST_OUT).contains(&buffer.capacity()) {
         buffer.clear();
-        keep(&OUT, buffer);
+        OUT.with(|shelf| shelf.keep(buffer));
     }
-}
-
-fn keep<T>(shelf: &'static std::thread::LocalKey<RefCell<Vec<T>>>, buffer: T) {
-    shelf.with_borrow_mut(|shelf| {
-        if shelf.len() < KEPT {
-            shelf.push(buffer);
-        }
-    });
 }

@@ -1,6 +1,7 @@
 //! A client's bytes, watched; and what there is for it, gathered: h2 writes frame by frame and flushes each, which would be a system
 //! call and a TLS record each. So it writes here, and [`Wire::send`] sends all of it when h2 has nothing more to say.
 
+use crate::shelf::Shelf;
 use crate::transport::Transport;
 use bytes::BytesMut;
 use std::cell::RefCell;
@@ -18,7 +19,7 @@ const BIG: usize = 8 * 1024;
 const KEPT: usize = 16;
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: Shelf<Vec<u8>> = const { Shelf::of(KEPT) };
 }
 
 /// A client's connection, shared by h2 and whoever decides when something is sent.
@@ -92,11 +93,9 @@ impl Open {
         ready!(self.watch(flushed))?;
         self.dirty = false;
         let buffer = std::mem::take(&mut self.out);
-        SPARE.with_borrow_mut(|spare| {
-            if buffer.capacity() > 0 && spare.len() < KEPT {
-                spare.push(buffer);
-            }
-        });
+        if buffer.capacity() > 0 {
+            SPARE.with(|shelf| shelf.keep(buffer));
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -118,8 +117,7 @@ impl Open {
             return self.watch(written);
         }
         if self.out.capacity() == 0 {
-            let spare = SPARE.with_borrow_mut(Vec::pop);
-            self.out = spare.unwrap_or_else(|| Vec::with_capacity(GATHERED));
+            self.out = SPARE.with(Shelf::take).unwrap_or_else(|| Vec::with_capacity(GATHERED));
         }
         parts.iter().for_each(|part| self.out.extend_from_slice(part));
         Poll::Ready(Ok(length))

@@ -69,7 +69,7 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
         let sort = Sort::of(name);
         match sort {
             Sort::Plain | Sort::Date | Sort::RateLimit | Sort::KeepAlive => {}
-            Sort::Odd => odd = true,
+            Sort::Upgrade | Sort::Odd => odd = true,
             Sort::ContentLength => lengths.content_length(value).map_err(|_| Malformed::Framing)?,
             Sort::TransferEncoding => {
                 lengths.transfer_encoding(value).map_err(|_| Malformed::Framing)?;
