@@ -58,12 +58,16 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
     cluster.rolled_out(namespace, "web").await?;
     let address = cluster.address(namespace, "web").await?;
     let pods = Target::http(address, 80, HOST);
-    cluster.wait("pods answer", SOON, async || pods.answers(StatusCode::OK, 10).await).await?;
-    let mut seen = BTreeSet::new();
-    for _ in 0..40 {
-        seen.insert(pods.get().await?.pod()?);
-    }
-    ensure!(seen.len() == REPLICAS, "only {seen:?} have answered");
+    // That a pod is ready is known to its Deployment before it is known to whoever watches EndpointSlices.
+    let all_answer = async || {
+        let mut seen = BTreeSet::new();
+        for _ in 0..40 {
+            seen.insert(pods.get().await?.pod()?);
+        }
+        ensure!(seen.len() == REPLICAS, "only {seen:?} have answered");
+        Ok(())
+    };
+    cluster.wait("all pods answer", SOON, all_answer).await?;
 
     let outside = pods.path("/version");
     cluster
