@@ -17,6 +17,7 @@ pub(crate) use answer::Answer;
 pub use answer::check_answer;
 
 use crate::auth::Identity;
+use crate::headers::Touched;
 use cel::objects::{Key, Map, Value};
 use cel::{Context, Env, ExecutionError, Program};
 use http::{HeaderMap, Method, header};
@@ -168,6 +169,15 @@ impl Expression {
     /// Whether it may hold: it does, or it can't be said.
     pub(crate) fn may_hold(&self, view: &View<'_>) -> bool {
         !matches!(self.evaluate(view), Ok(Value::Bool(false)))
+    }
+
+    /// The fields that it may look at.
+    pub(crate) fn touches(&self) -> Touched {
+        match self.wants {
+            Wants { headers: true, .. } => Touched::Any,
+            Wants { cookies: true, .. } => Touched::cookies(),
+            Wants { .. } => Touched::default(),
+        }
     }
 
     /// Whether it asks who the client is.

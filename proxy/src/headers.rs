@@ -10,6 +10,7 @@ mod ours;
 mod request_id;
 mod rules;
 mod spare;
+mod touched;
 
 pub(crate) use fields::{Fields, Line, Lines, Sort};
 use ours::Id;
@@ -17,6 +18,7 @@ pub use ours::{Forwarding, Ours};
 pub use request_id::{RequestId, RequestIds};
 pub use rules::{Rules, USUAL};
 pub(crate) use spare::{keep_map, spare_map};
+pub(crate) use touched::Touched;
 
 use crate::host::Host;
 use crate::model::Underscores;

@@ -1,10 +1,15 @@
 //! Keys: what tells requests apart that are counted or remembered, by their parts.
 
 use crate::expression::{Expression, Kind, View, cookies};
+use crate::headers::Touched;
 use crate::model::{KeyPart, Text};
 use http::HeaderName;
 use ipnet::IpNet;
+use smallvec::SmallVec;
 use std::net::IpAddr;
+
+/// What a key comes to. Most find room here.
+pub(crate) type KeyBytes = SmallVec<[u8; 128]>;
 
 /// A compiled key.
 #[derive(Debug)]
@@ -35,11 +40,11 @@ impl Key {
 
     /// Puts what a request has of it behind `key`; says how many parts it has nothing of. Each part says how long it is, so that
     /// no two keys read alike.
-    pub(crate) fn put(&self, view: &View<'_>, key: &mut Vec<u8>) -> usize {
+    pub(crate) fn put(&self, view: &View<'_>, key: &mut KeyBytes) -> usize {
         let mut missing = 0;
         for part in &self.0 {
             let at = key.len();
-            key.extend([0; 5]);
+            key.extend_from_slice(&[0; 5]);
             let there = part.put(view, key);
             missing += usize::from(!there);
             let length = u32::try_from(key.len() - at - 5).unwrap_or(u32::MAX).to_be_bytes();
@@ -54,19 +59,21 @@ impl Key {
         self.0.len()
     }
 
-    /// Whether it asks for fields, which may be ours.
-    pub(crate) fn reads_fields(&self) -> bool {
-        self.0.iter().any(|part| match part {
-            Part::Header(_) | Part::Expression(_) => true,
+    /// The fields that it is made of.
+    pub(crate) fn touches(&self) -> Touched {
+        let touches = |part: &Part| match part {
+            Part::Header(name) => name.clone().into(),
+            Part::Expression(expression) => expression.touches(),
+            Part::Cookie(_) => Touched::cookies(),
             Part::ClientIp { .. }
-            | Part::Cookie(_)
             | Part::Query(_)
             | Part::Path
             | Part::Method
             | Part::Host
             | Part::Claim(_)
-            | Part::Consumer => false,
-        })
+            | Part::Consumer => Touched::default(),
+        };
+        self.0.iter().map(touches).collect()
     }
 
     /// Whether it can't be told before it is known who the client is.
@@ -110,15 +117,15 @@ impl Part {
     }
 
     /// Puts what the request has of it behind the key; whether it has any.
-    fn put(&self, view: &View<'_>, key: &mut Vec<u8>) -> bool {
+    fn put(&self, view: &View<'_>, key: &mut KeyBytes) -> bool {
         let before = key.len();
         match self {
             Self::ClientIp { ipv4_prefix, ipv6_prefix } => {
                 let ip = view.peer.ip().to_canonical();
                 let prefix = if ip.is_ipv4() { *ipv4_prefix } else { *ipv6_prefix };
                 match IpNet::new(ip, prefix).map(|network| network.network()) {
-                    Ok(IpAddr::V4(ip)) => key.extend(ip.octets()),
-                    Ok(IpAddr::V6(ip)) => key.extend(ip.octets()),
+                    Ok(IpAddr::V4(ip)) => key.extend_from_slice(&ip.octets()),
+                    Ok(IpAddr::V6(ip)) => key.extend_from_slice(&ip.octets()),
                     Err(_) => {}
                 }
             }
@@ -127,32 +134,32 @@ impl Part {
                     if key.len() > before {
                         key.push(b',');
                     }
-                    key.extend(value.as_bytes());
+                    key.extend_from_slice(value.as_bytes());
                 }
             }
             Self::Cookie(name) => {
                 let found = cookies(view.headers).find(|(cookie, _)| *cookie == &**name);
-                key.extend(found.map_or("", |(_, value)| value).bytes());
+                key.extend_from_slice(found.map_or("", |(_, value)| value).as_bytes());
             }
             Self::Query(name) => {
                 let mut pairs = view.query.into_iter().flat_map(|query| query.split('&'));
                 let found = pairs.find_map(|pair| pair.strip_prefix(&**name)?.strip_prefix('='));
-                key.extend(found.unwrap_or_default().bytes());
+                key.extend_from_slice(found.unwrap_or_default().as_bytes());
             }
-            Self::Path => key.extend(view.path.bytes()),
-            Self::Method => key.extend(view.method.as_str().bytes()),
-            Self::Host => key.extend(view.host.bytes()),
+            Self::Path => key.extend_from_slice(view.path.as_bytes()),
+            Self::Method => key.extend_from_slice(view.method.as_str().as_bytes()),
+            Self::Host => key.extend_from_slice(view.host.as_bytes()),
             Self::Claim(name) => match view.auth.and_then(|identity| identity.claim(name)) {
-                Some(serde_json::Value::String(text)) => key.extend(text.bytes()),
+                Some(serde_json::Value::String(text)) => key.extend_from_slice(text.as_bytes()),
                 Some(serde_json::Value::Null) | None => {}
-                Some(other) => key.extend(other.to_string().into_bytes()),
+                Some(other) => key.extend_from_slice(other.to_string().as_bytes()),
             },
             Self::Consumer => {
                 let consumer = view.auth.and_then(|identity| identity.consumer());
-                key.extend(consumer.map_or("", |consumer| consumer).bytes());
+                key.extend_from_slice(consumer.map_or("", |consumer| consumer).as_bytes());
             }
             Self::Expression(expression) => {
-                key.extend(expression.text(view).unwrap_or_default().into_bytes());
+                key.extend_from_slice(expression.text(view).unwrap_or_default().as_bytes());
             }
         }
         key.len() > before

@@ -1,6 +1,7 @@
 //! Policies in force, compiled.
 
 use crate::auth::{Auth, Guard};
+use crate::headers::Touched;
 use crate::model;
 use crate::rate_limit::RateLimits;
 use crate::router::Context;
@@ -15,8 +16,8 @@ pub(crate) struct Policies {
     pub(crate) tried_auth: Option<Auth>,
     /// Limits that count by who the client is.
     pub(crate) limits_of_known: Option<RateLimits>,
-    /// Whether they ask for fields of a request, or change them.
-    pub(crate) read_fields: bool,
+    /// The fields of a request that they look at or change.
+    pub(crate) touch: Touched,
     /// Bytes that a request's body may have.
     pub(crate) request_body_bytes: Option<u64>,
 }
@@ -37,8 +38,9 @@ impl Policies {
         };
         let tried_auth = from.tried_auth.as_ref().and_then(|tried| Auth::compile(tried, context));
         let request_body_bytes = from.request_body_bytes;
-        let limits_read = rate_limits.as_ref().is_some_and(RateLimits::read_fields);
-        let read_fields = limits_read || guard.is_some() || tried_auth.is_some();
-        Self { rate_limits, guard, tried_auth, limits_of_known, read_fields, request_body_bytes }
+        let limits = [&rate_limits, &limits_of_known].into_iter().flatten().map(RateLimits::touch);
+        let auth = guard.iter().map(Guard::touches).chain(tried_auth.iter().map(Auth::touches));
+        let touch = limits.chain(auth).collect();
+        Self { rate_limits, guard, tried_auth, limits_of_known, touch, request_body_bytes }
     }
 }

@@ -197,7 +197,9 @@ async fn serve(
     if let Some(answer) = preflight(&rule, parts, finish) {
         return Ok(answered(&rule, StatusCode::NO_CONTENT, answer, client, body.take(), waits).await);
     }
-    if policies.as_ref().is_some_and(|policies| policies.read_fields) || looks(&rule) {
+    let policies_touch =
+        |ours: &Ours| policies.as_ref().is_some_and(|policies| policies.touch.includes(ours));
+    if looks(&rule) || unwritten.as_ref().is_some_and(policies_touch) {
         write(unwritten.take(), &mut parts.headers);
     }
     let mut query = query.map(Cow::Borrowed);

@@ -16,7 +16,7 @@ const LEAST: usize = 16;
 #[derive(Debug)]
 pub(super) struct ApiKeys {
     consumers: HashMap<[u8; 32], Text>,
-    from: Box<[Place]>,
+    pub(super) from: Box<[Place]>,
     pub(super) consumer_header: Option<HeaderName>,
     forward: bool,
 }

@@ -13,7 +13,7 @@ use http::header::{self, HeaderName, HeaderValue};
 #[derive(Debug)]
 pub(super) struct Basic {
     users: Users,
-    from: [Place; 1],
+    pub(super) from: [Place; 1],
     pub(super) username_header: Option<HeaderName>,
     forward: bool,
 }

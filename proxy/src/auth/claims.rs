@@ -5,6 +5,7 @@ use super::{Identity, Known, told_by};
 use crate::model::{ClaimToHeader, Text};
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Which claims say something.
@@ -43,13 +44,15 @@ impl ClaimFields {
 /// A claim as the value of a field: text, numbers, true and false, and lists of them with commas. A claim with controls
 /// never becomes a field (security.md §6).
 fn value(claim: &Value) -> Option<HeaderValue> {
-    let text = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    };
+    fn text(value: &Value) -> Option<Cow<'_, str>> {
+        match value {
+            Value::String(text) => Some(text.into()),
+            Value::Bool(_) | Value::Number(_) => Some(value.to_string().into()),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
     let text = match claim {
-        Value::Array(list) => list.iter().map(text).collect::<Option<Vec<_>>>()?.join(","),
+        Value::Array(list) => list.iter().map(text).collect::<Option<Vec<_>>>()?.join(",").into(),
         Value::String(_) | Value::Bool(_) | Value::Number(_) | Value::Null | Value::Object(_) => text(claim)?,
     };
     if text.chars().any(char::is_control) {

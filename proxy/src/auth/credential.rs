@@ -2,6 +2,7 @@
 
 use super::oidc::is_piece;
 use crate::expression::{View, cookies};
+use crate::headers::Touched;
 use crate::model::CredentialSource;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
@@ -45,15 +46,24 @@ impl Place {
         from.iter().enumerate().map(place).collect()
     }
 
+    /// The field that it is in.
+    pub(super) fn touches(&self) -> Touched {
+        match self {
+            Self::Header(name, _) => name.clone().into(),
+            Self::Cookie(_) | Self::Session(_) => Touched::cookies(),
+            Self::Query(_) => Touched::default(),
+        }
+    }
+
     /// Calls with each credential that is there; `None` for one that isn't text.
     fn each<'a>(&self, view: &View<'a>, mut take: impl FnMut(Option<Cow<'a, str>>)) {
         match self {
             Self::Header(name, scheme) => {
                 for value in view.headers.get_all(name) {
-                    match (value.to_str(), scheme) {
-                        (Err(_), _) => take(None),
-                        (Ok(value), None) => take(Some(value.trim().into())),
-                        (Ok(value), Some(scheme)) => {
+                    match (text(value), scheme) {
+                        (None, _) => take(None),
+                        (Some(value), None) => take(Some(value.trim().into())),
+                        (Some(value), Some(scheme)) => {
                             if let Some(credential) = after_scheme(value, scheme) {
                                 take(Some(credential.into()));
                             }
@@ -111,6 +121,11 @@ fn take_cookies(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
         Some(left) => drop(headers.insert(header::COOKIE, left)),
         None => drop(headers.remove(header::COOKIE)),
     }
+}
+
+/// A value that is text: [`HeaderValue::to_str`], which looks at tokens byte by byte.
+fn text(value: &HeaderValue) -> Option<&str> {
+    std::str::from_utf8(value.as_bytes()).ok().filter(|text| text.is_ascii())
 }
 
 /// What follows an authentication scheme; schemes are compared without case (RFC 9110 §11.1).

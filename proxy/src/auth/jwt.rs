@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub(super) struct Jwt {
     demands: Demands,
     keys: Keys,
-    from: Box<[Place]>,
+    pub(super) from: Box<[Place]>,
     forward: bool,
     told: ClaimFields,
 }

@@ -28,6 +28,7 @@ pub(crate) use external::External;
 pub(crate) use oidc::{Asking, Oidc, Own};
 
 use crate::expression::View;
+use crate::headers::Touched;
 use crate::metrics::{AuthMetrics, AuthOutcome};
 use crate::model::{self, AuthMethod, Requirement, Text};
 use crate::rejection::Rejection;
@@ -41,6 +42,7 @@ use http::{StatusCode, header};
 use json::Object;
 use jwt::Jwt;
 use rules::Rules;
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -132,7 +134,7 @@ pub(crate) struct Known<'a> {
 /// What authenticators have said.
 #[derive(Debug, Default)]
 pub(crate) struct Tally<'a> {
-    known: Vec<Known<'a>>,
+    known: SmallVec<[Known<'a>; 1]>,
     missing: usize,
     wrong: bool,
     unable: Option<Rejection>,
@@ -268,6 +270,19 @@ impl Authenticator {
         Ok(Self { method, challenge: challenge.transpose()? })
     }
 
+    /// Fields that it looks at or sets.
+    fn touches(&self) -> Touched {
+        let places: &[Place] = match &self.method {
+            Method::Jwt(jwt) => &jwt.from,
+            Method::ApiKey(keys) => &keys.from,
+            Method::Basic(basic) => &basic.from,
+            Method::Certificate(_) => &[],
+            Method::Oidc(oidc) => &oidc.withheld,
+        };
+        let places = places.iter().map(Place::touches);
+        places.chain(self.sets().into_iter().map(Touched::from)).collect()
+    }
+
     /// Fields that it sets.
     fn sets(&self) -> Vec<HeaderName> {
         match &self.method {
@@ -305,6 +320,14 @@ impl Authenticator {
 }
 
 impl Guard {
+    /// The fields of a request that it looks at or changes.
+    pub(crate) fn touches(&self) -> Touched {
+        match self {
+            Self::Closed => Touched::default(),
+            Self::Auth(auth) => auth.touches(),
+        }
+    }
+
     pub(crate) fn compile(from: &model::Guard, context: &mut Context<'_>) -> Self {
         match from {
             model::Guard::Closed { .. } => Self::Closed,
@@ -350,6 +373,14 @@ impl Auth {
             ours: ours.into(),
             metrics: context.metrics.auth(&from.policy),
         })
+    }
+
+    /// The fields of a request that it looks at or changes.
+    pub(crate) fn touches(&self) -> Touched {
+        // Others are told of all fields.
+        let externals = self.externals.iter().map(|_| Touched::Any);
+        let authenticators = self.authenticators.iter().map(|authenticator| authenticator.touches());
+        externals.chain(authenticators).chain([self.rules.touch()]).collect()
     }
 
     /// Its counters.
@@ -495,7 +526,7 @@ impl<'a> Tally<'a> {
 
 impl<'a> Admitted<'a> {
     /// Of several, the first that says something counts.
-    fn of(all: Vec<Known<'a>>) -> Self {
+    fn of(all: impl IntoIterator<Item = Known<'a>>) -> Self {
         let mut admitted = Self::default();
         for known in all {
             let Identity { consumer, claims } = known.identity;

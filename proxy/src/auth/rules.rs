@@ -3,6 +3,7 @@
 
 use super::Identity;
 use crate::expression::{Expression, Kind, View};
+use crate::headers::Touched;
 use crate::model::{AuthAction, AuthorizationRule, Text};
 use crate::path::{is_ambiguous, lax_readings};
 use http::Method;
@@ -60,6 +61,11 @@ impl Rules {
         };
         let rules = from.rules.iter().map(rule).collect::<Result<_, _>>()?;
         Ok(Self { rules, default: from.default })
+    }
+
+    /// The fields that they look at.
+    pub(super) fn touch(&self) -> Touched {
+        self.rules.iter().flat_map(|rule| &rule.when).map(Expression::touches).collect()
     }
 
     /// Whether a client may do what it asks for.

@@ -4,7 +4,7 @@
 
 use super::Permit;
 use crate::expression::View;
-use crate::key::Key;
+use crate::key::{Key, KeyBytes};
 use crate::model;
 use hashbrown::HashMap;
 use http::header;
@@ -40,9 +40,9 @@ impl Permits {
 
     /// What tells a request apart. None: it has nothing of it, and is asked about.
     pub(crate) fn key(&self, view: &View<'_>) -> Option<Box<[u8]>> {
-        let mut key = Vec::with_capacity(32 * self.key.len());
+        let mut key = KeyBytes::new();
         let missing = self.key.put(view, &mut key);
-        (missing < self.key.len()).then(|| key.into())
+        (missing < self.key.len()).then(|| key.into_boxed_slice())
     }
 
     /// A permit that still holds.

@@ -138,6 +138,12 @@ impl Ours {
         }
     }
 
+    /// Whether a field of this name is among them.
+    pub(super) fn says(&self, name: &HeaderName) -> bool {
+        let [one, two, three, four, five] = self.forwarding.fields().map(|(own, _)| own);
+        [X_FORWARDED_HOST, one, two, three, four, five].contains(name) || *name == self.id_name
+    }
+
     /// What it says in a field of this name. `headers` are those of the request.
     pub(crate) fn get<'a>(&'a self, name: &HeaderName, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
         if *name == X_FORWARDED_HOST {
@@ -150,6 +156,7 @@ impl Ours {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Touched;
     use super::*;
 
     /// Whichever way it goes, it is the same.
@@ -179,10 +186,15 @@ mod tests {
         let mut wanted = Vec::new();
         for (name, value) in written.iter().filter(|(name, _)| **name != header::HOST) {
             assert_eq!(ours.get(name, &bare), Some(value), "{name}");
+            assert!(ours.says(name) && Touched::from(name.clone()).includes(ours), "{name}");
             wanted.push(format!("{name}: {}", value.to_str().unwrap()));
         }
         wanted.sort_unstable();
         assert_eq!(lines, wanted);
         assert_eq!(ours.get(&header::ACCEPT, &bare), None);
+        let others = Touched::from_iter([header::ACCEPT.into(), header::HOST.into(), Touched::cookies()]);
+        assert!(!others.includes(ours));
+        assert!(Touched::from_iter([others.clone(), X_REAL_IP.into()]).includes(ours));
+        assert!(Touched::from_iter([Touched::Any, others]).includes(ours));
     }
 }

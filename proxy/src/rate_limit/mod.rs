@@ -14,8 +14,8 @@ pub(crate) use store::Links;
 pub use store::check as check_store;
 
 use crate::expression::{Expression, Kind, View};
-use crate::headers::{Fields, Say, Sort};
-use crate::key::Key;
+use crate::headers::{Fields, Say, Sort, Touched};
+use crate::key::{Key, KeyBytes};
 use crate::metrics::{LimitMetrics, LimitOutcome, Metrics, ThreadMetrics};
 use crate::model::{self, Algorithm, OnMissingKey, Rate, Text};
 use counters::{Ask, CellId, Counters, Meter, Standing, Standings};
@@ -173,9 +173,13 @@ struct Question<'a> {
 }
 
 impl RateLimits {
-    /// Whether they ask for fields of a request.
-    pub(crate) fn read_fields(&self) -> bool {
-        self.limits.iter().any(|limit| limit.key.reads_fields() || limit.expressions().next().is_some())
+    /// The fields of a request that they look at.
+    pub(crate) fn touch(&self) -> Touched {
+        let touches = |limit: &Limit| {
+            let others = limit.expressions().map(Expression::touches);
+            others.chain([limit.key.touches()]).collect::<Touched>()
+        };
+        self.limits.iter().map(touches).collect()
     }
 
     /// Compiles limits; one that can't be compiled is left out, and logged: its author was told.
@@ -375,7 +379,7 @@ impl Limit {
         };
         // No tier is named by nothing.
         let tier = tier.map_or("", |tier| tier);
-        let mut name = Vec::with_capacity(128);
+        let mut name = KeyBytes::new();
         name.extend_from_slice(&self.identity.number().to_be_bytes());
         name.extend_from_slice(&u32::try_from(tier.len()).unwrap_or(u32::MAX).to_be_bytes());
         name.extend_from_slice(tier.as_bytes());

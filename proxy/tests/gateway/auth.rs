@@ -338,6 +338,44 @@ async fn keys_know_consumers_and_stay_with_us() {
     assert_eq!(guarded.ask("/?key=alice-has-this-long-key", both).await.status(), 401);
 }
 
+/// Whether or not a policy has to do with fields of ours, the backend gets each of them once.
+#[tokio::test]
+async fn backends_are_told_once_who_it_is() {
+    let ip = "request.headers['x-real-ip'] == '127.0.0.1'".into();
+    let by_ip = vec![rule(AuthAction::Allow, |rule| rule.when = vec![ip])];
+    let told = |name: &str| match api_keys(header_key()) {
+        AuthMethod::ApiKey(keys) => {
+            AuthMethod::ApiKey(ApiKeyAuth { consumer_header: Some(name.into()), ..keys })
+        }
+        other => other,
+    };
+    for (name, rules, real_ip) in [
+        ("X-Consumer", vec![], "127.0.0.1"),
+        ("X-Consumer", by_ip, "127.0.0.1"),
+        ("X-Real-IP", vec![], "bob"),
+    ] {
+        let default = if rules.is_empty() { AuthAction::Allow } else { AuthAction::Deny };
+        let authorization = Authorization { rules, default };
+        let guarded = Guarded::by(guarded(Auth { authorization, ..auth(vec![("keys", told(name))]) })).await;
+        let forged = "X-Real-IP: 192.0.2.1\r\nX_Real_IP: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.1\r\n";
+        let answer = guarded.ask("/", &format!("X-Api-Key: bob-has-another-long-key\r\n{forged}")).await;
+        assert_eq!(answer.status(), 200);
+        let seen = answer.text();
+        let values = |name: &str| {
+            let lines = seen.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            lines.collect::<Vec<_>>()
+        };
+        assert_eq!(values("x-real-ip"), [real_ip], "{seen}");
+        assert_eq!(values("x-forwarded-for"), ["127.0.0.1"], "{seen}");
+        assert_eq!(values("x-request-id").len(), 1, "{seen}");
+        assert_eq!(
+            values(&name.to_ascii_lowercase()),
+            [if name == "X-Consumer" { "bob" } else { real_ip }],
+            "{seen}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn passwords_are_asked_for_as_browsers_know_it() {
     let guarded = Guarded::by(guarded(auth(vec![("users", basic())]))).await;

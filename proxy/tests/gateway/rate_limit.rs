@@ -148,6 +148,26 @@ async fn keys_are_counted_apart() {
     }
 }
 
+/// Fields of ours are there when somebody asks for them, and clients don't say what is in them.
+#[tokio::test]
+async fn keys_may_be_of_what_we_say() {
+    let ours = [
+        KeyPart::Header("X-Real-IP".into()),
+        KeyPart::Expression("request.headers['x-forwarded-for']".into()),
+    ];
+    for part in ours {
+        let limit = RateLimit { key: vec![part.clone()], ..limit("keyed", 2, HOUR) };
+        let limit = RateLimit { on_missing_key: OnMissingKey::Reject, ..limit };
+        let (_backend, _, gateway) = limited(limits(vec![limit])).await;
+        assert_eq!(pass(&gateway, "/", "").await, 2, "{part:?}");
+        assert_eq!(
+            pass(&gateway, "/", "X-Real-IP: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.1\r\n").await,
+            0,
+            "{part:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn requests_without_a_key_are_skipped_shared_or_refused() {
     for (on_missing_key, passing) in

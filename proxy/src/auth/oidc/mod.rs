@@ -56,7 +56,7 @@ pub(crate) struct Oidc {
     forward_access_token: bool,
     told: ClaimFields,
     /// The session's cookies: the backend doesn't get them.
-    withheld: Box<[Place]>,
+    pub(super) withheld: Box<[Place]>,
     refreshes: Refreshes,
 }
 

@@ -1,0 +1,55 @@
+//! Which fields of a request policies look at or change: where ours are among them, they have to be there.
+
+use super::Ours;
+use http::header::{COOKIE, HeaderName};
+
+/// Fields that somebody looks at or changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Touched {
+    /// Any, as far as can be told beforehand.
+    Any,
+    /// These.
+    Named(Vec<HeaderName>),
+}
+
+impl Touched {
+    /// Nothing but cookies.
+    pub(crate) fn cookies() -> Self {
+        Self::Named(vec![COOKIE])
+    }
+
+    /// Whether ours are among them.
+    pub(crate) fn includes(&self, ours: &Ours) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Named(names) => names.iter().any(|name| ours.says(name)),
+        }
+    }
+}
+
+impl Default for Touched {
+    fn default() -> Self {
+        Self::Named(Vec::new())
+    }
+}
+
+impl From<HeaderName> for Touched {
+    fn from(name: HeaderName) -> Self {
+        Self::Named(vec![name])
+    }
+}
+
+/// What all of them touch.
+impl FromIterator<Self> for Touched {
+    fn from_iter<T: IntoIterator<Item = Self>>(all: T) -> Self {
+        all.into_iter().fold(Self::default(), |all, one| match (all, one) {
+            (Self::Named(mut names), Self::Named(more)) => {
+                names.extend(more);
+                names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+                names.dedup();
+                Self::Named(names)
+            }
+            (Self::Any, _) | (_, Self::Any) => Self::Any,
+        })
+    }
+}
