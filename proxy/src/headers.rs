@@ -17,7 +17,7 @@ use ours::Id;
 pub use ours::{Forwarding, Ours};
 pub use request_id::{RequestId, RequestIds};
 pub use rules::{Rules, USUAL};
-pub(crate) use spare::{keep_map, spare_map};
+pub(crate) use spare::{keep_map, keep_parts, spare_map, spare_parts};
 pub(crate) use touched::Touched;
 
 use crate::host::Host;

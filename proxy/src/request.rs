@@ -82,7 +82,7 @@ pub(crate) async fn answer(
             respond(client, reply, finish)
         }
     };
-    headers::keep_map(std::mem::take(&mut parts.headers));
+    headers::keep_parts(parts);
     response
 }
 
@@ -197,9 +197,7 @@ async fn serve(
     if let Some(answer) = preflight(&rule, parts, finish) {
         return Ok(answered(&rule, StatusCode::NO_CONTENT, answer, client, body.take(), waits).await);
     }
-    let policies_touch =
-        |ours: &Ours| policies.as_ref().is_some_and(|policies| policies.touch.includes(ours));
-    if looks(&rule) || unwritten.as_ref().is_some_and(policies_touch) {
+    if look(&rule, policies.as_deref(), unwritten.as_ref()) {
         write(unwritten.take(), &mut parts.headers);
     }
     let mut query = query.map(Cow::Borrowed);
@@ -272,9 +270,12 @@ fn write(ours: Option<Ours>, headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a rule has something that may look at fields of ours or change them, before a backend is chosen.
-fn looks(rule: &Rule) -> bool {
-    rule.authorizer.is_some() || rule.filters.change_requests() || !rule.mirrors.is_empty()
+/// Whether a rule or its policies have something that may look at fields of ours or change them, before a backend is chosen.
+fn look(rule: &Rule, policies: Option<&Policies>, ours: Option<&Ours>) -> bool {
+    rule.authorizer.is_some()
+        || rule.filters.change_requests()
+        || !rule.mirrors.is_empty()
+        || policies.zip(ours).is_some_and(|(policies, ours)| policies.touch.includes(ours))
 }
 
 /// Adds what policies have for an answer: it takes the place of what the backend says, except that cookies are added to its.

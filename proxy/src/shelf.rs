@@ -16,11 +16,13 @@ impl<T> Shelf<T> {
     }
 
     /// One that was kept.
+    #[inline]
     pub(crate) fn take(&self) -> Option<T> {
         self.kept.borrow_mut().pop()
     }
 
     /// Keeps one, if there is room.
+    #[inline]
     pub(crate) fn keep(&self, thing: T) {
         let mut kept = self.kept.borrow_mut();
         if kept.len() < self.most {

@@ -100,7 +100,7 @@ fn http2(address: SocketAddr) -> f64 {
 fn a_request_allocates_little() {
     let _profiler = dhat::Profiler::builder().testing().build();
     // A half for what many requests share.
-    for (name, ask, most) in [("HTTP/1.1", http1 as fn(SocketAddr) -> f64, 1.5), ("HTTP/2", http2, 6.5)] {
+    for (name, ask, most) in [("HTTP/1.1", http1 as fn(SocketAddr) -> f64, 0.5), ("HTTP/2", http2, 5.5)] {
         let gateway = Setup::only(&[backend()]).start_with(Limits::default(), 1);
         let count = ask(gateway.address(80));
         println!("{name}: {count:.2} allocations a request");

@@ -5,7 +5,7 @@
 //! they stay as they came, lines of a head that was read strictly, until somebody asks for the map.
 
 use super::{Say, keep_map, spare_map};
-use crate::http1::Span;
+use crate::http1::{Field, Span, write_field};
 use crate::shelf::Shelf;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -61,20 +61,22 @@ impl Sort {
     /// Of a field's name, in whichever case.
     pub(crate) fn of(name: &[u8]) -> Self {
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
-        match name.len() {
-            2 if is(b"te") => Self::Odd,
-            4 if is(b"date") => Self::Date,
-            5 if is(b"proxy") => Self::Odd,
-            7 if is(b"upgrade") => Self::Upgrade,
-            9 if is(b"ratelimit") => Self::RateLimit,
-            10 if is(b"connection") => Self::Connection,
-            10 if is(b"keep-alive") => Self::KeepAlive,
-            14 if is(b"content-length") => Self::ContentLength,
-            16 if is(b"ratelimit-policy") => Self::RateLimit,
-            17 if is(b"transfer-encoding") => Self::TransferEncoding,
-            17 if is(b"x-ratelimit-limit") || is(b"x-ratelimit-reset") => Self::RateLimit,
-            21 if is(b"x-ratelimit-remaining") => Self::RateLimit,
-            _ if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-")) => Self::Odd,
+        let Some(first) = name.first() else { return Self::Plain };
+        // The first letter tells most names from these.
+        match (first | 0x20, name.len()) {
+            (b't', 2) if is(b"te") => Self::Odd,
+            (b'd', 4) if is(b"date") => Self::Date,
+            (b'p', 5) if is(b"proxy") => Self::Odd,
+            (b'p', 6..) if name[..6].eq_ignore_ascii_case(b"proxy-") => Self::Odd,
+            (b'u', 7) if is(b"upgrade") => Self::Upgrade,
+            (b'r', 9) if is(b"ratelimit") => Self::RateLimit,
+            (b'c', 10) if is(b"connection") => Self::Connection,
+            (b'k', 10) if is(b"keep-alive") => Self::KeepAlive,
+            (b'c', 14) if is(b"content-length") => Self::ContentLength,
+            (b'r', 16) if is(b"ratelimit-policy") => Self::RateLimit,
+            (b't', 17) if is(b"transfer-encoding") => Self::TransferEncoding,
+            (b'x', 17) if is(b"x-ratelimit-limit") || is(b"x-ratelimit-reset") => Self::RateLimit,
+            (b'x', 21) if is(b"x-ratelimit-remaining") => Self::RateLimit,
             _ => Self::Plain,
         }
     }
@@ -86,8 +88,15 @@ thread_local! {
 
 impl Line {
     /// A line of a head.
-    pub(crate) fn of(name: &[u8], value: &[u8], sort: Sort, head: &[u8]) -> Self {
-        Self { name: Span::of(name, head), value: Span::of(value, head), sort }
+    pub(crate) fn of(Field { name, value }: Field, sort: Sort) -> Self {
+        Self { name, value, sort }
+    }
+
+    /// All of the line with its end, where it is as we would write it.
+    fn whole(self, head: &[u8]) -> Option<&[u8]> {
+        let Self { name, value, .. } = self;
+        let (before, after) = (name.until(value).text(head), head.get(value.end()..)?);
+        (before == b": " && after.starts_with(b"\r\n")).then(|| &head[name.start()..value.end() + 2])
     }
 }
 
@@ -111,6 +120,21 @@ impl Lines {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8], Sort)> {
         let head = &self.head;
         self.lines.iter().map(|line| (line.name.text(head), line.value.text(head), line.sort))
+    }
+
+    /// Writes those that are wanted as HTTP/1.1 has them, names in lower case.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, mut wanted: impl FnMut(Sort) -> bool) {
+        for line in &self.lines {
+            if !wanted(line.sort) {
+                continue;
+            }
+            let (name, at) = (line.name.text(&self.head), out.len());
+            match line.whole(&self.head) {
+                Some(whole) => out.extend_from_slice(whole),
+                None => write_field(out, name, line.value.text(&self.head)),
+            }
+            out[at..at + name.len()].make_ascii_lowercase();
+        }
     }
 
     /// Leaves some out.

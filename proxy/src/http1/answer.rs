@@ -59,12 +59,10 @@ pub(super) fn write(
     write_status(out, status);
     match fields {
         Fields::Lines(lines) => {
-            for (name, value, sort) in lines.iter() {
+            lines.write(out, |sort| {
                 dated |= sort == Sort::Date;
-                if sort != Sort::ContentLength || keeps_length {
-                    write_line(out, name, value);
-                }
-            }
+                sort != Sort::ContentLength || keeps_length
+            });
         }
         Fields::Map(map) => {
             for (name, value) in &**map {
@@ -102,13 +100,6 @@ pub(super) fn write(
     }
     out.extend_from_slice(b"\r\n");
     (framing, keep_alive)
-}
-
-/// Writes a field line whose name is in any case.
-fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    let at = out.len();
-    write_field(out, name, value);
-    out[at..at + name.len()].make_ascii_lowercase();
 }
 
 /// Writes the answer to what isn't a request.
@@ -155,6 +146,7 @@ fn with_date<T>(read: impl FnOnce(&HeaderValue) -> T) -> T {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Field, Span};
     use super::*;
     use crate::headers::{Line, Lines};
     use bytes::Bytes;
@@ -267,6 +259,7 @@ mod tests {
             status in prop_oneof![Just(200u16), Just(204), Just(304), Just(404)],
             length in prop::option::of(0u64..100),
             head: bool,
+            marked in 0..5_usize,
         ) {
             // One value each: a map has those of a name side by side.
             let mut seen = HashSet::new();
@@ -279,15 +272,20 @@ mod tests {
                     Sort::TransferEncoding | Sort::Connection | Sort::KeepAlive | Sort::Upgrade | Sort::Odd => false,
                 })
                 .collect();
-            let text: Bytes = fields.iter().map(|(name, value)| format!("{name}{value}")).collect::<String>().into();
+            // As it is usual, and otherwise.
+            let marks = [(": ", "\r\n"), (":", "\r\n"), (":\t", "\r\n"), (": ", "\n"), (": ", " \r\n")];
+            let (before, after) = marks[marked];
+            let text = fields.iter().map(|(name, value)| format!("{name}{before}{value}{after}"));
+            let text: Bytes = text.collect::<String>().into();
             let lines = || {
                 let (mut lines, mut at) = (Lines::new(), 0);
                 lines.set_head(text.clone());
                 for (name, value) in &fields {
-                    let middle = at + name.len();
+                    let middle = at + name.len() + before.len();
                     let end = middle + value.len();
-                    lines.push(Line::of(&text[at..middle], &text[middle..end], Sort::of(name.as_bytes()), &text));
-                    at = end;
+                    let field = Field { name: Span::new(at, at + name.len()), value: Span::new(middle, end) };
+                    lines.push(Line::of(field, Sort::of(name.as_bytes())));
+                    at = end + after.len();
                 }
                 lines
             };

@@ -3,6 +3,7 @@
 //! Sizes are bare hex without overflow, lines end in CRLF, extensions are dropped (16 KiB in all), trailers have
 //! bounds and never carry framing, routing or credentials. Does no I/O.
 
+use super::scan::{Scanner, Stop};
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -127,22 +128,29 @@ fn trailers(bytes: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, Malformed
         drop(bytes.split_to(2));
         return Ok(Some(None));
     }
-    let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
-    let (length, map) = match httparse::parse_headers(bytes, &mut fields) {
-        Ok(httparse::Status::Complete((length, fields))) if length <= MAX_TRAILERS => {
-            let mut map = HeaderMap::with_capacity(fields.len());
-            for field in fields {
-                let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
-                let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed)?;
-                if may_trail(&name) {
-                    map.append(name, value);
-                }
-            }
-            (length, map)
+    let mut scanner = Scanner::of_trailers(bytes);
+    let (mut map, mut count) = (HeaderMap::new(), 0);
+    loop {
+        let field = match scanner.field() {
+            Ok(Some(field)) => field,
+            Ok(None) => break,
+            Err(Stop::More) if bytes.len() < MAX_TRAILERS => return Ok(None),
+            Err(Stop::More | Stop::Bad(_)) => return Err(Malformed),
+        };
+        count += 1;
+        if count > MAX_TRAILER_FIELDS {
+            return Err(Malformed);
         }
-        Ok(httparse::Status::Partial) if bytes.len() < MAX_TRAILERS => return Ok(None),
-        Ok(_) | Err(_) => return Err(Malformed),
-    };
+        let name = HeaderName::from_bytes(field.name.text(bytes)).map_err(|_| Malformed)?;
+        let value = HeaderValue::from_bytes(field.value.text(bytes)).map_err(|_| Malformed)?;
+        if may_trail(&name) {
+            map.append(name, value);
+        }
+    }
+    let length = scanner.at();
+    if length > MAX_TRAILERS {
+        return Err(Malformed);
+    }
     drop(bytes.split_to(length));
     Ok(Some(Some(map)))
 }

@@ -1,17 +1,10 @@
-//! Where heads and their lines end.
+//! Where heads end.
 
 use memchr::memchr_iter;
 
 /// How long the head is that `bytes` begin with, if all of it is there. Its last line ends in CRLF.
 pub(super) fn end_of_head(bytes: &[u8]) -> Option<usize> {
     memchr_iter(b'\n', bytes).find(|at| bytes[at + 1..].starts_with(b"\r\n")).map(|at| at + 3)
-}
-
-/// Whether `at` is the end of a line, but for spaces, and the line ends in CRLF: others are one line to some, and two to others.
-pub(super) fn line_ends(head: &[u8], at: usize) -> bool {
-    let rest = head.get(at..).unwrap_or_default();
-    let spaces = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    rest.get(spaces..).is_some_and(|rest| rest.starts_with(b"\r\n"))
 }
 
 #[cfg(test)]
@@ -33,7 +26,5 @@ mod tests {
         ] {
             assert_eq!(end_of_head(text), end, "{:?}", text.escape_ascii().to_string());
         }
-        assert!(line_ends(b"A: b \t\r\nC", 4) && line_ends(b"A\r\n", 1));
-        assert!(!line_ends(b"A: b\nC", 4) && !line_ends(b"A: b", 4) && !line_ends(b"A", 9));
     }
 }

@@ -4,19 +4,16 @@
 //! request that has been refused: it is answered and logged like others.
 
 use super::decode::Decode;
-use super::end::{end_of_head, line_ends};
-use super::lengths::{Bad, Lengths, lists};
-use super::span::Span;
-use crate::headers::spare_map;
-use crate::limits::{self, Limits};
+use super::end::end_of_head;
+use super::lengths::{self, Lengths, lists};
+use super::scan::{Bad, Field, RequestLine, Scanner, Stop};
+use crate::headers::{spare_map, spare_parts};
+use crate::limits::Limits;
 use crate::rejection::{Malformed, Rejection};
 use bytes::{Bytes, BytesMut};
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-};
-use http::{Method, Request, Uri, Version, request};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
+use http::{Method, Uri, Version, request};
 use smallvec::SmallVec;
-use std::mem::MaybeUninit;
 
 /// Fields that the map has room for beside those that came: what is added to most requests.
 const ADDED: usize = 4;
@@ -54,6 +51,9 @@ impl Reader {
             drop(bytes.split_to(2));
             self.seen = 0;
         }
+        if bytes[..] == *b"\r" {
+            return Ok(None);
+        }
         // Most heads come whole. Of one that comes in pieces only the end is looked for: nobody makes us read its beginning again
         // and again. Three bytes may be the beginning of the end.
         let from = self.seen.saturating_sub(3);
@@ -69,74 +69,76 @@ impl Reader {
     }
 }
 
-fn rejection(error: httparse::Error, head: &[u8]) -> Rejection {
+fn rejection(bad: Bad, head: &[u8]) -> Rejection {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|byte| *byte == b' ').skip(2);
     let names_version = words.next().is_some_and(|word| word.starts_with(b"HTTP/")) && words.next().is_none();
-    match error {
-        httparse::Error::TooManyHeaders => Rejection::HeadTooLarge,
-        httparse::Error::Version if names_version => Rejection::Version,
-        httparse::Error::Version
-        | httparse::Error::HeaderName
-        | httparse::Error::HeaderValue
-        | httparse::Error::NewLine
-        | httparse::Error::Status
-        | httparse::Error::Token => Rejection::Malformed(Malformed::Head),
+    match bad {
+        Bad::Version if names_version => Rejection::Version,
+        Bad::Version | Bad::Line | Bad::Field => Rejection::Malformed(Malformed::Head),
     }
 }
 
 /// Takes a head off the front of `bytes`, if all of it is there.
 fn parse(bytes: &mut BytesMut, limits: &Limits) -> Result<Option<Head>, Rejection> {
-    let mut room = [const { MaybeUninit::uninit() }; limits::FIELDS];
-    // A policy may allow more.
-    let mut more = Vec::new();
-    let room = if limits.head_fields <= limits::FIELDS {
-        &mut room[..]
-    } else {
-        more.resize_with(limits.head_fields, MaybeUninit::uninit);
-        &mut more[..]
+    let mut spans = SmallVec::<[Field; 24]>::new();
+    let mut scanner = Scanner::of_request(bytes);
+    let line = match scan(&mut scanner, &mut spans, limits.head_fields) {
+        Ok(line) => line,
+        Err(Unread::Stop(Stop::More)) => return Ok(None),
+        Err(Unread::Stop(Stop::Bad(bad))) => return Err(rejection(bad, bytes)),
+        Err(Unread::TooMany) => return Err(Rejection::HeadTooLarge),
     };
-    let mut request = httparse::Request::new(&mut []);
-    let parsed = httparse::ParserConfig::default()
-        .parse_request_with_uninit_headers(&mut request, bytes, room)
-        .map_err(|error| rejection(error, bytes))?;
-    let httparse::Status::Complete(length) = parsed else { return Ok(None) };
+    let (RequestLine { method, target, minor }, length) = (line, scanner.at());
     if length > limits.head_bytes {
         return Err(Rejection::HeadTooLarge);
-    }
-    let head = &bytes[..length];
-    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
-        return Err(Rejection::Malformed(Malformed::Head));
-    };
-    let target = Span::of(target.as_bytes(), head);
-    if !line_ends(head, target.end() + " HTTP/1.1".len()) || !head.ends_with(b"\r\n\r\n") {
-        return Err(Rejection::Malformed(Malformed::Head));
     }
     if target.len() > limits.target_bytes {
         return Err(Rejection::TargetTooLong);
     }
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Rejection::Malformed(Malformed::Head))?;
-    let mut spans = SmallVec::<[(Span, Span); 24]>::new();
-    for field in request.headers.iter() {
-        let (name, value) = (Span::of(field.name.as_bytes(), head), Span::of(field.value, head));
-        if !line_ends(head, value.end()) {
-            return Err(Rejection::Malformed(Malformed::Head));
-        }
-        spans.push((name, value));
-    }
     let head = bytes.split_to(length).freeze();
+    let method = Method::from_bytes(method.text(&head)).map_err(|_| Rejection::Malformed(Malformed::Head))?;
     let uri =
         Uri::from_maybe_shared(target.slice(&head)).map_err(|_| Rejection::Malformed(Malformed::Target))?;
-    let mut fields = Fields::of(version, spans.len());
-    for (name, value) in spans {
+    let mut fields = Fields::of(minor, spans.len());
+    for Field { name, value } in &spans {
         fields.add(name.text(&head), value.slice(&head))?;
     }
     Ok(Some(fields.head(method, uri)))
 }
 
+/// Why a head isn't read.
+enum Unread {
+    Stop(Stop),
+    /// It has more fields than it may.
+    TooMany,
+}
+
+impl From<Stop> for Unread {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+/// Goes through a whole head, of at most so many fields.
+fn scan(
+    scanner: &mut Scanner<'_>,
+    fields: &mut SmallVec<[Field; 24]>,
+    most: usize,
+) -> Result<RequestLine, Unread> {
+    let line = scanner.request_line()?;
+    while let Some(field) = scanner.field()? {
+        if fields.len() == most {
+            return Err(Unread::TooMany);
+        }
+        fields.push(field);
+    }
+    Ok(line)
+}
+
 /// What the fields say.
 struct Fields {
-    map: HeaderMap,
+    parts: Box<request::Parts>,
     version: u8,
     lengths: Lengths,
     refused: Option<Rejection>,
@@ -148,8 +150,10 @@ struct Fields {
 
 impl Fields {
     fn of(version: u8, count: usize) -> Self {
+        let mut parts = spare_parts();
+        parts.headers = spare_map(count + ADDED);
         Self {
-            map: spare_map(count + ADDED),
+            parts,
             version,
             lengths: Lengths::default(),
             refused: None,
@@ -185,18 +189,18 @@ impl Fields {
         };
         match read {
             Ok(()) => {}
-            Err(Bad::Length) => self.refused = Some(Rejection::Malformed(Malformed::Framing)),
-            Err(Bad::Coding) => {
+            Err(lengths::Bad::Length) => self.refused = Some(Rejection::Malformed(Malformed::Framing)),
+            Err(lengths::Bad::Coding) => {
                 self.refused.get_or_insert(Rejection::TransferCoding);
             }
         }
-        self.map.append(name, value);
+        self.parts.headers.append(name, value);
         Ok(())
     }
 
     /// RFC 9112 §6.3, without its lenient branches.
     fn head(self, method: Method, uri: Uri) -> Head {
-        let Self { map, version, lengths, mut refused, close, keep, expects, trailers } = self;
+        let Self { mut parts, version, lengths, mut refused, close, keep, expects, trailers } = self;
         let coded = lengths.chunked || refused == Some(Rejection::TransferCoding);
         if coded && (lengths.length.is_some() || version == 0) {
             refused = Some(Rejection::Malformed(Malformed::Framing));
@@ -210,18 +214,17 @@ impl Fields {
         let keep_alive = refused.is_none() && !close && (version == 1 || keep);
         // RFC 9110 §10.1.1: clients of HTTP/1.0 don't know it.
         let expects = expects && version == 1 && !body.is_end();
-        let mut parts = Request::new(()).into_parts().0;
         parts.method = method;
         parts.uri = uri;
         parts.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-        parts.headers = map;
-        Head { parts: Box::new(parts), body, keep_alive, expects, trailers, refused }
+        Head { parts, body, keep_alive, expects, trailers, refused }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
     use proptest::prelude::*;
 
     fn read(text: &[u8]) -> Result<Option<Head>, Rejection> {

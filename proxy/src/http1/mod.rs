@@ -13,6 +13,7 @@ mod head;
 mod input;
 mod lengths;
 mod output;
+mod scan;
 mod serve;
 mod span;
 pub(crate) mod spare;
@@ -25,6 +26,7 @@ pub(crate) use decode::Decode;
 pub(crate) use input::Input;
 pub(crate) use lengths::{Lengths, lists};
 pub(crate) use output::{Output, write_field};
+pub(crate) use scan::{Field, Scanner, StatusLine, Stop};
 pub(crate) use serve::serve;
 pub(crate) use span::Span;
 

@@ -10,11 +10,9 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Where `part` is in `whole`, which it is a part of.
-    pub(crate) fn of(part: &[u8], whole: &[u8]) -> Self {
-        let from = part.as_ptr() as usize - whole.as_ptr() as usize;
-        // Heads are shorter than 4 GiB.
-        Self { from: from as u32, to: (from + part.len()) as u32 }
+    /// From a byte to another, both below 4 GiB.
+    pub(crate) fn new(from: usize, to: usize) -> Self {
+        Self { from: from as u32, to: to as u32 }
     }
 
     /// The part.
@@ -27,9 +25,19 @@ impl Span {
         whole.slice(self.from as usize..self.to as usize)
     }
 
+    /// Where it begins.
+    pub(crate) fn start(self) -> usize {
+        self.from as usize
+    }
+
     /// Where it ends.
     pub(crate) fn end(self) -> usize {
         self.to as usize
+    }
+
+    /// What is between it and another one, which is behind it.
+    pub(crate) fn until(self, other: Self) -> Self {
+        Self { from: self.to, to: other.from }
     }
 
     /// How long it is.

@@ -3,7 +3,7 @@
 use super::Body;
 use crate::body::{Inbound, Outbound};
 use crate::connection::Client;
-use crate::headers::{Upgrade, prepare_response};
+use crate::headers::{Upgrade, prepare_response, spare_parts};
 use crate::hints::Hints;
 use crate::http1;
 use crate::request;
@@ -27,8 +27,9 @@ pub(super) async fn serve(
     let (parts, body) = request.into_parts();
     let body = Body::of(body, &parts.headers).map(|body| Inbound::http2(body, &parts.headers, &client));
     let hints = client.headers().early_hints().then(Rc::<Hints>::default);
-    let mut answering =
-        Spare::boxed(request::answer(client.clone(), Box::new(parts), body, None, hints.clone()));
+    let mut boxed = spare_parts();
+    *boxed = parts;
+    let mut answering = Spare::boxed(request::answer(client.clone(), boxed, body, None, hints.clone()));
     let answer = std::future::poll_fn(|cx| {
         let answer = Pin::new(&mut answering).poll(cx);
         // They may have come together with the answer.

@@ -343,11 +343,9 @@ async fn keys_know_consumers_and_stay_with_us() {
 async fn backends_are_told_once_who_it_is() {
     let ip = "request.headers['x-real-ip'] == '127.0.0.1'".into();
     let by_ip = vec![rule(AuthAction::Allow, |rule| rule.when = vec![ip])];
-    let told = |name: &str| match api_keys(header_key()) {
-        AuthMethod::ApiKey(keys) => {
-            AuthMethod::ApiKey(ApiKeyAuth { consumer_header: Some(name.into()), ..keys })
-        }
-        other => other,
+    let told = |name: &str| {
+        let AuthMethod::ApiKey(keys) = api_keys(header_key()) else { unreachable!("they are keys") };
+        AuthMethod::ApiKey(ApiKeyAuth { consumer_header: Some(name.into()), ..keys })
     };
     for (name, rules, real_ip) in [
         ("X-Consumer", vec![], "127.0.0.1"),

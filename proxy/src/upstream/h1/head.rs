@@ -5,10 +5,9 @@
 
 use crate::headers::{Fields, Line, Lines, Sort};
 use crate::http1::chunked;
-use crate::http1::{Decode, Lengths, lists};
+use crate::http1::{Decode, Lengths, Scanner, StatusLine, Stop, lists};
 use bytes::BytesMut;
 use http::{Method, StatusCode};
-use std::mem::MaybeUninit;
 
 /// Bytes of a response head (security.md §3, §8).
 pub(super) const MAX_HEAD: usize = 64 * 1024;
@@ -52,20 +51,32 @@ pub(crate) enum Malformed {
 
 /// Takes a head off the front of `bytes`, if all of it is there. `method` is the request's.
 pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut []);
-    let length = match read(&mut response, bytes, &mut fields)? {
-        httparse::Status::Complete(length) if length <= MAX_HEAD => length,
-        httparse::Status::Partial if bytes.len() < MAX_HEAD => return Ok(None),
-        httparse::Status::Complete(_) | httparse::Status::Partial => return Err(Malformed::HeadTooLarge),
+    let unread = |stop| match stop {
+        Stop::More if bytes.len() < MAX_HEAD => Ok(None),
+        Stop::More => Err(Malformed::HeadTooLarge),
+        Stop::Bad(_) => Err(Malformed::Head),
     };
-    let (Some(version), Some(code)) = (response.version, response.code) else { return Err(Malformed::Head) };
+    let mut scanner = Scanner::of_answer(bytes);
+    let StatusLine { code, minor: version } = match scanner.status_line() {
+        Ok(line) => line,
+        Err(stop) => return unread(stop),
+    };
     let status = StatusCode::from_u16(code).map_err(|_| Malformed::Head)?;
     let mut lines = Lines::new();
     let mut lengths = Lengths::default();
     let (mut keep_alive, mut odd) = (version == 1, false);
-    for field in response.headers.iter() {
-        let (name, value) = (field.name.as_bytes(), field.value);
+    let mut count = 0;
+    loop {
+        let field = match scanner.field() {
+            Ok(Some(field)) => field,
+            Ok(None) => break,
+            Err(stop) => return unread(stop),
+        };
+        count += 1;
+        if count > MAX_FIELDS {
+            return Err(Malformed::HeadTooLarge);
+        }
+        let (name, value) = (field.name.text(bytes), field.value.text(bytes));
         let sort = Sort::of(name);
         match sort {
             Sort::Plain | Sort::Date | Sort::RateLimit | Sort::KeepAlive => {}
@@ -80,7 +91,11 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
                 odd |= ![&b"keep-alive"[..], b"close"].iter().any(|usual| value.eq_ignore_ascii_case(usual));
             }
         }
-        lines.push(Line::of(name, value, sort, bytes));
+        lines.push(Line::of(field, sort));
+    }
+    let length = scanner.at();
+    if length > MAX_HEAD {
+        return Err(Malformed::HeadTooLarge);
     }
     lines.set_head(bytes.split_to(length).freeze());
     let mut headers = match odd {
@@ -98,23 +113,6 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
         headers.remove(Sort::ContentLength);
     }
     Ok(Some(Head { status, headers, body, keep_alive }))
-}
-
-fn read<'a>(
-    response: &mut httparse::Response<'a, 'a>,
-    bytes: &'a [u8],
-    fields: &'a mut [MaybeUninit<httparse::Header<'a>>],
-) -> Result<httparse::Status<usize>, Malformed> {
-    let parser = httparse::ParserConfig::default();
-    parser.parse_response_with_uninit_headers(response, bytes, fields).map_err(|error| match error {
-        httparse::Error::TooManyHeaders => Malformed::HeadTooLarge,
-        httparse::Error::HeaderName
-        | httparse::Error::HeaderValue
-        | httparse::Error::NewLine
-        | httparse::Error::Status
-        | httparse::Error::Token
-        | httparse::Error::Version => Malformed::Head,
-    })
 }
 
 /// RFC 9112 §6.3, without its lenient branches.
