@@ -41,6 +41,11 @@ pub(crate) trait Say {
     /// Says a field; it takes the place of what is there of its name. `write` puts the value, which is what a field may have,
     /// behind what is there.
     fn say(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>));
+
+    /// The wire, if it is that: for lines that are written already.
+    fn wire(&mut self) -> Option<&mut Vec<u8>> {
+        None
+    }
 }
 
 impl Say for HeaderMap {
@@ -60,6 +65,10 @@ impl Say for Vec<u8> {
         self.extend_from_slice(b": ");
         write(self);
         self.extend_from_slice(b"\r\n");
+    }
+
+    fn wire(&mut self) -> Option<&mut Vec<u8>> {
+        Some(self)
     }
 }
 

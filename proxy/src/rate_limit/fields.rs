@@ -3,7 +3,7 @@
 
 use super::counters::Standing;
 use crate::headers::Say;
-use crate::model::{LimitHeaders, Text};
+use crate::model::LimitHeaders;
 use http::header::{HeaderName, RETRY_AFTER};
 use std::time::Duration;
 
@@ -16,29 +16,34 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 const SECOND: u64 = 1_000_000_000;
 
 /// What a limit allows, as its author wrote it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Quota {
     limit: u32,
     /// Nanoseconds; 0 for what has no window.
     window: u64,
     /// What `RateLimit-Policy` says: the name in quotes, and the rest.
-    policy: Text,
+    policy: Box<str>,
     /// How long the name is, with its quotes.
     name: usize,
+    /// Of the standard fields, as HTTP/1.1 has them, what is the same for all requests.
+    lines: Box<str>,
 }
 
 impl Quota {
     /// So many in each window. Names are DNS labels.
     pub(super) fn rate(name: &str, limit: u32, window: Duration) -> Self {
         let policy = format!("\"{name}\";q={limit};w={}", window.as_secs());
-        let window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
-        Self { limit, window, policy: policy.into(), name: name.len() + 2 }
+        Self::new(name, limit, u64::try_from(window.as_nanos()).unwrap_or(u64::MAX), policy)
     }
 
     /// So many at once.
     pub(super) fn in_flight(name: &str, limit: u32) -> Self {
-        let policy = format!("\"{name}\";q={limit};qu=\"concurrent-requests\"");
-        Self { limit, window: 0, policy: policy.into(), name: name.len() + 2 }
+        Self::new(name, limit, 0, format!("\"{name}\";q={limit};qu=\"concurrent-requests\""))
+    }
+
+    fn new(name: &str, limit: u32, window: u64, policy: String) -> Self {
+        let lines = format!("{RATE_LIMIT_POLICY}: {policy}\r\n{RATE_LIMIT}: \"{name}\"");
+        Self { limit, window, policy: policy.into(), name: name.len() + 2, lines: lines.into() }
     }
 
     /// The window; 0 for what has none.
@@ -56,15 +61,26 @@ pub(super) fn tell(out: &mut impl Say, which: LimitHeaders, quota: &Quota, stand
         LimitHeaders::None => (false, false),
     };
     let (remaining, reset) = (standing.remaining, seconds(standing.reset));
-    if standard {
-        out.say(&RATE_LIMIT_POLICY, |text| text.extend_from_slice(quota.policy.as_bytes()));
-        out.say(&RATE_LIMIT, |text| {
-            text.extend_from_slice(&quota.policy.as_bytes()[..quota.name]);
-            text.extend_from_slice(b";r=");
-            number(text, remaining);
-            text.extend_from_slice(b";t=");
-            number(text, reset);
-        });
+    let left = |text: &mut Vec<u8>| {
+        text.extend_from_slice(b";r=");
+        number(text, remaining);
+        text.extend_from_slice(b";t=");
+        number(text, reset);
+    };
+    match out.wire() {
+        Some(wire) if standard => {
+            wire.extend_from_slice(quota.lines.as_bytes());
+            left(wire);
+            wire.extend_from_slice(b"\r\n");
+        }
+        None if standard => {
+            out.say(&RATE_LIMIT_POLICY, |text| text.extend_from_slice(quota.policy.as_bytes()));
+            out.say(&RATE_LIMIT, |text| {
+                text.extend_from_slice(&quota.policy.as_bytes()[..quota.name]);
+                left(text);
+            });
+        }
+        Some(_) | None => {}
     }
     if legacy {
         for (field, value) in [(&LIMIT, quota.limit.into()), (&REMAINING, remaining), (&RESET, reset)] {

@@ -50,8 +50,8 @@ struct Limit {
     when: Box<[Expression]>,
     key: Key,
     on_missing_key: OnMissingKey,
-    meters: Box<[(Quota, Meter)]>,
-    in_flight: Option<(Quota, Meter)>,
+    meters: Box<[(Arc<Quota>, Meter)]>,
+    in_flight: Option<(Arc<Quota>, Meter)>,
     cost: Option<Expression>,
     exempt_networks: Box<[IpNet]>,
     exempt_when: Box<[Expression]>,
@@ -67,7 +67,7 @@ struct Limit {
 struct Override {
     name: Text,
     when: Box<[Expression]>,
-    meters: Box<[(Quota, Meter)]>,
+    meters: Box<[(Arc<Quota>, Meter)]>,
 }
 
 /// What was decided about a request. What it has in flight counts as long as this lives.
@@ -83,7 +83,7 @@ pub(crate) struct Admission {
 
 #[derive(Debug)]
 struct Told {
-    quota: Quota,
+    quota: Arc<Quota>,
     standing: Standing,
 }
 
@@ -153,7 +153,7 @@ impl Admission {
 /// What a limit asks of one cell.
 struct Asked<'a> {
     limit: &'a Limit,
-    quota: &'a Quota,
+    quota: &'a Arc<Quota>,
     ask: Ask,
 }
 
@@ -163,11 +163,14 @@ impl Borrow<Ask> for Asked<'_> {
     }
 }
 
-/// What limits ask of one request. What one limit asks is side by side.
+/// What limits ask. What one limit asks is side by side.
+type Asks<'a> = SmallVec<[Asked<'a>; 1]>;
+
+/// What limits ask of one request.
 struct Question<'a> {
-    enforced: SmallVec<[Asked<'a>; 1]>,
+    enforced: Asks<'a>,
     /// Of limits in shadow.
-    tried: Vec<Asked<'a>>,
+    tried: Asks<'a>,
     /// Nanoseconds to wait, when a limit holds and the request can't be counted.
     refused: Option<u64>,
 }
@@ -238,7 +241,7 @@ impl RateLimits {
 
     /// What limits ask of a request.
     fn ask(&self, view: &View<'_>, metrics: &ThreadMetrics) -> Question<'_> {
-        let mut question = Question { enforced: SmallVec::new(), tried: Vec::new(), refused: None };
+        let mut question = Question { enforced: Asks::new(), tried: Asks::new(), refused: None };
         for limit in &self.limits {
             let asked = match limit.shadow {
                 true => limit.ask(view, &self.counters, &mut question.tried),
@@ -332,9 +335,9 @@ impl Limit {
             key: Key::compile(&from.key)?,
             on_missing_key: from.on_missing_key,
             meters: meters(&from.rates, from.burst),
-            in_flight: from
-                .concurrency
-                .map(|limit| (Quota::in_flight(&from.name, limit), Meter::InFlight { limit: limit.into() })),
+            in_flight: from.concurrency.map(|limit| {
+                (Arc::new(Quota::in_flight(&from.name, limit)), Meter::InFlight { limit: limit.into() })
+            }),
             cost: cost.transpose().map_err(|why| format!("cost: {why}"))?,
             exempt_networks: networks.collect::<Result<_, String>>()?,
             exempt_when: all(&from.exempt.when, "exempt.when", Kind::Predicate)?,
@@ -361,7 +364,7 @@ impl Limit {
         &'a self,
         view: &View<'_>,
         counters: &Counters,
-        asked: &mut impl Extend<Asked<'a>>,
+        asks: &mut Asks<'a>,
     ) -> Result<(), Uncountable> {
         let exempt = |network: &IpNet| network.contains(&view.peer.ip().to_canonical());
         if !self.when.iter().all(|when| when.holds(view))
@@ -395,14 +398,14 @@ impl Limit {
             name.extend_from_slice(&window.to_be_bytes());
             cell(&name, shared, counters)
         };
-        asked.extend(meters.iter().map(|(quota, meter)| {
+        for (quota, meter) in meters {
             let cell = cell(quota.nanoseconds(), self.shared);
-            Asked { limit: self, quota, ask: Ask { cell, meter: *meter, cost } }
-        }));
-        asked.extend(self.in_flight.iter().map(|(quota, meter)| {
+            asks.push(Asked { limit: self, quota, ask: Ask { cell, meter: *meter, cost } });
+        }
+        if let Some((quota, meter)) = &self.in_flight {
             let cell = cell(IN_FLIGHT, false);
-            Asked { limit: self, quota, ask: Ask { cell, meter: *meter, cost: 1 } }
-        }));
+            asks.push(Asked { limit: self, quota, ask: Ask { cell, meter: *meter, cost: 1 } });
+        }
         Ok(())
     }
 }
@@ -425,8 +428,13 @@ fn identity(from: &model::RateLimit) -> String {
 }
 
 /// One meter for each window: of two rates for the same, the smaller.
-fn meters(name: &str, rates: &[Rate], burst: Option<u32>, algorithm: Algorithm) -> Box<[(Quota, Meter)]> {
-    let mut meters = Vec::<(Quota, Meter)>::with_capacity(rates.len());
+fn meters(
+    name: &str,
+    rates: &[Rate],
+    burst: Option<u32>,
+    algorithm: Algorithm,
+) -> Box<[(Arc<Quota>, Meter)]> {
+    let mut meters = Vec::<(Arc<Quota>, Meter)>::with_capacity(rates.len());
     for (n, rate) in rates.iter().enumerate() {
         let smaller = |(other, one): &(usize, &Rate)| {
             one.window == rate.window && (one.limit < rate.limit || one.limit == rate.limit && *other < n)
@@ -440,7 +448,7 @@ fn meters(name: &str, rates: &[Rate], burst: Option<u32>, algorithm: Algorithm) 
             Algorithm::SlidingWindow => Meter::sliding(limit, window),
             Algorithm::FixedWindow => Meter::fixed(limit, window),
         };
-        meters.push((Quota::rate(name, limit, window), meter));
+        meters.push((Arc::new(Quota::rate(name, limit, window)), meter));
     }
     meters.into()
 }
