@@ -4,7 +4,7 @@
 use crate::shelf::Shelf;
 use bytes::BytesMut;
 
-/// Buffers of each sort that a thread keeps: 16 KiB each where requests are small, 64 KiB while bodies are big, so 2 MiB at most.
+/// Buffers of each sort that a thread keeps: 16 KiB each where requests are small, 48 KiB while bodies are big, so 1.5 MiB at most.
 const KEPT: usize = 32;
 /// Room for a head and a small body, so that few have to make more.
 const OUT_ROOM: usize = 2 * 1024;
