@@ -126,7 +126,9 @@ async fn run(client: &Rc<Client>, mut connection: Connection<Io, Bytes>, wire: &
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     // In a box: what is spawned is moved nine times.
-                    tokio::task::spawn_local(Spare::boxed(stream::serve(client.clone(), request, respond)));
+                    tokio::task::spawn_local(Spare::boxed(|| {
+                        stream::serve(client.clone(), request, respond)
+                    }));
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Done(Err(error))),

@@ -171,7 +171,7 @@ async fn exchange(wire: &Rc<Wire>, client: &Rc<Client>, timer: &Timer, head: Hea
     }
     let body = has_body.then(|| Inbound::http1(Body(wire.clone()), &parts.headers, client));
     // In a box: its room is a multiple of what an idle connection needs.
-    let mut answering = Spare::boxed(request::answer(client.clone(), parts, body, refused, None));
+    let mut answering = Spare::boxed(|| request::answer(client.clone(), parts, body, refused, None));
     let answer = std::future::poll_fn(|cx| {
         if let Poll::Ready(answer) = Pin::new(&mut answering).poll(cx) {
             return Poll::Ready(Some(answer));

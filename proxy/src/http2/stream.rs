@@ -29,7 +29,7 @@ pub(super) async fn serve(
     let hints = client.headers().early_hints().then(Rc::<Hints>::default);
     let mut boxed = spare_parts();
     *boxed = parts;
-    let mut answering = Spare::boxed(request::answer(client.clone(), boxed, body, None, hints.clone()));
+    let mut answering = Spare::boxed(|| request::answer(client.clone(), boxed, body, None, hints.clone()));
     let answer = std::future::poll_fn(|cx| {
         let answer = Pin::new(&mut answering).poll(cx);
         // They may have come together with the answer.
