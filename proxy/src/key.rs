@@ -4,7 +4,6 @@ use crate::expression::{Expression, Kind, View, cookies};
 use crate::headers::Touched;
 use crate::model::{KeyPart, Text};
 use http::HeaderName;
-use ipnet::IpNet;
 use smallvec::SmallVec;
 use std::net::IpAddr;
 
@@ -121,12 +120,16 @@ impl Part {
         let before = key.len();
         match self {
             Self::ClientIp { ipv4_prefix, ipv6_prefix } => {
-                let ip = view.peer.ip().to_canonical();
-                let prefix = if ip.is_ipv4() { *ipv4_prefix } else { *ipv6_prefix };
-                match IpNet::new(ip, prefix).map(|network| network.network()) {
-                    Ok(IpAddr::V4(ip)) => key.extend_from_slice(&ip.octets()),
-                    Ok(IpAddr::V6(ip)) => key.extend_from_slice(&ip.octets()),
-                    Err(_) => {}
+                // Their network: the bits of the prefix. Compiled, it is no longer than an address.
+                match view.peer.ip().to_canonical() {
+                    IpAddr::V4(ip) => {
+                        let mask = u32::MAX.checked_shl(32 - u32::from(*ipv4_prefix)).unwrap_or(0);
+                        key.extend_from_slice(&(u32::from(ip) & mask).to_be_bytes());
+                    }
+                    IpAddr::V6(ip) => {
+                        let mask = u128::MAX.checked_shl(128 - u32::from(*ipv6_prefix)).unwrap_or(0);
+                        key.extend_from_slice(&(u128::from(ip) & mask).to_be_bytes());
+                    }
                 }
             }
             Self::Header(name) => {
@@ -163,5 +166,51 @@ impl Part {
             }
         }
         key.len() > before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, Method};
+    use ipnet::IpNet;
+    use std::net::SocketAddr;
+
+    #[test]
+    fn clients_of_one_network_are_one() {
+        for (address, prefix) in [
+            ("192.0.2.129", 0),
+            ("192.0.2.129", 1),
+            ("192.0.2.129", 25),
+            ("192.0.2.129", 32),
+            ("2001:db8:1:2:ffff:3:4:5", 0),
+            ("2001:db8:1:2:ffff:3:4:5", 48),
+            ("2001:db8:1:2:ffff:3:4:5", 65),
+            ("2001:db8:1:2:ffff:3:4:5", 128),
+            // An IPv4 client of a dual-stack socket.
+            ("::ffff:192.0.2.129", 24),
+        ] {
+            let ip: IpAddr = address.parse().unwrap();
+            let (headers, peer) = (HeaderMap::new(), SocketAddr::new(ip, 1));
+            let view = View {
+                method: &Method::GET,
+                scheme: "http",
+                host: "",
+                path: "/",
+                query: None,
+                headers: &headers,
+                peer,
+                auth: None,
+            };
+            let part = KeyPart::ClientIp { ipv4_prefix: prefix.min(32), ipv6_prefix: prefix };
+            let mut bytes = KeyBytes::new();
+            assert_eq!(Key::compile(&[part]).unwrap().put(&view, &mut bytes), 0);
+            let network = IpNet::new(ip.to_canonical(), prefix).unwrap().network();
+            let wanted = match network {
+                IpAddr::V4(network) => network.octets().to_vec(),
+                IpAddr::V6(network) => network.octets().to_vec(),
+            };
+            assert_eq!(bytes[5..], wanted, "{address}/{prefix}");
+        }
     }
 }
