@@ -118,7 +118,7 @@ async fn guard(
     finish: &mut Finish,
 ) -> Result<Passage, Rejection> {
     if let Some(tried) = &policies.tried_auth {
-        attempt(client, tried, &subject).await;
+        Box::pin(attempt(client, tried, &subject)).await;
     }
     let auth = match &policies.guard {
         None => return Ok(Passage::Open(HeaderMap::new())),
@@ -130,11 +130,15 @@ async fn guard(
     if let Some((login, own)) = auth.owner(&asking) {
         // Codes and states stay out of the log.
         finish.hide_query(subject.path, None);
-        return Ok(Passage::Shut(Box::new(login.answer(own, &asking).await?)));
+        // In a box, as all that few requests come to.
+        return Ok(Passage::Shut(Box::new(Box::pin(login.answer(own, &asking)).await?)));
     }
     let (metrics, memory) = (&client.thread.metrics, &client.thread.memory);
     let mut tally = auth.ask(&subject.view(subject.headers), client.certificate(), memory, true).await;
-    let Consulted { mut granted, denial } = consult_all(client, auth, &mut tally, &mut subject).await;
+    let Consulted { mut granted, denial } = match auth.externals() {
+        [] => Consulted::default(),
+        [..] => Box::pin(consult_all(client, auth, &mut tally, &mut subject)).await,
+    };
     let view = subject.view(subject.headers);
     let admitted = match auth.conclude(&view, tally) {
         Ok(admitted) => admitted,
@@ -142,7 +146,7 @@ async fn guard(
             metrics.authenticated(auth.metrics(), refusal.outcome);
             let rejection = refusal.rejection;
             if rejection == Rejection::Unauthenticated
-                && let Some(instead) = instead(auth, denial, &subject.asking()).await?
+                && let Some(instead) = Box::pin(instead(auth, denial, &subject.asking())).await?
             {
                 finish.reject(Rejection::Denied);
                 return Ok(Passage::Shut(instead));
@@ -183,6 +187,7 @@ async fn instead(
 }
 
 /// What those said who had to be asked.
+#[derive(Default)]
 struct Consulted {
     /// Fields for the answer.
     granted: HeaderMap,
@@ -197,7 +202,7 @@ async fn consult_all(
     tally: &mut Tally<'_>,
     subject: &mut Subject<'_, '_>,
 ) -> Consulted {
-    let mut consulted = Consulted { granted: HeaderMap::new(), denial: None };
+    let mut consulted = Consulted::default();
     for external in auth.externals() {
         if auth.is_decided(tally) {
             break;

@@ -60,10 +60,10 @@ impl Place {
         match self {
             Self::Header(name, scheme) => {
                 for value in view.headers.get_all(name) {
-                    match (text(value), scheme) {
-                        (None, _) => take(None),
-                        (Some(value), None) => take(Some(value.trim().into())),
-                        (Some(value), Some(scheme)) => {
+                    match (value.to_str(), scheme) {
+                        (Err(_), _) => take(None),
+                        (Ok(value), None) => take(Some(value.trim().into())),
+                        (Ok(value), Some(scheme)) => {
                             if let Some(credential) = after_scheme(value, scheme) {
                                 take(Some(credential.into()));
                             }
@@ -121,11 +121,6 @@ fn take_cookies(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
         Some(left) => drop(headers.insert(header::COOKIE, left)),
         None => drop(headers.remove(header::COOKIE)),
     }
-}
-
-/// A value that is text: [`HeaderValue::to_str`], which looks at tokens byte by byte.
-fn text(value: &HeaderValue) -> Option<&str> {
-    std::str::from_utf8(value.as_bytes()).ok().filter(|text| text.is_ascii())
 }
 
 /// What follows an authentication scheme; schemes are compared without case (RFC 9110 §11.1).

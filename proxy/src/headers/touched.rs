@@ -6,9 +6,9 @@ use http::header::{COOKIE, HeaderName};
 /// Fields that somebody looks at or changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Touched {
-    /// Any, as far as can be told beforehand.
+    /// Any, as far as can be told beforehand; or ours.
     Any,
-    /// These.
+    /// These. A port may have chosen one of them for ids of requests.
     Named(Vec<HeaderName>),
 }
 
@@ -22,7 +22,7 @@ impl Touched {
     pub(crate) fn includes(&self, ours: &Ours) -> bool {
         match self {
             Self::Any => true,
-            Self::Named(names) => names.iter().any(|name| ours.says(name)),
+            Self::Named(names) => names.contains(ours.id_name()),
         }
     }
 }
@@ -35,7 +35,7 @@ impl Default for Touched {
 
 impl From<HeaderName> for Touched {
     fn from(name: HeaderName) -> Self {
-        Self::Named(vec![name])
+        if Ours::always_says(&name) { Self::Any } else { Self::Named(vec![name]) }
     }
 }
 
