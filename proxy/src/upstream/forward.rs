@@ -141,7 +141,9 @@ impl Forwarding<'_> {
     async fn run(&mut self) -> Result<Answer, Rejection> {
         let (thread, backend) = (self.thread, self.backend);
         let mut last = Rejection::NoEndpoints;
-        while let Some(mut picked) = self.pick()? {
+        loop {
+            // Not `while let`: what it is taken from would be kept meanwhile.
+            let Some(mut picked) = self.pick()? else { return Err(last) };
             let (slot, socket, watch) = (picked.slot, picked.socket, picked.watch.take());
             let tried = self.attempt(picked).await;
             let tried = if self.way.guard.is_some() { self.judge(socket, watch, tried) } else { tried };
@@ -164,7 +166,7 @@ impl Forwarding<'_> {
                     last = why;
                     self.resent += 1;
                     if self.resent > MAX_RESENT {
-                        break;
+                        return Err(last);
                     }
                     thread.metrics.backend_retried(&backend.metrics);
                 }
@@ -174,7 +176,6 @@ impl Forwarding<'_> {
                 }
             }
         }
-        Err(last)
     }
 
     /// Tells what watches an endpoint what came of a try there.
