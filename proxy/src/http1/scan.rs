@@ -170,15 +170,15 @@ impl<'a> Scanner<'a> {
     fn part(&mut self, end: impl Fn(&[u8], usize) -> usize, bad: Bad) -> Scanned<Span> {
         let from = self.at;
         let to = end(self.bytes, from);
-        match to {
-            // What follows tells whether it is whole.
-            _ if to == self.bytes.len() => Err(Stop::More),
-            _ if to == from => Err(Stop::Bad(bad)),
-            _ => {
-                self.at = to;
-                Ok(Span::new(from, to))
-            }
+        // What follows tells whether it is whole.
+        if to == self.bytes.len() {
+            return Err(Stop::More);
         }
+        if to == from {
+            return Err(Stop::Bad(bad));
+        }
+        self.at = to;
+        Ok(Span::new(from, to))
     }
 
     /// Takes `HTTP/1.1` or `HTTP/1.0`.
@@ -214,28 +214,17 @@ fn is_space(byte: u8) -> bool {
 
 /// Bytes of a token (RFC 9110 §5.6.2).
 static TOKEN: [bool; 256] = {
+    const MARKS: &[u8] = b"!#$%&'*+-.^_`|~";
     let mut token = [false; 256];
     let mut byte = 0;
-    while byte < 256 {
-        let is_mark = matches!(
-            byte as u8,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        );
-        token[byte] = is_mark || (byte as u8).is_ascii_alphanumeric();
+    while byte < token.len() {
+        token[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
+    }
+    let mut mark = 0;
+    while mark < MARKS.len() {
+        token[MARKS[mark] as usize] = true;
+        mark += 1;
     }
     token
 };
