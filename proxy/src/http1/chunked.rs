@@ -3,7 +3,7 @@
 //! Sizes are bare hex without overflow, lines end in CRLF, extensions are dropped (16 KiB in all), trailers have
 //! bounds and never carry framing, routing or credentials. Does no I/O.
 
-use super::scan::{Scanner, Stop};
+use super::scan::{Scanner, Stop, is_text};
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -108,8 +108,8 @@ impl Decoder {
         if !extension.is_empty() {
             self.extensions += extension.len();
             let begins = extension.trim_ascii_start().first();
-            let plain = extension.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f));
-            if self.extensions > MAX_EXTENSIONS || begins.is_some_and(|&byte| byte != b';') || !plain {
+            let begins_otherwise = begins.is_some_and(|&byte| byte != b';');
+            if self.extensions > MAX_EXTENSIONS || begins_otherwise || !is_text(extension) {
                 return Err(Malformed);
             }
         }
@@ -128,19 +128,15 @@ fn trailers(bytes: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, Malformed
         drop(bytes.split_to(2));
         return Ok(Some(None));
     }
-    let mut scanner = Scanner::of_trailers(bytes);
-    let (mut map, mut count) = (HeaderMap::new(), 0);
+    let mut scanner = Scanner::of_trailers(bytes, MAX_TRAILER_FIELDS);
+    let mut map = HeaderMap::new();
     loop {
         let field = match scanner.field() {
             Ok(Some(field)) => field,
             Ok(None) => break,
             Err(Stop::More) if bytes.len() < MAX_TRAILERS => return Ok(None),
-            Err(Stop::More | Stop::Bad(_)) => return Err(Malformed),
+            Err(Stop::More | Stop::Bad(_) | Stop::TooMany) => return Err(Malformed),
         };
-        count += 1;
-        if count > MAX_TRAILER_FIELDS {
-            return Err(Malformed);
-        }
         let name = HeaderName::from_bytes(field.name.text(bytes)).map_err(|_| Malformed)?;
         let value = HeaderValue::from_bytes(field.value.text(bytes)).map_err(|_| Malformed)?;
         if may_trail(&name) {

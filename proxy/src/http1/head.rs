@@ -82,12 +82,12 @@ fn rejection(bad: Bad, head: &[u8]) -> Rejection {
 /// Takes a head off the front of `bytes`, if all of it is there.
 fn parse(bytes: &mut BytesMut, limits: &Limits) -> Result<Option<Head>, Rejection> {
     let mut spans = SmallVec::<[Field; 24]>::new();
-    let mut scanner = Scanner::of_request(bytes);
-    let line = match scan(&mut scanner, &mut spans, limits.head_fields) {
+    let mut scanner = Scanner::of_request(bytes, limits.head_fields);
+    let line = match scan(&mut scanner, &mut spans) {
         Ok(line) => line,
-        Err(Unread::Stop(Stop::More)) => return Ok(None),
-        Err(Unread::Stop(Stop::Bad(bad))) => return Err(rejection(bad, bytes)),
-        Err(Unread::TooMany) => return Err(Rejection::HeadTooLarge),
+        Err(Stop::More) => return Ok(None),
+        Err(Stop::Bad(bad)) => return Err(rejection(bad, bytes)),
+        Err(Stop::TooMany) => return Err(Rejection::HeadTooLarge),
     };
     let (RequestLine { method, target, minor }, length) = (line, scanner.at());
     if length > limits.head_bytes {
@@ -107,30 +107,10 @@ fn parse(bytes: &mut BytesMut, limits: &Limits) -> Result<Option<Head>, Rejectio
     Ok(Some(fields.head(method, uri)))
 }
 
-/// Why a head isn't read.
-enum Unread {
-    Stop(Stop),
-    /// It has more fields than it may.
-    TooMany,
-}
-
-impl From<Stop> for Unread {
-    fn from(stop: Stop) -> Self {
-        Self::Stop(stop)
-    }
-}
-
-/// Goes through a whole head, of at most so many fields.
-fn scan(
-    scanner: &mut Scanner<'_>,
-    fields: &mut SmallVec<[Field; 24]>,
-    most: usize,
-) -> Result<RequestLine, Unread> {
+/// Goes through a whole head.
+fn scan(scanner: &mut Scanner<'_>, fields: &mut SmallVec<[Field; 24]>) -> Result<RequestLine, Stop> {
     let line = scanner.request_line()?;
     while let Some(field) = scanner.field()? {
-        if fields.len() == most {
-            return Err(Unread::TooMany);
-        }
         fields.push(field);
     }
     Ok(line)

@@ -13,6 +13,8 @@ pub(crate) enum Stop {
     More,
     /// It breaks the grammar.
     Bad(Bad),
+    /// It has more fields than it may.
+    TooMany,
 }
 
 /// What breaks the grammar.
@@ -63,24 +65,26 @@ pub(crate) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
     ends: Ends,
+    /// How many more fields there may be.
+    left: usize,
 }
 
 type Scanned<T> = Result<T, Stop>;
 
 impl<'a> Scanner<'a> {
-    /// At the beginning of a request. `bytes` are fewer than 4 GiB.
-    pub(crate) fn of_request(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, ends: Ends::Crlf }
+    /// At the beginning of a request, of at most so many fields. `bytes` are fewer than 4 GiB.
+    pub(crate) fn of_request(bytes: &'a [u8], fields: usize) -> Self {
+        Self { bytes, at: 0, ends: Ends::Crlf, left: fields }
     }
 
-    /// At the beginning of an answer. `bytes` are fewer than 4 GiB.
-    pub(crate) fn of_answer(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, ends: Ends::CrlfOrLf }
+    /// The same of an answer.
+    pub(crate) fn of_answer(bytes: &'a [u8], fields: usize) -> Self {
+        Self { bytes, at: 0, ends: Ends::CrlfOrLf, left: fields }
     }
 
-    /// At the beginning of trailers, which are fields only.
-    pub(crate) fn of_trailers(bytes: &'a [u8]) -> Self {
-        Self::of_request(bytes)
+    /// The same of trailers, which are fields only.
+    pub(crate) fn of_trailers(bytes: &'a [u8], fields: usize) -> Self {
+        Self::of_request(bytes, fields)
     }
 
     /// How many bytes were taken.
@@ -148,6 +152,7 @@ impl<'a> Scanner<'a> {
         while to > from && is_space(self.bytes[to - 1]) {
             to -= 1;
         }
+        self.left = self.left.checked_sub(1).ok_or(Stop::TooMany)?;
         Ok(Some(Field { name, value: Span::new(from, to) }))
     }
 
@@ -268,6 +273,11 @@ fn visible(bytes: &[u8], at: usize) -> usize {
     first_below::<0x21>(bytes, at)
 }
 
+/// Whether all of it may be in a value.
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    text(bytes, 0) == bytes.len()
+}
+
 /// Where the first byte from `at` on is that can't be in a value: a control character, but for tabs.
 fn text(bytes: &[u8], mut at: usize) -> usize {
     loop {
@@ -302,19 +312,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// More than any of these has.
+    const MOST: usize = 64;
+
     type Fields = Vec<(Vec<u8>, Vec<u8>)>;
     type Request = (Vec<u8>, Vec<u8>, u8, Fields, usize);
 
     /// First line and fields of a request, and its length.
     fn request(bytes: &[u8]) -> Scanned<Request> {
-        let mut scanner = Scanner::of_request(bytes);
+        let mut scanner = Scanner::of_request(bytes, MOST);
         let RequestLine { method, target, minor } = scanner.request_line()?;
         let fields = fields(&mut scanner)?;
         Ok((method.text(bytes).to_vec(), target.text(bytes).to_vec(), minor, fields, scanner.at()))
     }
 
     fn answer(bytes: &[u8]) -> Scanned<(u16, u8, Fields, usize)> {
-        let mut scanner = Scanner::of_answer(bytes);
+        let mut scanner = Scanner::of_answer(bytes, MOST);
         let StatusLine { code, minor } = scanner.status_line()?;
         let fields = fields(&mut scanner)?;
         Ok((code, minor, fields, scanner.at()))
@@ -335,7 +348,7 @@ mod tests {
     }
 
     fn reference_request(bytes: &[u8]) -> Scanned<Request> {
-        let mut room = [httparse::EMPTY_HEADER; 64];
+        let mut room = [httparse::EMPTY_HEADER; MOST];
         let mut request = httparse::Request::new(&mut room);
         match request.parse(bytes) {
             Err(_) => Err(Stop::Bad(Bad::Line)),
@@ -351,7 +364,7 @@ mod tests {
     }
 
     fn reference_answer(bytes: &[u8]) -> Scanned<(u16, u8, Fields, usize)> {
-        let mut room = [httparse::EMPTY_HEADER; 64];
+        let mut room = [httparse::EMPTY_HEADER; MOST];
         let mut answer = httparse::Response::new(&mut room);
         match answer.parse(bytes) {
             Err(_) => Err(Stop::Bad(Bad::Line)),
@@ -367,7 +380,7 @@ mod tests {
     fn alike<T>(scanned: Scanned<T>) -> Scanned<T> {
         scanned.map_err(|stop| match stop {
             Stop::Bad(_) => Stop::Bad(Bad::Line),
-            Stop::More => Stop::More,
+            Stop::More | Stop::TooMany => stop,
         })
     }
 

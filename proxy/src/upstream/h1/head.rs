@@ -53,10 +53,10 @@ pub(crate) enum Malformed {
 pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
     let unread = |stop| match stop {
         Stop::More if bytes.len() < MAX_HEAD => Ok(None),
-        Stop::More => Err(Malformed::HeadTooLarge),
+        Stop::More | Stop::TooMany => Err(Malformed::HeadTooLarge),
         Stop::Bad(_) => Err(Malformed::Head),
     };
-    let mut scanner = Scanner::of_answer(bytes);
+    let mut scanner = Scanner::of_answer(bytes, MAX_FIELDS);
     let StatusLine { code, minor: version } = match scanner.status_line() {
         Ok(line) => line,
         Err(stop) => return unread(stop),
@@ -65,17 +65,12 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
     let mut lines = Lines::new();
     let mut lengths = Lengths::default();
     let (mut keep_alive, mut odd) = (version == 1, false);
-    let mut count = 0;
     loop {
         let field = match scanner.field() {
             Ok(Some(field)) => field,
             Ok(None) => break,
             Err(stop) => return unread(stop),
         };
-        count += 1;
-        if count > MAX_FIELDS {
-            return Err(Malformed::HeadTooLarge);
-        }
         let (name, value) = (field.name.text(bytes), field.value.text(bytes));
         let sort = Sort::of(name);
         match sort {
