@@ -63,8 +63,8 @@ impl Key {
         let touches = |part: &Part| match part {
             Part::Header(name) => name.clone().into(),
             Part::Expression(expression) => expression.touches(),
-            Part::Cookie(_) => Touched::cookies(),
             Part::ClientIp { .. }
+            | Part::Cookie(_)
             | Part::Query(_)
             | Part::Path
             | Part::Method

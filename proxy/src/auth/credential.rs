@@ -46,12 +46,11 @@ impl Place {
         from.iter().enumerate().map(place).collect()
     }
 
-    /// The field that it is in.
+    /// The field that it is in, as far as that may be ours.
     pub(super) fn touches(&self) -> Touched {
         match self {
             Self::Header(name, _) => name.clone().into(),
-            Self::Cookie(_) | Self::Session(_) => Touched::cookies(),
-            Self::Query(_) => Touched::default(),
+            Self::Cookie(_) | Self::Session(_) | Self::Query(_) => Touched::default(),
         }
     }
 

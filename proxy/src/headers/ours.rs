@@ -151,11 +151,6 @@ impl Ours {
         others.contains(name)
     }
 
-    /// The name of the field that has the request's id.
-    pub(super) fn id_name(&self) -> &HeaderName {
-        &self.id_name
-    }
-
     /// What it says in a field of this name. `headers` are those of the request.
     pub(crate) fn get<'a>(&'a self, name: &HeaderName, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
         if *name == X_FORWARDED_HOST {
@@ -168,8 +163,8 @@ impl Ours {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Touched;
     use super::*;
+    use crate::headers::Touched;
 
     /// Whichever way it goes, it is the same.
     #[test]
@@ -204,7 +199,7 @@ mod tests {
         wanted.sort_unstable();
         assert_eq!(lines, wanted);
         assert_eq!(ours.get(&header::ACCEPT, &bare), None);
-        let others = Touched::from_iter([header::ACCEPT.into(), header::HOST.into(), Touched::cookies()]);
+        let others = Touched::from_iter([header::ACCEPT.into(), header::HOST.into(), header::COOKIE.into()]);
         assert!(!others.includes(ours));
         assert!(Touched::from_iter([others.clone(), X_REAL_IP.into()]).includes(ours));
         assert!(Touched::from_iter([Touched::Any, others]).includes(ours));

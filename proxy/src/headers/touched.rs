@@ -1,9 +1,9 @@
 //! Which fields of a request policies look at or change: where ours are among them, they have to be there.
 
 use super::Ours;
-use http::header::{COOKIE, HeaderName};
+use http::header::HeaderName;
 
-/// Fields that somebody looks at or changes.
+/// Fields that somebody looks at or changes. Cookies aren't counted among them: that field is never ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Touched {
     /// Any, as far as can be told beforehand; or ours.
@@ -13,16 +13,11 @@ pub(crate) enum Touched {
 }
 
 impl Touched {
-    /// Nothing but cookies.
-    pub(crate) fn cookies() -> Self {
-        Self::Named(vec![COOKIE])
-    }
-
     /// Whether ours are among them.
     pub(crate) fn includes(&self, ours: &Ours) -> bool {
         match self {
             Self::Any => true,
-            Self::Named(names) => names.contains(ours.id_name()),
+            Self::Named(names) => names.contains(&ours.id_name),
         }
     }
 }
@@ -44,9 +39,11 @@ impl FromIterator<Self> for Touched {
     fn from_iter<T: IntoIterator<Item = Self>>(all: T) -> Self {
         all.into_iter().fold(Self::default(), |all, one| match (all, one) {
             (Self::Named(mut names), Self::Named(more)) => {
-                names.extend(more);
-                names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
-                names.dedup();
+                for name in more {
+                    if !names.contains(&name) {
+                        names.push(name);
+                    }
+                }
                 Self::Named(names)
             }
             (Self::Any, _) | (_, Self::Any) => Self::Any,
