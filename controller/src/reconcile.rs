@@ -298,6 +298,10 @@ impl Telling {
         }
         if leads {
             let mut different = self.told.changes(statuses);
+            if newly {
+                // Who led before may have told Services that have no policy any more.
+                different.extend(cluster.names(Kind::Service).map(|name| (Kind::Service, name)));
+            }
             different.extend(effect.status.iter().cloned());
             self.statuses(cluster, settings, statuses, &different);
             self.told = statuses.clone();
@@ -382,6 +386,11 @@ impl Telling {
             {
                 let status = merge::listener_set(set.status.as_ref(), draft, &now);
                 self.offer(*kind, name, version, status);
+            } else if let Object::Service(service) = &present
+                && !self.applied.contains_key(name)
+            {
+                let draft = statuses.services.get(name).map(|draft| &**draft);
+                self.offer(*kind, name, version, merge::service(service, draft, &now));
             }
         }
     }

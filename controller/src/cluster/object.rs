@@ -226,7 +226,7 @@ kinds! {
     ClientPolicy "ClientPolicy" in client_policies as ClientPolicy: by_generation;
     ReferenceGrant "ReferenceGrant" in reference_grants as ReferenceGrant: routing;
     Namespace "Namespace" in namespaces as Namespace: routing;
-    Service "Service" in services as Service: routing;
+    Service "Service" in services as Service: service;
     EndpointSlice "EndpointSlice" in endpoint_slices as Packed<EndpointSlice>: endpoints;
     Secret "Secret" in secrets as Secret: routing;
     ConfigMap "ConfigMap" in config_maps as ConfigMap: routing;
@@ -284,6 +284,23 @@ fn by_generation<K: Watched>(new: &K, before: Option<&K>) -> Effect {
     Effect {
         routing: is_specified(new, before),
         status: [(K::KIND, name_of(new))].into(),
+        ..Effect::default()
+    }
+}
+
+/// Of Services, whose conditions we write: nothing but a comparison tells those from the rest.
+fn service(new: &Service, before: Option<&Service>) -> Effect {
+    let said = |service: &Service| {
+        let mut said = service.clone();
+        said.metadata.resource_version = None;
+        if let Some(status) = &mut said.status {
+            status.conditions = None;
+        }
+        said
+    };
+    Effect {
+        routing: !before.is_some_and(|before| said(before) == said(new)),
+        status: [(Kind::Service, name_of(new))].into(),
         ..Effect::default()
     }
 }

@@ -228,3 +228,51 @@ fn a_port_that_cannot_be_opened_is_told_and_tried_again() {
         assert_eq!(listener(&case.settle().await), "True Accepted");
     });
 }
+
+/// A Service of somebody's, as it is after `conditions` were written.
+fn somebodys(version: &str, conditions: &Value) -> Object {
+    Object::Service(Arc::new(
+        from_value(json!({
+            "metadata": {"namespace": "a", "name": "web", "uid": "s", "resourceVersion": version},
+            "spec": {"ports": [{"port": 80}]},
+            "status": {"loadBalancer": {}, "conditions": conditions},
+        }))
+        .unwrap(),
+    ))
+}
+
+#[test]
+fn a_service_is_told_of_its_policies_as_long_as_it_has_them() {
+    const SERVICE: &str = "PATCH /api/v1/namespaces/a/services/web/status";
+    run(async {
+        let mut case = Case::start(true);
+        let policy = Object::CircuitBreakerPolicy(Arc::new(
+            from_value(json!({
+                "apiVersion": "headgate.dev/v1alpha1", "kind": "CircuitBreakerPolicy",
+                "metadata": {"namespace": "a", "name": "web", "generation": 1, "resourceVersion": "1"},
+                "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": "web"}]},
+            }))
+            .unwrap(),
+        ));
+        case.list_all(vec![class(), policy, somebodys("1", &json!([]))]).await;
+        let mut written = case.settle().await;
+        let patch = written.remove(SERVICE).expect("the Service is told");
+        assert_eq!(patch["metadata"]["resourceVersion"], "1");
+        let affected = "headgate.dev/CircuitBreakerPolicyAffected";
+        assert_eq!(condition(&patch["status"], affected), "True PolicyAttached");
+        // What it then says is no reason to write, nor to translate.
+        case.upsert(somebodys("2", &patch["status"]["conditions"])).await;
+        assert_eq!(case.settle().await, BTreeMap::new());
+        // Somebody's hand, and then a leader who finds what another has left.
+        case.upsert(somebodys("3", &json!([]))).await;
+        assert_eq!(case.settle().await[SERVICE]["metadata"]["resourceVersion"], "3");
+        case.upsert(somebodys("4", &patch["status"]["conditions"])).await;
+        case.leads.send_replace(false);
+        let gone = ObjectName::new("a", "web");
+        case.changes.send(vec![Change::Delete(Kind::CircuitBreakerPolicy, gone)]).await.unwrap();
+        assert_eq!(case.settle().await, BTreeMap::new());
+        case.leads.send_replace(true);
+        let written = case.settle().await;
+        assert_eq!(written[SERVICE]["status"]["conditions"], json!([]));
+    });
+}

@@ -5,12 +5,14 @@
 
 use super::{
     ClassDraft, ConditionType, Draft, GatewayDraft, ListenerDraft, ListenerSetDraft, PolicyDraft, RouteDraft,
+    ServiceDraft,
 };
 use crate::api::gateway::{GatewayStatus, ListenerStatus};
 use crate::api::gateway_class::{GatewayClassStatus, SupportedFeature};
 use crate::api::listener_set::{self, ListenerSetStatus};
 use crate::api::policy::{AncestorStatus, PolicyStatus};
 use crate::api::route::{ParentStatus, RouteStatus};
+use k8s_openapi::api::core::v1::{Service, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// Entries that the API lets a policy's status have (GEP-713); those that come late have no place.
@@ -140,6 +142,20 @@ pub fn policy(
         controller_name: controller_name.to_owned(),
     }));
     (ancestors != old).then_some(PolicyStatus { ancestors })
+}
+
+/// Status of a Service: all of its conditions, and nothing else, which stays as it is. Without a draft those of ours go.
+pub fn service(present: &Service, draft: Option<&ServiceDraft>, now: &Time) -> Option<ServiceStatus> {
+    let old = present.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    // Words of the Gateway API aren't ours here.
+    let (ours, others): (Vec<_>, Vec<_>) =
+        old.iter().cloned().partition(|condition| condition.type_.starts_with(headgate_crds::GROUP));
+    let drafts = draft.map(|draft| &*draft.conditions).unwrap_or_default();
+    let mut merged = conditions(&ours, drafts, present.metadata.generation.unwrap_or_default(), now);
+    (merged != ours).then(|| {
+        merged.extend(others);
+        ServiceStatus { conditions: Some(merged), ..ServiceStatus::default() }
+    })
 }
 
 fn conditions(present: &[Condition], drafts: &[Draft], generation: i64, now: &Time) -> Vec<Condition> {

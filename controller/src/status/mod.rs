@@ -58,6 +58,8 @@ pub struct Statuses {
     pub routes: Sorted<(Kind, ObjectName), RouteDraft>,
     /// All policies, of every kind: one that no Gateway of ours uses has no ancestors of ours.
     pub policies: Sorted<(Kind, ObjectName), PolicyDraft>,
+    /// Services that policies are for: others are told nothing.
+    pub services: BTreeMap<ObjectName, Arc<ServiceDraft>>,
 }
 
 impl Statuses {
@@ -75,6 +77,7 @@ impl Statuses {
             .into_iter()
             .chain(of(Kind::Gateway, &self.gateways, &new.gateways))
             .chain(of(Kind::ListenerSet, &self.listener_sets, &new.listener_sets))
+            .chain(of(Kind::Service, &self.services, &new.services))
             .chain(self.routes.changes(&new.routes).map(|(id, ..)| id.clone()))
             .chain(self.policies.changes(&new.policies).map(|(id, ..)| id.clone()))
             .collect()
@@ -156,6 +159,13 @@ pub struct PolicyDraft {
     pub generation: i64,
     /// Entries of ours, by what they are about.
     pub ancestors: Vec<AncestorDraft>,
+}
+
+/// Status of a Service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceDraft {
+    /// Which policies it has.
+    pub conditions: Vec<Draft>,
 }
 
 impl AncestorDraft {

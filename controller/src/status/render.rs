@@ -36,6 +36,11 @@ pub fn render(cluster: &Cluster, statuses: &Statuses, controller_name: &str, now
         let status = merge::policy(present.as_ref(), draft, controller_name, now);
         rendered.extend(object(*kind, name, status.as_ref().or(present.as_ref())));
     }
+    for (name, draft) in &statuses.services {
+        let Some(service) = cluster.services.get(name) else { continue };
+        let status = merge::service(service, Some(draft), now);
+        rendered.extend(object(Kind::Service, name, status.as_ref().or(service.status.as_ref())));
+    }
     rendered
 }
 

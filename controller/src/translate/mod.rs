@@ -279,6 +279,7 @@ impl Translator {
             (id, same)
         });
         statuses.policies = drafts.collect();
+        statuses.services = self.governing.affected_services();
     }
 
     /// Backends with the policies that they have. What became of policies, where not only routes have a say in it.

@@ -149,6 +149,13 @@ async fn ejection(cluster: &Cluster, namespace: &str, some: &Target) -> Result<S
         }
         Ok(())
     };
+    cluster
+        .wait("the Service is told of its policy", SOON, async || {
+            let service = cluster.get("Service", namespace, "some").await?;
+            let told = &service["status"]["conditions"];
+            Condition::find(told, "headgate.dev/CircuitBreakerPolicyAffected").map(drop)
+        })
+        .await?;
     let pods = cluster.list("Pod", namespace, "app=sick").await?;
     let sick = pods.first().and_then(|pod| pod["status"]["podIP"].as_str()).context("no pod is sick")?;
     for event in both_tell(cluster, namespace, ("some", "EndpointEjected", 1), fail).await? {

@@ -147,3 +147,30 @@ proptest! {
         prop_assert_eq!(merged.len(), theirs(&present).len() + drafts.len());
     }
 }
+
+#[test]
+fn a_service_keeps_what_others_say_of_it() {
+    let mut told: Service = serde_json::from_value(serde_json::json!({
+        "metadata": {"namespace": "a", "name": "web", "resourceVersion": "7"},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}},
+    }))
+    .unwrap();
+    // Not ours, though a Gateway's would be.
+    let theirs = vec![foreign("Accepted")];
+    told.status.as_mut().unwrap().conditions = Some(theirs.clone());
+    let affected = draft(ConditionType::CircuitBreakerPolicyAffected, true);
+    let affected = ServiceDraft { conditions: vec![affected] };
+    let status = service(&told, Some(&affected), &at(10)).unwrap();
+    assert_eq!(status.load_balancer, None, "it isn't touched");
+    let conditions = status.conditions.unwrap();
+    assert_eq!(
+        brief(&conditions),
+        [("headgate.dev/CircuitBreakerPolicyAffected", "True", 10), ("Accepted", "Unknown", 1)]
+    );
+    told.status.as_mut().unwrap().conditions = Some(conditions);
+    assert_eq!(service(&told, Some(&affected), &at(20)), None);
+    let status = service(&told, None, &at(20)).unwrap();
+    assert_eq!(status.conditions, Some(theirs));
+    told.status = Some(status);
+    assert_eq!(service(&told, None, &at(30)), None);
+}

@@ -8,7 +8,7 @@ use super::{AFFECTING, Judged, Missing, Note, Policies, TargetId};
 use crate::api::policy::AncestorRef;
 use crate::cluster::Kind;
 use crate::status::{AncestorDraft, ConditionType, Draft, GatewayDraft, ListenerDraft, ListenerSetDraft};
-use crate::status::{PolicyDraft, Reason, RouteDraft};
+use crate::status::{PolicyDraft, Reason, RouteDraft, ServiceDraft};
 use crate::translate::attach::ParentName;
 use crate::translate::lookup::Views;
 use crate::translate::tally::Tally;
@@ -126,6 +126,21 @@ impl Policies {
                 }
             }
         }
+    }
+
+    /// What Services are told of their policies and those of their ports, whoever forwards to them: all who install this say
+    /// the same of a Service.
+    pub(in crate::translate) fn affected_services(&self) -> BTreeMap<ObjectName, Arc<ServiceDraft>> {
+        let mut services = BTreeMap::<ObjectName, ServiceDraft>::new();
+        for (kind, affected) in AFFECTING {
+            for ((of, (target, name)), attached) in &self.attached {
+                if (*of, *target) == (kind, Kind::Service) {
+                    let told = condition(kind, affected, attached.all_names());
+                    services.entry(name.clone()).or_default().conditions.extend(told);
+                }
+            }
+        }
+        services.into_iter().map(|(name, draft)| (name, Arc::new(draft))).collect()
     }
 
     fn affected(&self, target: &TargetId, section: Option<&str>) -> Vec<Draft> {
