@@ -19,6 +19,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A request that policies may change: what it tells of its client.
 pub(crate) struct Subject<'a, 'q> {
@@ -78,28 +79,30 @@ pub(crate) async fn admit(
     subject: Subject<'_, '_>,
     finish: &mut Finish,
 ) -> Result<Passage, Rejection> {
+    let mut waited = Duration::ZERO;
     if let Some(limits) = &policies.rate_limits {
-        limit(client, limits, &subject.view(subject.headers), finish).await?;
+        limit(client, limits, &subject.view(subject.headers), finish, &mut waited).await?;
     }
     if policies.has_guard() {
         // In a box: few rules have it, and idle connections keep the room of the largest request.
-        return Box::pin(guard(client, policies, subject, finish)).await;
+        return Box::pin(guard(client, policies, subject, finish, waited)).await;
     }
     Ok(Passage::Open(HeaderMap::new()))
 }
 
-/// Asks rate limits.
+/// Asks rate limits; `waited`: how long the request has waited for their stores.
 async fn limit(
     client: &Client,
     limits: &RateLimits,
     view: &View<'_>,
     finish: &mut Finish,
+    waited: &mut Duration,
 ) -> Result<(), Rejection> {
     let thread = &client.thread;
     let said = match limits.are_shared() {
         false => limits.admit(view, finish.latest(), &thread.metrics),
         // In a box, as below.
-        true => Box::pin(limits.admit_shared(view, &thread.metrics, &thread.links)).await,
+        true => Box::pin(limits.admit_shared(view, &thread.metrics, &thread.links, waited)).await,
     };
     if let Some(said) = said {
         finish.limits = Some(Box::new(match finish.limits.take() {
@@ -116,6 +119,7 @@ async fn guard(
     policies: &Policies,
     mut subject: Subject<'_, '_>,
     finish: &mut Finish,
+    mut waited: Duration,
 ) -> Result<Passage, Rejection> {
     if let Some(tried) = &policies.tried_auth {
         Box::pin(attempt(client, tried, &subject)).await;
@@ -159,7 +163,8 @@ async fn guard(
     finish.note_consumer(admitted.identity.consumer());
     if let Some(limits) = &policies.limits_of_known {
         finish.note_wait();
-        limit(client, limits, &View { auth: Some(&admitted.identity), ..view }, finish).await?;
+        let view = View { auth: Some(&admitted.identity), ..view };
+        limit(client, limits, &view, finish, &mut waited).await?;
     }
     let asked = subject.query.as_ref().map(|query| query.len());
     admitted.apply(subject.headers, subject.query, &mut granted);

@@ -122,6 +122,13 @@ impl Cluster {
         list.items.into_iter().map(|object| Ok(serde_json::to_value(object)?)).collect()
     }
 
+    /// What a pod answers to a GET, by way of the API server.
+    pub async fn ask_pod(&self, namespace: &str, pod: &str, port: u16, path: &str) -> Result<String> {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}");
+        let answer = self.client.request_text(http::Request::get(&path).body(Vec::new())?).await;
+        answer.with_context(|| format!("get {path}"))
+    }
+
     /// Looks until `see` returns something; its last error is told when `limit` is over before.
     pub async fn wait<T>(
         &self,

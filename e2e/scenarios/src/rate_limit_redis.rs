@@ -6,12 +6,17 @@ use crate::clients::output;
 use crate::cluster::{Cluster, Condition, SOON};
 use crate::objects::{self, HTTP};
 use crate::redis::Redis;
+use crate::rollout::PODS;
 use anyhow::{Context, Result, bail, ensure};
 use http::StatusCode;
 use serde_json::json;
+use std::fmt;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
+/// The port of the chart that tells metrics.
+const ADMIN: u16 = 15_000;
+const STORE_DURATION: &str = "headgate_rate_limit_store_duration_seconds";
 const HOST: &str = "shared.example";
 const LIMIT: usize = 100;
 /// So many get that limit and no more.
@@ -20,8 +25,8 @@ const REQUESTS: usize = 10_000;
 const CLIENTS: usize = 40;
 /// Requests while Redis is gone.
 const WITHOUT: usize = 1_000;
-/// What a request may take while Redis is gone: far more than the policy's `timeout` of 50 ms, for busy machines, and far less
-/// than what connections that nobody answers take.
+/// What a request may wait for Redis while it is gone, and take in all: far more than the policy's `timeout` of 50 ms, because
+/// clocks of busy machines are late, and far less than what connections that nobody answers take.
 const PROMPT: Duration = Duration::from_secs(5);
 
 pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
@@ -45,14 +50,68 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
     let whole = held(cluster, &redis, &target, REQUESTS).await?;
 
     redis.kill().await?;
+    let before = Waits::of(cluster).await?;
     let slowest = without(cluster, namespace, &target).await?;
+    let waits = Waits::of(cluster).await?.since(&before);
+    ensure!(waits.longer_than(PROMPT) == 0.0, "without Redis requests waited for it: {waits}");
 
     redis.start_again().await?;
     let again = held(cluster, &redis, &target, REQUESTS / 5).await.context("with Redis back")?;
     Ok(format!(
-        "{whole}; Redis killed: as onUnavailable says, slowest answer of {} {slowest:.0?}; Redis back: {again}",
+        "{whole}; Redis killed: as onUnavailable says, slowest answer of {} {slowest:.0?}, {waits}; Redis back: {again}",
         3 * WITHOUT
     ))
+}
+
+/// How long requests have waited for the store, as the replicas count it.
+struct Waits {
+    /// Upper bounds in seconds, and how many took no longer.
+    buckets: Vec<(f64, f64)>,
+}
+
+impl Waits {
+    async fn of(cluster: &Cluster) -> Result<Self> {
+        let series = format!("{STORE_DURATION}_bucket{{le=\"");
+        let mut buckets = Vec::<(f64, f64)>::new();
+        for pod in cluster.list("Pod", &cluster.installation, PODS).await? {
+            let name = pod["metadata"]["name"].as_str().context("no name")?;
+            let text = cluster.ask_pod(&cluster.installation, name, ADMIN, "/metrics").await?;
+            let mut of_pod = Vec::new();
+            for line in text.lines().filter_map(|line| line.strip_prefix(&series)) {
+                let (bound, count) = line.split_once("\"} ").with_context(|| format!("no bucket: {line}"))?;
+                of_pod.push((bound.parse()?, count.parse()?));
+            }
+            ensure!(!of_pod.is_empty(), "{name} tells nothing of {STORE_DURATION}");
+            if buckets.is_empty() {
+                buckets = of_pod;
+            } else {
+                buckets.iter_mut().zip(of_pod).for_each(|((_, sum), (_, count))| *sum += count);
+            }
+        }
+        Ok(Self { buckets })
+    }
+
+    fn since(mut self, before: &Self) -> Self {
+        self.buckets.iter_mut().zip(&before.buckets).for_each(|((_, sum), (_, before))| *sum -= before);
+        self
+    }
+
+    fn longer_than(&self, time: Duration) -> f64 {
+        let within = self.buckets.iter().find(|(bound, _)| *bound >= time.as_secs_f64());
+        self.all() - within.map_or(0.0, |(_, count)| *count)
+    }
+
+    fn all(&self) -> f64 {
+        self.buckets.last().map_or(0.0, |(_, count)| *count)
+    }
+}
+
+impl fmt::Display for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let longer = |milliseconds| self.longer_than(Duration::from_millis(milliseconds));
+        let (all, timeout, twice) = (self.all(), longer(50), longer(100));
+        write!(f, "of {all} waits for it {timeout} over its timeout of 50 ms and {twice} over 100 ms")
+    }
 }
 
 fn policy(redis: &Redis) -> String {

@@ -3,8 +3,8 @@
 //! A scrape sees cells that others are writing: figures of one family may be some requests apart, never wrong.
 
 use super::{
-    AuthOutcome, BackendMetrics, CLASSES, Cell, DURATION_BOUNDS_MS, Ids, LimitOutcome, Metrics, RuleKey,
-    RuleMetrics, ThreadCells,
+    AuthOutcome, BackendMetrics, CLASSES, Cell, DURATION_BOUNDS_MS, Durations, Ids, LimitOutcome, Metrics,
+    RuleKey, RuleMetrics, ThreadCells,
 };
 use crate::model::BackendId;
 use crate::rejection::{Rejection, Source};
@@ -80,19 +80,9 @@ impl Metrics {
         )?;
         for (key, metrics) in used() {
             let rule = rule_label(key);
-            let mut buckets = [(f64::INFINITY, 0); DURATION_BOUNDS_MS.len() + 1];
-            for (index, bucket) in buckets.iter_mut().enumerate() {
-                if let Some(bound) = DURATION_BOUNDS_MS.get(index) {
-                    bucket.0 = bound / 1e3;
-                }
-                bucket.1 = metrics.0.sum(|cells| cells.durations[index].get());
-            }
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            #[expect(clippy::cast_precision_loss, reason = "a sum of durations is a float in the format")]
-            let seconds = metrics.0.sum(|cells| cells.nanoseconds.get()) as f64 / 1e9;
-            family
-                .encode_family(&labels_of_rule(key, &rule))?
-                .encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
+            let labels = labels_of_rule(key, &rule);
+            let mut series = family.encode_family(&labels)?;
+            encode_durations(&mut series, |cell| metrics.0.sum(|cells| cell(&cells.durations).get()))?;
         }
         Ok(())
     }
@@ -202,6 +192,14 @@ impl Metrics {
         let help = "Requests that were judged without the store of their rate limits, which didn't answer";
         counters(encoder, "headgate_rate_limit_store_failures", help)?
             .encode_counter::<NoLabelSet, u64, f64>(&self.rate_limit_counters.without_store(), None)?;
+        let help = "Time that requests waited for the store of their rate limits";
+        let mut family = encoder.encode_descriptor(
+            "headgate_rate_limit_store_duration",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        encode_durations(&mut family, |cell| self.total(|cells| cell(&cells.store_waits).get()))?;
         let help = "Keys that rate limits count by";
         let keys = u64::try_from(self.rate_limit_counters.len()).unwrap_or(u64::MAX);
         encoder
@@ -236,6 +234,14 @@ impl Metrics {
             let labels = Labels([("reason", rejection.reason()), ("source", source)]);
             count_of(&mut family, &labels, count)?;
         }
+        let help = "Requests that a ClientPolicy in Shadow would have refused, by reason";
+        let mut family = counters(encoder, "headgate_shadow_rejections", help)?;
+        for rejection in Rejection::ALL {
+            let count = self.total(|cells| cells.shadow_rejections.of(rejection).get());
+            if count > 0 {
+                count_of(&mut family, &Labels([("reason", rejection.reason())]), count)?;
+            }
+        }
         let mut family =
             counters(encoder, "headgate_connections_opened", "Connections accepted from clients")?;
         for (side, label) in PROTOCOL_LABELS.iter().enumerate() {
@@ -256,6 +262,11 @@ impl Metrics {
                 "headgate_connections_refused",
                 "Connections closed before a request, as a ClientPolicy has it",
                 single(|cells| &cells.connections_refused),
+            ),
+            (
+                "headgate_shadow_connections_refused",
+                "Connections that a ClientPolicy in Shadow would have closed",
+                single(|cells| &cells.shadow_connections_refused),
             ),
             (
                 "headgate_tls_handshake_failures",
@@ -289,6 +300,24 @@ fn counters<'s>(
     help: &str,
 ) -> Result<MetricEncoder<'s>, fmt::Error> {
     encoder.encode_descriptor(name, help, None, MetricType::Counter)
+}
+
+/// Durations, summed over the threads by `sum`.
+fn encode_durations(
+    encoder: &mut MetricEncoder<'_>,
+    sum: impl Fn(&dyn Fn(&Durations) -> &Cell) -> u64,
+) -> fmt::Result {
+    let mut buckets = [(f64::INFINITY, 0); DURATION_BOUNDS_MS.len() + 1];
+    for (index, bucket) in buckets.iter_mut().enumerate() {
+        if let Some(bound) = DURATION_BOUNDS_MS.get(index) {
+            bucket.0 = bound / 1e3;
+        }
+        bucket.1 = sum(&|durations| &durations.counts[index]);
+    }
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    #[expect(clippy::cast_precision_loss, reason = "a sum of durations is a float in the format")]
+    let seconds = sum(&|durations| &durations.nanoseconds) as f64 / 1e9;
+    encoder.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)
 }
 
 fn count_of(family: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, count: u64) -> fmt::Result {

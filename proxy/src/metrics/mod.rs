@@ -83,15 +83,29 @@ impl<T: Default> PerThread<T> {
     }
 }
 
+/// How long things took.
+#[derive(Debug, Default)]
+struct Durations {
+    /// One more than there are bounds: the last is for what took longer than all of them.
+    counts: [Cell; DURATION_BOUNDS_MS.len() + 1],
+    nanoseconds: Cell,
+}
+
+impl Durations {
+    fn add(&self, took: Duration) {
+        let milliseconds = took.as_secs_f64() * 1e3;
+        self.counts[DURATION_BOUNDS_MS.partition_point(|bound| *bound < milliseconds)].add(1);
+        self.nanoseconds.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
 /// Responses by class, and how long they took.
 #[derive(Debug, Default)]
 // A cache line of its own (two, for the prefetcher), so that threads don't share one.
 #[repr(align(128))]
 struct RuleCells {
     responses: [Cell; CLASSES],
-    /// One more than there are bounds: the last is for what took longer than all of them.
-    durations: [Cell; DURATION_BOUNDS_MS.len() + 1],
-    nanoseconds: Cell,
+    durations: Durations,
 }
 
 /// The counters of one rule of a route.
@@ -193,10 +207,13 @@ pub struct AuthMetrics(PerThread<AuthCells>);
 #[repr(align(128))]
 struct ThreadCells {
     rejections: PerRejection,
+    shadow_rejections: PerRejection,
+    shadow_connections_refused: Cell,
     opened: [Cell; 4],
     closed: [Cell; 4],
     handshake_failures: Cell,
     connections_refused: Cell,
+    store_waits: Durations,
     received: Cell,
     sent: Cell,
 }
@@ -353,14 +370,22 @@ impl ThreadMetrics {
     pub fn request(&self, rule: &RuleMetrics, status: StatusCode, took: Duration) {
         let cells = rule.0.of(self.thread);
         cells.responses[class(status)].add(1);
-        let milliseconds = took.as_secs_f64() * 1e3;
-        cells.durations[DURATION_BOUNDS_MS.partition_point(|bound| *bound < milliseconds)].add(1);
-        cells.nanoseconds.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        cells.durations.add(took);
     }
 
     /// A request got an answer of ours that says why it went no further.
     pub fn rejected(&self, rejection: Rejection) {
         self.cells().rejections.of(rejection).add(1);
+    }
+
+    /// A request would have got such an answer, but for policies in shadow.
+    pub fn shadow_rejected(&self, rejection: Rejection) {
+        self.cells().shadow_rejections.of(rejection).add(1);
+    }
+
+    /// A connection would have been refused, but for policies in shadow.
+    pub fn shadow_connection_refused(&self) {
+        self.cells().shadow_connections_refused.add(1);
     }
 
     /// A client connected.
@@ -412,6 +437,11 @@ impl ThreadMetrics {
     /// A rate limit judged a request.
     pub(crate) fn limited(&self, limit: &LimitMetrics, outcome: LimitOutcome) {
         limit.0.of(self.thread).outcomes[outcome as usize].add(1);
+    }
+
+    /// A request has waited for the store of its rate limits.
+    pub(crate) fn waited_for_store(&self, took: Duration) {
+        self.cells().store_waits.add(took);
     }
 
     /// An AuthPolicy judged a request.

@@ -8,6 +8,8 @@ use crate::expression::View;
 use crate::metrics::{LimitOutcome, ThreadMetrics};
 use crate::model::OnUnavailable;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// When to ask again a store that denies because it can't be reached, in nanoseconds.
 const UNAVAILABLE: u64 = 1_000_000_000;
@@ -33,12 +35,14 @@ impl<'a> Group<'a> {
 }
 
 impl RateLimits {
-    /// [`RateLimits::admit`] for limits that all replicas share.
+    /// [`RateLimits::admit`] for limits that all replicas share. `waited` is how long the request has waited for stores: no
+    /// longer than `timeout`, however often one is asked.
     pub(crate) async fn admit_shared(
         &self,
         view: &View<'_>,
         metrics: &ThreadMetrics,
         links: &Links,
+        waited: &mut Duration,
     ) -> Option<Admission> {
         let Question { enforced, tried, refused } = self.ask(view, metrics);
         let enforced = if refused.is_some() { &[] } else { &enforced[..] };
@@ -46,7 +50,12 @@ impl RateLimits {
         let mut groups: Vec<Group<'_>> = vec![self.group(enforced, now)];
         groups.extend(by_limit(&tried).map(|asked| self.group(asked, now)));
         if let Some(store) = &self.store {
-            self.take_shared(store, links, &mut groups, now).await;
+            let began = Instant::now();
+            if self.take_shared(store, links, &mut groups, now, *waited).await {
+                let took = began.elapsed();
+                *waited += took;
+                metrics.waited_for_store(took);
+            }
         }
         let mut in_flight = InFlight::default();
         let mut groups = groups.into_iter();
@@ -78,17 +87,24 @@ impl RateLimits {
         Group { asked, in_flight, standings: here().zip(standings).collect() }
     }
 
-    /// Takes the rest from the store, or from what stands in for it.
-    async fn take_shared(&self, store: &Arc<Store>, links: &Links, groups: &mut [Group<'_>], now: u64) {
+    /// Takes the rest, if there is any, from the store or from what stands in for it.
+    async fn take_shared(
+        &self,
+        store: &Arc<Store>,
+        links: &Links,
+        groups: &mut [Group<'_>],
+        now: u64,
+        waited: Duration,
+    ) -> bool {
         let asks: Vec<(usize, Ask)> = groups
             .iter()
             .enumerate()
             .flat_map(|(n, group)| group.shared_asks().map(move |asked| (n, asked.ask)))
             .collect();
         if asks.is_empty() {
-            return;
+            return false;
         }
-        let said = match store.take(links, &asks).await {
+        let said = match store.take(links, &asks, waited).await {
             Some(said) => said,
             None => {
                 self.counters.note_without_store();
@@ -101,6 +117,7 @@ impl RateLimits {
             let told: Vec<_> = group.shared_asks().zip(&mut said).collect();
             group.standings.extend(told);
         }
+        true
     }
 
     /// What holds while the store can't be reached.

@@ -21,6 +21,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
@@ -71,14 +72,15 @@ impl Store {
     }
 
     /// Takes from the cells of groups: of each from all or from none. What each cell says, in order; none when the store
-    /// doesn't answer in time.
+    /// doesn't answer in time, of which the request has used up `waited`.
     pub(super) async fn take(
         self: &Arc<Self>,
         links: &Links,
         asks: &[(usize, Ask)],
+        waited: Duration,
     ) -> Option<Vec<Standing>> {
         let link = links.to(self);
-        let until = Instant::now() + self.from.timeout;
+        let until = Instant::now() + self.from.timeout.saturating_sub(waited);
         let ask = |whole: bool| {
             link.ask(until, move |name| match whole {
                 true => self.place.command(b"EVAL", SCRIPT.as_bytes(), asks),
@@ -199,3 +201,6 @@ impl Naming {
         CellId::of(u128::from_be_bytes(half))
     }
 }
+
+#[cfg(test)]
+mod tests;
