@@ -43,12 +43,19 @@ pub(crate) struct Inbound {
 pub(crate) struct Received {
     bytes: Cell<u64>,
     most: Cell<u64>,
+    /// What policies in shadow would let come.
+    tried: Cell<u64>,
 }
 
 impl Received {
     /// How many bytes have come.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.get()
+    }
+
+    /// Whether more has come than policies in shadow would let.
+    pub(crate) fn is_over(&self) -> bool {
+        self.bytes.get() > self.tried.get()
     }
 
     /// Whether more has come than may.
@@ -60,7 +67,7 @@ impl Received {
 
 impl Default for Received {
     fn default() -> Self {
-        Self { bytes: Cell::new(0), most: Cell::new(u64::MAX) }
+        Self { bytes: Cell::new(0), most: Cell::new(u64::MAX), tried: Cell::new(u64::MAX) }
     }
 }
 
@@ -189,6 +196,15 @@ impl Inbound {
     pub(crate) fn bound(&self, most: u64) -> Result<(), Broken> {
         self.received.most.set(most);
         if self.size_hint().lower() > most { Err(Broken::TooLarge) } else { Ok(()) }
+    }
+
+    /// Tries a bound: whether it would break the body at once; else [`Received::is_over`] tells at its end.
+    pub(crate) fn tries(&self, most: u64) -> Result<(), Broken> {
+        if self.size_hint().lower() > most {
+            return Err(Broken::TooLarge);
+        }
+        self.received.tried.set(most);
+        Ok(())
     }
 
     /// Whether it still comes from the client.

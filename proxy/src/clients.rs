@@ -5,8 +5,10 @@
 
 mod proxy_protocol;
 mod seats;
+mod trial;
 
 pub(crate) use seats::{Seat, Seats};
+pub(crate) use trial::judge;
 
 use crate::handshake;
 use crate::headers::{Forwarding, Rules, X_FORWARDED_FOR, X_FORWARDED_PORT, X_FORWARDED_PROTO};
@@ -169,11 +171,17 @@ impl Clients {
 
     /// A seat for a connection. The error is that there is none.
     pub(crate) fn seat(&self, seats: &Arc<Seats>, peer: IpAddr) -> Result<Option<Seat>, Full> {
-        let limits = &self.from.limits;
-        match (limits.connections, limits.connections_per_ip) {
-            (None, None) => Ok(None),
-            (most, each) => seats.take(most, each.map(|each| (peer, each))).map(Some),
-        }
+        seat(&self.from.limits, seats, peer)
+    }
+
+    /// The same as if what is tried out were in force.
+    pub(crate) fn tried_seat(&self, seats: &Arc<Seats>, peer: IpAddr) -> Result<Option<Seat>, Full> {
+        self.trial().map_or(Ok(None), |trial| seat(&trial.limits, seats, peer))
+    }
+
+    /// What is only tried out.
+    pub(crate) fn trial(&self) -> Option<&model::ClientTrial> {
+        self.from.trial.as_ref()
     }
 
     /// Who has sent a request. None: who is connected, for all that we know.
@@ -199,6 +207,13 @@ impl Clients {
             Rc::new(Forwarding::through(address, &[&chain, &[peer.ip()][..]].concat(), scheme, port));
         let peer = SocketAddr::new(address, 0);
         Some(Box::new(Sender { peer, scheme, port, forwarding }))
+    }
+}
+
+fn seat(limits: &model::ClientLimits, seats: &Arc<Seats>, peer: IpAddr) -> Result<Option<Seat>, Full> {
+    match (limits.connections, limits.connections_per_ip) {
+        (None, None) => Ok(None),
+        (most, each) => seats.take(most, each.map(|each| (peer, each))).map(Some),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::headers::{self, Forwarding};
 use crate::http1;
 use crate::http2;
 use crate::limits::Limits;
-use crate::model::{ClientPath, EscapedSlashes, PortProtocol, Scheme};
+use crate::model::{ClientPath, ClientTrial, EscapedSlashes, PortProtocol, Scheme};
 use crate::router::PortTable;
 use crate::runtime::Thread;
 use crate::stream::{self, Onward};
@@ -156,6 +156,11 @@ impl Client {
         self.own.as_ref().map_or(USUAL, |own| own.clients.path())
     }
 
+    /// What policies in shadow would hold it to.
+    pub(crate) fn trial(&self) -> Option<&ClientTrial> {
+        self.own.as_ref().and_then(|own| own.clients.trial())
+    }
+
     /// Who has sent a request with these fields. None: who is connected.
     pub(crate) fn sender(&self, headers: &HeaderMap) -> Option<Box<Sender>> {
         let own = self.own.as_ref()?;
@@ -246,11 +251,13 @@ pub(crate) async fn serve(
         table.clients().map_or(*usual, |clients| clients.bounds(usual));
     let deadline = thread.wheel.after(if protocol == PortProtocol::Tls { handshake } else { head });
     let admitted = match table.clients() {
-        None => Some((peer, None)),
+        None => Some((peer, [None, None])),
         // In a box, as below.
-        Some(clients) => Box::pin(admit(clients, &table, (&mut socket, peer), (&timer, deadline))).await,
+        Some(clients) => {
+            Box::pin(admit(&thread, clients, &table, (&mut socket, peer), (&timer, deadline))).await
+        }
     };
-    let Some((peer, seat)) = admitted else { return thread.metrics.connection_refused() };
+    let Some((peer, seats)) = admitted else { return thread.metrics.connection_refused() };
     let ready = match protocol {
         PortProtocol::Http => {
             let mut first = Box::pin(timer.bound(deadline, handshake::clear(socket, http2)));
@@ -295,16 +302,17 @@ pub(crate) async fn serve(
         }
         Some(Ok(None)) | None => thread.metrics.handshake_failed(),
     }
-    drop((counted, seat));
+    drop((counted, seats));
 }
 
-/// Who is behind a connection, and its seat where they are counted. None: it has to end.
+/// Who is behind a connection, and its seats where they are counted: in force, and tried. None: it has to end.
 async fn admit(
+    thread: &Thread,
     clients: &Clients,
     table: &PortTable,
     (socket, peer): (&mut TcpStream, SocketAddr),
     (timer, deadline): (&Timer, Deadline),
-) -> Option<(SocketAddr, Option<Seat>)> {
+) -> Option<(SocketAddr, [Option<Seat>; 2])> {
     let mut behind = peer;
     if clients.may_introduce() {
         match timer.bound(deadline, clients.introduce(socket, peer)).await {
@@ -316,7 +324,10 @@ async fn admit(
         }
     }
     let seat = clients.seat(table.seats(), behind.ip());
-    seat.inspect_err(|_| tracing::debug!(%peer, "too many connections")).ok().map(|seat| (behind, seat))
+    let seat = seat.inspect_err(|_| tracing::debug!(%peer, "too many connections")).ok()?;
+    let tried = clients.tried_seat(table.tried_seats(), behind.ip());
+    let tried = tried.inspect_err(|_| thread.metrics.shadow_connection_refused()).ok().flatten();
+    Some((behind, [seat, tried]))
 }
 
 /// Counts the end of a connection, however it comes.

@@ -305,6 +305,9 @@ impl Drop for Finish {
         if let Some(rejection) = self.rejection {
             metrics.rejected(rejection);
         }
+        if self.received.as_ref().is_some_and(|received| received.is_over()) {
+            metrics.shadow_rejected(Rejection::BodyTooLarge);
+        }
         if let Some(rule) = &self.rule {
             metrics.request(&rule.metrics, status, self.began.elapsed());
         }

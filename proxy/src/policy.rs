@@ -20,6 +20,8 @@ pub(crate) struct Policies {
     pub(crate) touch: Touched,
     /// Bytes that a request's body may have.
     pub(crate) request_body_bytes: Option<u64>,
+    /// Bytes that it might have if policies in shadow acted.
+    pub(crate) tried_body_bytes: Option<u64>,
 }
 
 impl Policies {
@@ -37,10 +39,10 @@ impl Policies {
             Some(_) => limits.map_or((None, None), RateLimits::split),
         };
         let tried_auth = from.tried_auth.as_ref().and_then(|tried| Auth::compile(tried, context));
-        let request_body_bytes = from.request_body_bytes;
+        let (request_body_bytes, tried_body_bytes) = (from.request_body_bytes, from.tried_body_bytes);
         let limits = [&rate_limits, &limits_of_known].into_iter().flatten().map(RateLimits::touch);
         let auth = guard.iter().map(Guard::touches).chain(tried_auth.iter().map(Auth::touches));
         let touch = limits.chain(auth).collect();
-        Self { rate_limits, guard, tried_auth, limits_of_known, touch, request_body_bytes }
+        Self { rate_limits, guard, tried_auth, limits_of_known, touch, request_body_bytes, tried_body_bytes }
     }
 }

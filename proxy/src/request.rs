@@ -16,6 +16,7 @@
 use crate::admit::{self, Passage, Subject};
 use crate::authorize::{self, Asked, Denial, Verdict};
 use crate::body::{Inbound, Outbound, Source};
+use crate::clients;
 use crate::connection::{Client, Switched};
 use crate::expression::View;
 use crate::filter::{Cors, Origin, Outgoing, Protocol, Redirect};
@@ -171,6 +172,9 @@ async fn serve(
     finish: &mut Finish,
 ) -> Result<Reply, Rejection> {
     check(parts, client.limits())?;
+    if let Some(rejection) = client.trial().and_then(|trial| clients::judge(trial, parts)) {
+        client.thread.metrics.shadow_rejected(rejection);
+    }
     let field = Host::field(&parts.headers)?;
     let host = Host::of_request(&parts.uri, field.as_ref(), parts.version)?;
     let (path, query) = path_and_query(&parts.uri, client.path())?;
@@ -193,7 +197,7 @@ async fn serve(
     }
     let view = view(finish, parts, &host, &path, query);
     let Taken { rule, policies, prefix_len } = find(client, &view, unwritten.as_ref(), finish)?;
-    bound(policies.as_deref(), body.as_ref())?;
+    bound(client, policies.as_deref(), body.as_ref())?;
     if let Some(answer) = preflight(&rule, parts, finish) {
         return Ok(answered(&rule, StatusCode::NO_CONTENT, answer, client, body.take(), waits).await);
     }
@@ -256,11 +260,15 @@ fn prepare(
 }
 
 /// Bounds a body as policies say.
-fn bound(policies: Option<&Policies>, body: Option<&Inbound>) -> Result<(), Rejection> {
-    match (policies.and_then(|policies| policies.request_body_bytes), body) {
-        (Some(most), Some(body)) => body.bound(most).map_err(|broken| broken.rejection()),
-        (Some(_) | None, _) => Ok(()),
+fn bound(client: &Client, policies: Option<&Policies>, body: Option<&Inbound>) -> Result<(), Rejection> {
+    let Some((policies, body)) = policies.zip(body) else { return Ok(()) };
+    if let Some(most) = policies.request_body_bytes {
+        body.bound(most).map_err(|broken| broken.rejection())?;
     }
+    if policies.tried_body_bytes.is_some_and(|most| body.tries(most).is_err()) {
+        client.thread.metrics.shadow_rejected(Rejection::BodyTooLarge);
+    }
+    Ok(())
 }
 
 /// Writes our fields to those of a request, unless they are there.

@@ -1,8 +1,8 @@
 //! ClientPolicy: how clients may talk to a listener.
 
 use super::{
-    DURATION, LISTENER_TARGETS, LISTENER_TARGETS_MESSAGE, ONE_KIND, ONE_KIND_MESSAGE, PolicyStatus, Strategy,
-    TargetRef,
+    DURATION, LISTENER_TARGETS, LISTENER_TARGETS_MESSAGE, Mode, ONE_KIND, ONE_KIND_MESSAGE, PolicyStatus,
+    Strategy, TargetRef,
 };
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -35,6 +35,9 @@ use serde::{Deserialize, Serialize};
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "has(self.limits) || has(self.timeouts) || has(self.clientIP) || has(self.http2) || has(self.headers) || has(self.path) || has(self.tls)",
     "message": "the policy says nothing; write limits, timeouts, clientIP, http2, headers, path or tls",
+}, {
+    "rule": "!has(self.mode) || self.mode != 'Shadow' || !(has(self.timeouts) || has(self.clientIP) || has(self.http2) || has(self.tls) || (has(self.headers) && (has(self.headers.requestID) || has(self.headers.server) || has(self.headers.earlyHints))))",
+    "message": "mode Shadow tries what refuses requests: limits, headers.underscores and path; write the rest in a policy of its own",
 }]))]
 pub struct ClientPolicySpec {
     /// What the policy is for: 1 to 16 objects of one kind, in its namespace.
@@ -46,6 +49,10 @@ pub struct ClientPolicySpec {
     /// How this policy meets ClientPolicies on more specific targets. Absent: they win.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Strategy>,
+    /// Whether the policy acts, or is only watched: then it has `limits`, `headers.underscores` and `path` only, and what they would have refused
+    /// is counted in the metrics `headgate_shadow_rejections_total` and `headgate_shadow_connections_refused_total`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// How much clients may send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ClientLimits>,

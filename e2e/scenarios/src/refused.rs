@@ -184,6 +184,10 @@ const REFUSED_CLIENTS: &[(&str, &str)] = &[
     ("{gateway}, limits: {requestBodyBytes: 1mb}", "should match"),
     ("{gateway}, limits: {requestBodyBytes: 1048576}", "expected string"),
     ("{gateway}", "the policy says nothing; write limits, timeouts, clientIP, http2, headers, path or tls"),
+    (
+        "{gateway}, mode: Shadow, limits: {requestBodyBytes: 1Mi}, headers: {server: us}",
+        "mode Shadow tries what refuses requests: limits, headers.underscores and path",
+    ),
     ("{gateway}, timeouts: {keepAliveIdle: 1ms}", "timeouts are from 100ms to 24h"),
     ("{gateway}, limits: {requestHeaderCount: 0}", "should be greater than or equal to 1"),
     ("{gateway}, http2: {maxConcurrentStreams: 0}", "should be greater than or equal to 1"),

@@ -21,6 +21,20 @@ pub struct Clients {
     pub path: ClientPath,
     /// How TLS is done with them.
     pub tls: ClientTls,
+    /// What policies in shadow would refuse beside the rest, which is only counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<ClientTrial>,
+}
+
+/// What is tried out, all of it as if it were in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClientTrial {
+    /// How much clients may send.
+    pub limits: ClientLimits,
+    /// What becomes of fields with underscores in their names.
+    pub underscores: Underscores,
+    /// What becomes of paths.
+    pub path: ClientPath,
 }
 
 /// How long clients may take.

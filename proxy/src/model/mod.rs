@@ -35,8 +35,8 @@ pub use backend_policy::{
     Ratio, SlowRatio, Trip,
 };
 pub use clients::{
-    ClientAddress, ClientHeaders, ClientHttp2, ClientLimits, ClientPath, ClientTimeouts, ClientTls, Clients,
-    EscapedSlashes, ProxyProtocol, TlsVersion, Underscores,
+    ClientAddress, ClientHeaders, ClientHttp2, ClientLimits, ClientPath, ClientTimeouts, ClientTls,
+    ClientTrial, Clients, EscapedSlashes, ProxyProtocol, TlsVersion, Underscores,
 };
 pub use filter::{
     AuthProtocol, Cors, ExternalAuth, Filter, HeaderEdits, Mirror, PathRewrite, Redirect, Rewrite, Scheme,

@@ -28,4 +28,7 @@ pub struct Policies {
     /// Bytes that a request's body may have; more is answered 413. Absent: any number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_body_bytes: Option<u64>,
+    /// Fewer, which policies in shadow say; more is counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried_body_bytes: Option<u64>,
 }

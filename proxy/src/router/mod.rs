@@ -192,6 +192,7 @@ pub struct PortTable {
     client_certificate: Certificates,
     clients: Option<Arc<Clients>>,
     seats: Arc<Seats>,
+    tried_seats: Arc<Seats>,
     /// Whether some listener has filters.
     filters: bool,
 }
@@ -215,6 +216,11 @@ impl PortTable {
     /// Where its connections are counted, if they are.
     pub(crate) fn seats(&self) -> &Arc<Seats> {
         &self.seats
+    }
+
+    /// Where those are counted that policies in shadow would let in.
+    pub(crate) fn tried_seats(&self) -> &Arc<Seats> {
+        &self.tried_seats
     }
 
     /// What backends that speak TLS and ask for a certificate are shown.
@@ -342,8 +348,10 @@ impl PortTable {
         let (id, hosts) = (from.id.clone(), Arc::new(hosts));
         let known = previous.and_then(|table| table.clients.as_ref());
         let clients = from.clients.as_deref().and_then(|clients| compile_clients(clients, known, &from.id));
-        let seats = previous.map_or_else(Arc::default, |table| table.seats.clone());
-        Self { id, protocol: from.protocol, hosts, listeners, client_certificate, clients, seats, filters }
+        let (seats, tried_seats) =
+            previous.map(|table| (table.seats.clone(), table.tried_seats.clone())).unwrap_or_default();
+        let protocol = from.protocol;
+        Self { id, protocol, hosts, listeners, client_certificate, clients, seats, tried_seats, filters }
     }
 
     /// The same port with other routes.

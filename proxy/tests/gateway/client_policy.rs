@@ -4,8 +4,9 @@ use crate::harness::{Backend, Gateway, Setup, soon, to};
 use crate::http2::{connect, get};
 use crate::tls;
 use headgate_proxy::model::{
-    ClientAddress, ClientHeaders, ClientHttp2, ClientLimits, ClientPath, ClientTimeouts, ClientTls, Clients,
-    EscapedSlashes, Filter, HeaderEdits, Policies, ProxyProtocol, ScopedPolicies, TlsVersion, Underscores,
+    ClientAddress, ClientHeaders, ClientHttp2, ClientLimits, ClientPath, ClientTimeouts, ClientTls,
+    ClientTrial, Clients, EscapedSlashes, Filter, HeaderEdits, Policies, ProxyProtocol, ScopedPolicies,
+    TlsVersion, Underscores,
 };
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -678,4 +679,60 @@ async fn sessions_are_resumed_unless_the_policy_says_no() {
             gateway.publish(&setup);
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_tried_is_counted_and_refuses_nothing() {
+    let backend = Backend::echo().await;
+    let mut setup = Setup::only(&[backend.address]);
+    put(&mut setup, 1_000);
+    for route in setup.model.routes.values_mut() {
+        for scoped in Arc::make_mut(route).rules.iter_mut().flat_map(|rule| &mut rule.policies) {
+            Arc::make_mut(&mut scoped.policies).tried_body_bytes = Some(5);
+        }
+    }
+    let limits = ClientLimits {
+        header_bytes: Some(400),
+        header_count: Some(4),
+        target_bytes: Some(20),
+        connections: Some(1),
+        connections_per_ip: None,
+    };
+    let path = ClientPath { reject_dot_segments: true, ..ClientPath::default() };
+    let trial = ClientTrial { limits, underscores: Underscores::Reject, path };
+    put_clients(&mut setup, &Clients { trial: Some(trial), ..Clients::default() });
+    let gateway = setup.start();
+    let mut client = gateway.client().await;
+    let fine = "GET /fine HTTP/1.1\r\nHost: a\r\n";
+    let counted = async |reason: &str| {
+        gateway.metric(&format!("headgate_shadow_rejections_total{{reason=\"{reason}\"}}")).await
+    };
+    client.send(&format!("{fine}\r\n")).await;
+    assert_eq!(client.response().await.status(), 200);
+    assert_eq!(gateway.metric("headgate_shadow_rejections_total").await, 0.0);
+    let long = "x".repeat(400);
+    for (head, reason) in [
+        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n", &long[..20]), "target_too_long"),
+        (format!("{fine}A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n"), "head_too_large"),
+        (format!("{fine}A: {long}\r\n"), "head_too_large"),
+        (format!("{fine}a_b: 1\r\n"), "malformed_head"),
+        ("GET /a/../b HTTP/1.1\r\nHost: a\r\n".to_owned(), "malformed_path"),
+        (format!("{fine}Content-Length: 6\r\n\r\nhello!"), "body_too_large"),
+        (format!("{fine}Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n3\r\nlo!\r\n0\r\n"), "body_too_large"),
+    ] {
+        let before = counted(reason).await;
+        client.send(&format!("{head}\r\n")).await;
+        assert_eq!(client.response().await.status(), 200, "{head}");
+        // A body is judged when the last of its request is gone.
+        soon(async { while counted(reason).await != before + 1.0 {} }).await;
+    }
+    assert_eq!(gateway.metric("headgate_shadow_rejections_total").await, 7.0);
+    // The first connection has the seat; others are served all the same, and leave none taken.
+    for n in 1..3 {
+        assert_eq!(gateway.client().await.get("/").await.status(), 200);
+        assert_eq!(gateway.metric("headgate_shadow_connections_refused_total").await, f64::from(n));
+    }
+    // What acts still does.
+    let mut other = gateway.client().await;
+    assert_eq!(other.post("/", &[b'x'; 1_001]).await.status(), 413);
 }

@@ -1,6 +1,6 @@
 //! ClientPolicies: to what holds for requests that come by a listener, and for clients of a port ([`super::ports`]).
 
-use super::merge::{Path, Shape};
+use super::merge::{Merged, Path, Shape};
 use super::resolve::Resolver;
 use super::{At, Came, Common, OfRequests, Policy};
 use crate::status::ConditionType;
@@ -28,8 +28,7 @@ impl Policy for ClientPolicy {
     const OF_ROUTES: bool = false;
 
     fn common(&self) -> Common<'_> {
-        // What is done before there is a request can't be tried out beside what is in force: there is no Shadow.
-        Common { target_refs: &self.spec.target_refs, strategy: self.spec.strategy, mode: None }
+        Common { target_refs: &self.spec.target_refs, strategy: self.spec.strategy, mode: self.spec.mode }
     }
 
     fn fields(&self) -> Value {
@@ -86,10 +85,14 @@ impl Policy for ClientPolicy {
 
 impl OfRequests for ClientPolicy {
     fn put(came: &Came, _: &At<'_>, policies: &mut model::Policies) -> Vec<(ObjectName, String)> {
-        let field = came.enforced.fields.get(&Path::of(&BODY));
-        // What isn't a number of bytes was left out when the policy was checked.
-        let most = field.and_then(|field| bytes(field.value.as_str()?).ok());
-        policies.request_body_bytes = most.filter(|most| *most > 0);
+        let most = |merged: &Merged| {
+            let field = merged.fields.get(&Path::of(&BODY));
+            // What isn't a number of bytes was left out when the policy was checked.
+            field.and_then(|field| bytes(field.value.as_str()?).ok()).filter(|most| *most > 0)
+        };
+        policies.request_body_bytes = most(&came.enforced);
+        policies.tried_body_bytes =
+            most(&came.tried).filter(|tried| policies.request_body_bytes.is_none_or(|most| *tried < most));
         Vec::new()
     }
 }
@@ -120,6 +123,17 @@ pub(super) fn clients(from: &Sections) -> model::Clients {
         headers: from.headers.as_ref().map(of_headers).unwrap_or_default(),
         path: from.path.as_ref().map(of_path).unwrap_or_default(),
         tls: from.tls.as_ref().map(of_tls).unwrap_or_default(),
+        trial: None,
+    }
+}
+
+/// What policies in shadow would say of connections and heads, together with those that act.
+pub(super) fn trial(from: &Sections) -> model::ClientTrial {
+    let headers = from.headers.as_ref().map(of_headers).unwrap_or_default();
+    model::ClientTrial {
+        limits: from.limits.as_ref().map(of_limits).unwrap_or_default(),
+        underscores: headers.underscores,
+        path: from.path.as_ref().map(of_path).unwrap_or_default(),
     }
 }
 
