@@ -104,7 +104,6 @@ mod tests {
     use super::*;
     use crate::cluster::Change;
     use k8s_openapi::api::core::v1::ConfigMap;
-    use std::sync::Arc;
 
     #[test]
     fn only_certificates_are_taken_and_each_object_read_once() {
@@ -120,7 +119,7 @@ mod tests {
         let reference = BundleRef { group: "", kind: "ConfigMap", namespace: "a", name: "ca" };
         let first = bundles.resolve(&cluster, &reference).unwrap();
         assert_eq!(first.trim(), certificate.trim());
-        assert!(Arc::ptr_eq(&first, &bundles.resolve(&cluster, &reference).unwrap()));
+        assert!(Text::ptr_eq(&first, &bundles.resolve(&cluster, &reference).unwrap()));
         bundles.retain(&Cluster::default());
         assert!(bundles.0.is_empty());
     }

@@ -2,7 +2,7 @@
 //! its breaker opens, and closes when the pods are well. The Events of the Services tell all of it.
 
 use crate::client::Target;
-use crate::cluster::{Cluster, SOON};
+use crate::cluster::{Cluster, Condition, SOON};
 use crate::objects::{self, HTTP};
 use crate::rollout::PODS;
 use anyhow::{Context, Result, ensure};

@@ -1,12 +1,12 @@
 //! Typed ids. Parts of the model refer to each other by these, never by joined strings; their `Display`
 //! forms are for people, logs and metric labels.
 
+use arcstr::ArcStr;
 use serde::Serialize;
 use std::fmt;
-use std::sync::Arc;
 
 /// Immutable text that is cheap to share.
-pub type Text = Arc<str>;
+pub type Text = ArcStr;
 
 /// Namespace and name of the object that a part of the model came from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -107,12 +107,25 @@ impl<K: Ord + Clone, V> Sorted<K, V> {
         match chunk.binary_search_by(|(other, _)| other.cmp(&key)) {
             Ok(at) => Some(std::mem::replace(&mut chunk[at].1, value)),
             Err(at) => {
-                chunk.insert(at, (key, value));
                 self.len += 1;
-                if chunk.len() > MOST {
+                let rest = match chunk.len() {
                     // Keys that come in order fill chunks: only the last is left half empty.
-                    let half = if at == MOST { MOST } else { MOST / 2 };
-                    let rest = chunk.split_off(half);
+                    MOST if at == MOST => Some(vec![(key, value)]),
+                    MOST => {
+                        let mut rest = chunk.split_off(MOST / 2);
+                        if at <= chunk.len() {
+                            chunk.insert(at, (key, value));
+                        } else {
+                            rest.insert(at - chunk.len(), (key, value));
+                        }
+                        Some(rest)
+                    }
+                    _ => {
+                        chunk.insert(at, (key, value));
+                        None
+                    }
+                };
+                if let Some(rest) = rest {
                     self.chunks.insert(index + 1, Arc::new(rest));
                 }
                 None

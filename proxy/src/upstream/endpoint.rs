@@ -4,7 +4,8 @@
 //! address gets it. Owned by the control thread; threads only read [`Address`].
 
 use crate::model::EndpointSet;
-use std::collections::HashMap;
+use hashbrown::HashTable;
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +45,9 @@ pub(crate) struct Member {
 /// Every address that some set lists.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
-    listed: HashMap<SocketAddr, (Arc<Address>, usize)>,
+    /// By what they are, with how many list them. The address is the key, and lies in the entry's own place only.
+    listed: HashTable<(Arc<Address>, usize)>,
+    hasher: RandomState,
     /// Listed no more; the slot is free when nobody but us holds the address.
     retired: Vec<Arc<Address>>,
     slots: usize,
@@ -55,16 +58,18 @@ impl Addresses {
     pub(super) fn list(&mut self, set: &EndpointSet) -> Vec<Member> {
         let mut members = Vec::with_capacity(set.endpoints.len());
         for endpoint in &set.endpoints {
-            let address = match self.listed.get_mut(&endpoint.address) {
+            let socket = endpoint.address;
+            let hash = self.hasher.hash_one(socket);
+            let address = match self.listed.find_mut(hash, |(known, _)| known.socket == socket) {
                 Some((address, uses)) => {
                     *uses += 1;
                     address.clone()
                 }
                 None => {
                     let slot = self.free_slot();
-                    let address =
-                        Arc::new(Address { socket: endpoint.address, slot, retired: AtomicBool::new(false) });
-                    self.listed.insert(endpoint.address, (address.clone(), 1));
+                    let address = Arc::new(Address { socket, slot, retired: AtomicBool::new(false) });
+                    let hasher = |(known, _): &(Arc<Address>, usize)| self.hasher.hash_one(known.socket);
+                    self.listed.insert_unique(hash, (address.clone(), 1), hasher);
                     address
                 }
             };
@@ -77,13 +82,14 @@ impl Addresses {
     pub(super) fn unlist(&mut self, members: &[Member]) {
         for member in members {
             let socket = member.address.socket;
-            let Some((address, uses)) = self.listed.get_mut(&socket) else { continue };
-            *uses -= 1;
-            if *uses == 0 {
+            let hash = self.hasher.hash_one(socket);
+            let found = self.listed.find_entry(hash, |(known, _)| known.socket == socket);
+            let Ok(mut listed) = found else { continue };
+            listed.get_mut().1 -= 1;
+            if listed.get().1 == 0 {
+                let ((address, _), _) = listed.remove();
                 address.retired.store(true, Ordering::Relaxed);
-                if let Some((address, _)) = self.listed.remove(&socket) {
-                    self.retired.push(address);
-                }
+                self.retired.push(address);
             }
         }
     }
