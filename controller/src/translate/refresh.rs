@@ -66,6 +66,9 @@ impl Refresh<'_> {
                 *backend = reuse(tally.backends.get(&backend.id), backend.clone());
             }
             translated.backends.shrink_to_fit();
+            // Most of a Gateway's routes are told the same.
+            translated.draft = reuse(tally.told_last.as_ref(), translated.draft);
+            tally.told_last = Some(translated.draft.clone());
             let translated = Arc::new(translated);
             remembered =
                 Some(Remembered { route: route.body().clone(), inputs: lookup.into_inputs(), translated });

@@ -8,6 +8,7 @@ use super::policy::{Note, Notes};
 use super::route::{Routed, Translated};
 use super::{Remembered, reuse};
 use crate::cluster::Kind;
+use crate::status::RouteDraft;
 use headgate_proxy::model::{
     Backend, BackendId, ListenerId, ObjectName, Route, RouteId, Sorted, StreamRoute,
 };
@@ -28,6 +29,8 @@ pub(super) struct Tally {
     pub(super) backends: Sorted<BackendId, Backend>,
     /// Routes on each listener.
     pub(super) attached: BTreeMap<ListenerId, i32>,
+    /// What the route is told that was translated last.
+    pub(super) told_last: Option<Arc<RouteDraft>>,
     /// What became of policies.
     pub(super) told: Notes,
     /// What of it ports have told.

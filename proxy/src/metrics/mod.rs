@@ -6,14 +6,13 @@
 
 mod export;
 
-use crate::model::{BackendId, ObjectName, PortProtocol, RouteId, Text};
+use crate::model::{BackendId, ObjectName, PortProtocol, RouteId, Sorted, Text};
 use crate::notice::Notices;
 use crate::rate_limit::counters::Counters;
 use crate::rejection::Rejection;
 use crate::snapshot::Swap;
 use crate::upstream::health::Health;
 use http::StatusCode;
-use std::collections::BTreeMap;
 #[expect(clippy::disallowed_types, reason = "taken by compile and by a scrape, never by a request")]
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -239,24 +238,24 @@ const SLACK: usize = 1_024;
 /// Counters by id. An entry whose rule or backend is gone is swept by the next scrape, or once the map has doubled.
 #[derive(Debug)]
 struct Ids<K, M> {
-    entries: BTreeMap<K, Arc<M>>,
+    entries: Sorted<K, M>,
     swept: usize,
 }
 
-impl<K: Ord, M> Ids<K, M> {
+impl<K: Ord + Clone, M> Ids<K, M> {
     fn new() -> Self {
-        Self { entries: BTreeMap::new(), swept: 0 }
+        Self { entries: Sorted::default(), swept: 0 }
     }
 
     fn get(&mut self, key: K, make: impl FnOnce() -> M) -> Arc<M> {
         if self.entries.len() > 2 * self.swept + SLACK {
             self.sweep();
         }
-        self.entries.entry(key).or_insert_with(|| Arc::new(make())).clone()
+        self.entries.or_insert_with(&key, || Arc::new(make())).clone()
     }
 
     fn sweep(&mut self) {
-        self.entries.retain(|_, metrics| Arc::strong_count(metrics) > 1);
+        self.entries.retain(|metrics| Arc::strong_count(metrics) > 1);
         self.swept = self.entries.len();
     }
 }

@@ -133,10 +133,24 @@ impl<K: Ord + Clone, V> Sorted<K, V> {
         }
     }
 
-    /// Puts a value in where there is none.
-    pub fn or_insert_with(&mut self, key: &K, value: impl FnOnce() -> Arc<V>) {
+    /// Puts a value in where there is none; the one that is there then.
+    pub fn or_insert_with(&mut self, key: &K, value: impl FnOnce() -> Arc<V>) -> &Arc<V> {
         if !self.contains_key(key) {
             self.insert(key.clone(), value());
+        }
+        &self[key]
+    }
+
+    /// Takes out what isn't to stay.
+    pub fn retain(&mut self, stays: impl Fn(&Arc<V>) -> bool) {
+        if self.values().all(&stays) {
+            return;
+        }
+        let all = std::mem::take(self);
+        for (key, value) in all.chunks.into_iter().flat_map(Arc::unwrap_or_clone) {
+            if stays(&value) {
+                self.insert(key, value);
+            }
         }
     }
 
@@ -352,7 +366,10 @@ mod tests {
             for value in map.values_mut() {
                 *value = Arc::new(**value + 1);
             }
-            prop_assert!(map.values().map(|value| **value - 1).eq(expected.into_values()));
+            prop_assert!(map.values().map(|value| **value - 1).eq(expected.values().copied()));
+            map.retain(|value| **value > 2);
+            expected.retain(|_, value| *value > 1);
+            prop_assert!(map.iter().map(|(key, value)| (*key, **value - 1)).eq(expected));
         }
 
         #[test]
