@@ -172,9 +172,7 @@ async fn serve(
     finish: &mut Finish,
 ) -> Result<Reply, Rejection> {
     check(parts, client.limits())?;
-    if let Some(rejection) = client.trial().and_then(|trial| clients::judge(trial, parts)) {
-        client.thread.metrics.shadow_rejected(rejection);
-    }
+    try_out(client, parts);
     let field = Host::field(&parts.headers)?;
     let host = Host::of_request(&parts.uri, field.as_ref(), parts.version)?;
     let (path, query) = path_and_query(&parts.uri, client.path())?;
@@ -514,6 +512,13 @@ fn check(parts: &request::Parts, limits: &Limits) -> Result<(), Rejection> {
     match asterisk || scheme || authority {
         true => Err(Rejection::Malformed(Malformed::Target)),
         false => Ok(()),
+    }
+}
+
+/// Counts what policies in shadow would have refused by now.
+fn try_out(client: &Client, parts: &request::Parts) {
+    if let Some(rejection) = client.trial().and_then(|trial| clients::judge(trial, parts)) {
+        client.thread.metrics.shadow_rejected(rejection);
     }
 }
 
