@@ -12,6 +12,7 @@
 //! may be nested.
 
 mod answer;
+mod patterns;
 
 pub(crate) use answer::Answer;
 pub use answer::check_answer;
@@ -151,6 +152,9 @@ impl Expression {
             Err(ExecutionError::NoSuchKey(name)) if !self.may_lack(&name) => {
                 Err(format!("there is no {name}"))
             }
+            Err(ExecutionError::FunctionError { function, message }) if function == patterns::MATCHES => {
+                Err(message)
+            }
             // Of this request. Another may have what is asked for.
             Err(_) => Ok(()),
         }
@@ -239,7 +243,11 @@ fn bounded(source: &str) -> Result<Program, String> {
 
 /// The functions of the language.
 fn environment() -> Arc<Env> {
-    static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+    static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
+        let mut environment = Env::stdlib();
+        patterns::declare(&mut environment);
+        Arc::new(environment)
+    });
     ENVIRONMENT.clone()
 }
 
@@ -356,6 +364,7 @@ mod tests {
             "request.method == 'POST' && request.scheme == 'https' && request.host == 'shop.example'",
             "request.path.startsWith('/cart/')",
             "request.path.matches('^/cart/[0-9]+$')",
+            "matches(request.path, 'art') && !request.path.matches('^art')",
             "request.headers['x-a'] == '1, 2'",
             "!('x-b' in request.headers)",
             "request.cookies.s == '1' && request.cookies['t'] == '2'",
@@ -376,6 +385,19 @@ mod tests {
             let compiled = Expression::compile(expression, Kind::Predicate).unwrap();
             assert!(!compiled.holds(&view(&headers)), "{expression}");
         }
+    }
+
+    #[test]
+    fn patterns_that_requests_make_are_as_good_as_others() {
+        let compiled =
+            Expression::compile("'7'.matches('^' + request.query.n + '$')", Kind::Predicate).unwrap();
+        let headers = HeaderMap::new();
+        // More than are kept, twice.
+        for n in (0..200).chain(0..200) {
+            let query = format!("n={n}");
+            assert_eq!(compiled.holds(&View { query: Some(&query), ..view(&headers) }), n == 7);
+        }
+        assert!(!compiled.holds(&View { query: Some("n=("), ..view(&headers) }));
     }
 
     #[test]
@@ -406,6 +428,8 @@ mod tests {
             ("request.uri == '/'", Kind::Predicate, "there is no uri"),
             ("source.address == ''", Kind::Predicate, "there is no address"),
             ("nonsense(request.path)", Kind::Predicate, "nonsense isn't known"),
+            ("request.path.matches('(')", Kind::Predicate, "\"(\" is no regular expression: "),
+            ("matches(request.path, 'a{9999}{999}')", Kind::Predicate, "is no regular expression: "),
             (&long, Kind::Predicate, "longer than 1024 bytes"),
             ("[1].all(a, [1].all(b, [1].all(c, true)))", Kind::Predicate, "more than 2 loops"),
         ] {

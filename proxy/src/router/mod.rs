@@ -36,7 +36,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stream::StreamTable;
 
 /// Compiled size of one regular expression, in bytes: room for several Unicode classes, none for a bomb.
-const REGEX_SIZE: usize = 1 << 20;
+pub(crate) const REGEX_SIZE: usize = 1 << 20;
 
 /// What of a request decides where it goes. Fields are those that will be forwarded: after
 /// [`crate::headers::prepare_request`], so that a client can't choose a rule by a field that we take away.
