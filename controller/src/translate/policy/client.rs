@@ -5,6 +5,7 @@ use super::resolve::Resolver;
 use super::{At, Came, Common, OfRequests, Policy};
 use crate::status::ConditionType;
 use headgate_crds::ClientPolicy;
+use headgate_crds::policy::Mode;
 use headgate_crds::policy::client::{
     ClientHeaders, ClientHttp2, ClientIp, ClientLimits, ClientPath, ClientTimeouts, ClientTls, DotSegments,
     EscapedSlashes, ProxyProtocol, TlsVersion, Underscores,
@@ -65,6 +66,22 @@ impl Policy for ClientPolicy {
             invalid.extend(check_clients(&clients).err().map(|why| {
                 (Path::of(&["clientIP"]), why.strip_prefix("clientIP.").unwrap_or(&why).to_owned())
             }));
+        }
+        if spec.mode == Some(Mode::Shadow) {
+            // The API server refuses these; files aren't asked.
+            let headers = spec.headers.as_ref();
+            for (path, is_there) in [
+                (&["timeouts"][..], spec.timeouts.is_some()),
+                (&["clientIP"], spec.client_ip.is_some()),
+                (&["http2"], spec.http2.is_some()),
+                (&["tls"], spec.tls.is_some()),
+                (&["headers", "requestID"], headers.is_some_and(|headers| headers.request_id.is_some())),
+                (&["headers", "server"], headers.is_some_and(|headers| headers.server.is_some())),
+                (&["headers", "earlyHints"], headers.is_some_and(|headers| headers.early_hints.is_some())),
+            ] {
+                let why = "mode Shadow tries what refuses requests: write it in a policy of its own";
+                invalid.extend(is_there.then(|| (Path::of(path), why.to_owned())));
+            }
         }
         let headers = spec.headers.as_ref().map(of_headers).unwrap_or_default();
         let tls = spec.tls.as_ref().map(of_tls).unwrap_or_default();
