@@ -1,5 +1,6 @@
 //! The bounds of security.md §8 that the data path keeps, with their defaults. They hold without any policy.
 
+use http::Uri;
 use std::time::Duration;
 
 /// Connections that a process takes when its descriptors allow more.
@@ -132,6 +133,12 @@ fn open_files(limits: &str) -> Option<usize> {
         "unlimited" => Some(usize::MAX),
         soft => soft.parse().ok(),
     }
+}
+
+/// Bytes of a target, as [`Limits::target_bytes`] bounds them: path and query, and where it is there the authority.
+pub(crate) fn target_bytes(uri: &Uri) -> usize {
+    uri.path_and_query().map_or(0, |target| target.as_str().len())
+        + uri.authority().map_or(0, |authority| authority.as_str().len())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use crate::model::{ClientPath, EscapedSlashes};
 use crate::rejection::{Malformed, Rejection};
+use http::Uri;
 use std::borrow::Cow;
 
 const BAD: Rejection = Rejection::Malformed(Malformed::Path);
@@ -38,8 +39,17 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, Rejection> {
     })
 }
 
-/// The same, and then what a ClientPolicy says of slashes and dot segments. Idempotent as well.
-pub(crate) fn normalise_by<'a>(path: &'a str, rules: &ClientPath) -> Result<Cow<'a, str>, Rejection> {
+/// The path that a target asks for, by what a ClientPolicy says.
+pub(crate) fn path_of<'a>(uri: &'a Uri, rules: &ClientPath) -> Result<Cow<'a, str>, Rejection> {
+    match uri.path() {
+        // Of the server as a whole (RFC 9110 §9.3.7): routed like its root.
+        "*" => Ok(Cow::Borrowed("/")),
+        path => normalise_by(path, rules),
+    }
+}
+
+/// [`normalise`], and then what a ClientPolicy says of slashes and dot segments. Idempotent as well.
+fn normalise_by<'a>(path: &'a str, rules: &ClientPath) -> Result<Cow<'a, str>, Rejection> {
     let normal = normalise(path)?;
     if *rules == ClientPath::default() {
         return Ok(normal);

@@ -28,7 +28,7 @@ use crate::host::Host;
 use crate::limits::{self, Limits};
 use crate::mirror;
 use crate::model::{BackendProtocol, ClientPath, RouteId, RouteKind};
-use crate::path::{check_query, normalise_by};
+use crate::path::{check_query, path_of};
 use crate::policy::Policies;
 use crate::rejection::{Malformed, Rejection};
 use crate::router::{Action, Authorizer, Head, Listener, Rule, SplitBackend};
@@ -498,8 +498,7 @@ fn check(parts: &request::Parts, limits: &Limits) -> Result<(), Rejection> {
         return Err(Rejection::MethodUnsupported);
     }
     let uri = &parts.uri;
-    let length = uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if length + uri.authority().map_or(0, |authority| authority.as_str().len()) > limits.target_bytes {
+    if limits::target_bytes(uri) > limits.target_bytes {
         return Err(Rejection::TargetTooLong);
     }
     if parts.headers.len() > limits.head_fields {
@@ -527,11 +526,7 @@ fn path_and_query<'a>(
     uri: &'a Uri,
     rules: &ClientPath,
 ) -> Result<(Cow<'a, str>, Option<&'a str>), Rejection> {
-    let path = match uri.path() {
-        // Of the server as a whole (RFC 9110 §9.3.7): routed like its root.
-        "*" => Cow::Borrowed("/"),
-        path => normalise_by(path, rules)?,
-    };
+    let path = path_of(uri, rules)?;
     uri.query().map_or(Ok(()), check_query)?;
     Ok((path, uri.query()))
 }

@@ -1,7 +1,8 @@
 //! What a request's head would come to if policies in shadow acted.
 
+use crate::limits::target_bytes;
 use crate::model::{ClientTrial, Underscores};
-use crate::path::normalise_by;
+use crate::path::path_of;
 use crate::rejection::{Malformed, Rejection};
 use http::{Version, request};
 
@@ -14,19 +15,18 @@ const FIELD_OF_HTTP1: usize = 4;
 pub(crate) fn judge(trial: &ClientTrial, parts: &request::Parts) -> Option<Rejection> {
     let (uri, headers, limits) = (&parts.uri, &parts.headers, &trial.limits);
     let over = |most: Option<usize>, is: usize| most.is_some_and(|most| is > most);
-    let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if over(limits.target_bytes, target + uri.authority().map_or(0, |authority| authority.as_str().len())) {
+    if over(limits.target_bytes, target_bytes(uri)) {
         return Some(Rejection::TargetTooLong);
     }
     let each = if parts.version == Version::HTTP_2 { FIELD_OF_HTTP2 } else { FIELD_OF_HTTP1 };
     let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + each);
-    let line = parts.method.as_str().len() + target + "  HTTP/1.1\r\n\r\n".len();
+    let asked = uri.path_and_query().map_or(0, |asked| asked.as_str().len());
+    let line = parts.method.as_str().len() + asked + "  HTTP/1.1\r\n\r\n".len();
     if over(limits.header_count, headers.len()) || over(limits.header_bytes, line + fields.sum::<usize>()) {
         return Some(Rejection::HeadTooLarge);
     }
     if trial.underscores == Underscores::Reject && headers.keys().any(|name| name.as_str().contains('_')) {
         return Some(Rejection::Malformed(Malformed::Head));
     }
-    // Of the server as a whole.
-    if uri.path() == "*" { None } else { normalise_by(uri.path(), &trial.path).err() }
+    path_of(uri, &trial.path).err()
 }
