@@ -108,26 +108,18 @@ impl<K: Ord + Clone, V> Sorted<K, V> {
             Ok(at) => Some(std::mem::replace(&mut chunk[at].1, value)),
             Err(at) => {
                 self.len += 1;
-                let rest = match chunk.len() {
-                    // Keys that come in order fill chunks: only the last is left half empty.
-                    MOST if at == MOST => Some(vec![(key, value)]),
-                    MOST => {
-                        let mut rest = chunk.split_off(MOST / 2);
-                        if at <= chunk.len() {
-                            chunk.insert(at, (key, value));
-                        } else {
-                            rest.insert(at - chunk.len(), (key, value));
-                        }
-                        Some(rest)
-                    }
-                    _ => {
-                        chunk.insert(at, (key, value));
-                        None
-                    }
-                };
-                if let Some(rest) = rest {
-                    self.chunks.insert(index + 1, Arc::new(rest));
+                if chunk.len() < MOST {
+                    chunk.insert(at, (key, value));
+                    return None;
                 }
+                // Keys that come in order fill chunks: only the last is left half empty.
+                let half = if at == MOST { MOST } else { MOST / 2 };
+                let mut rest = chunk.split_off(half);
+                match at.checked_sub(half) {
+                    Some(at) => rest.insert(at, (key, value)),
+                    None => chunk.insert(at, (key, value)),
+                }
+                self.chunks.insert(index + 1, Arc::new(rest));
                 None
             }
         }

@@ -50,12 +50,7 @@ impl RateLimits {
         let mut groups: Vec<Group<'_>> = vec![self.group(enforced, now)];
         groups.extend(by_limit(&tried).map(|asked| self.group(asked, now)));
         if let Some(store) = &self.store {
-            let began = Instant::now();
-            if self.take_shared(store, links, &mut groups, now, *waited).await {
-                let took = began.elapsed();
-                *waited += took;
-                metrics.waited_for_store(took);
-            }
+            self.take_shared((store, links), &mut groups, now, metrics, waited).await;
         }
         let mut in_flight = InFlight::default();
         let mut groups = groups.into_iter();
@@ -87,24 +82,29 @@ impl RateLimits {
         Group { asked, in_flight, standings: here().zip(standings).collect() }
     }
 
-    /// Takes the rest, if there is any, from the store or from what stands in for it.
+    /// Takes the rest from the store, or from what stands in for it.
     async fn take_shared(
         &self,
-        store: &Arc<Store>,
-        links: &Links,
+        (store, links): (&Arc<Store>, &Links),
         groups: &mut [Group<'_>],
         now: u64,
-        waited: Duration,
-    ) -> bool {
+        metrics: &ThreadMetrics,
+        waited: &mut Duration,
+    ) {
         let asks: Vec<(usize, Ask)> = groups
             .iter()
             .enumerate()
             .flat_map(|(n, group)| group.shared_asks().map(move |asked| (n, asked.ask)))
             .collect();
         if asks.is_empty() {
-            return false;
+            return;
         }
-        let said = match store.take(links, &asks, waited).await {
+        let began = Instant::now();
+        let said = store.take(links, &asks, *waited).await;
+        let took = began.elapsed();
+        *waited += took;
+        metrics.waited_for_store(took);
+        let said = match said {
             Some(said) => said,
             None => {
                 self.counters.note_without_store();
@@ -117,7 +117,6 @@ impl RateLimits {
             let told: Vec<_> = group.shared_asks().zip(&mut said).collect();
             group.standings.extend(told);
         }
-        true
     }
 
     /// What holds while the store can't be reached.

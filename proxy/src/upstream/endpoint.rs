@@ -45,7 +45,7 @@ pub(crate) struct Member {
 /// Every address that some set lists.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
-    /// By what they are, with how many list them. The address is the key, and lies in the entry's own place only.
+    /// By their sockets, with how many sets list them.
     listed: HashTable<(Arc<Address>, usize)>,
     hasher: RandomState,
     /// Listed no more; the slot is free when nobody but us holds the address.

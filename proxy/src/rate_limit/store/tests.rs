@@ -41,6 +41,13 @@ struct Case {
 }
 
 impl Case {
+    /// Takes once, and says whether that was counted and how long it took.
+    async fn take(&self, waited: Duration) -> (bool, Duration) {
+        let began = Instant::now();
+        let said = self.store.take(&self.links, &ask(), waited).await;
+        (said.is_some(), began.elapsed())
+    }
+
     /// The same where an answer comes: the clock doesn't go on by itself while it is on its way.
     async fn answered(&self, waited: Duration) -> (bool, Duration) {
         let busy = async {
@@ -52,13 +59,6 @@ impl Case {
             taken = self.take(waited) => taken,
             () = busy => unreachable!("it goes on for ever"),
         }
-    }
-
-    /// Takes once, and says whether that was counted and how long it took.
-    async fn take(&self, waited: Duration) -> (bool, Duration) {
-        let began = Instant::now();
-        let said = self.store.take(&self.links, &ask(), waited).await;
-        (said.is_some(), began.elapsed())
     }
 }
 
@@ -77,14 +77,10 @@ fn with(server: Option<(Duration, usize)>, test: impl AsyncFnOnce(Case)) {
             on_unavailable: OnUnavailable::Allow,
             local: true,
         };
-        let (pause, answers, silent) = match server {
-            Some((pause, answers)) => (pause, answers, None),
-            None => (Duration::ZERO, 0, Some(&listener)),
-        };
         let serving = async {
-            match silent {
-                Some(_) => std::future::pending().await,
-                None => serve(&listener, pause, answers).await,
+            match server {
+                Some((pause, answers)) => serve(&listener, pause, answers).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
