@@ -242,6 +242,7 @@ impl Cluster {
 
 /// One entry of a `conditions` list.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// What it is about.
     #[serde(rename = "type")]
@@ -254,6 +255,9 @@ pub struct Condition {
     /// A sentence for people.
     #[serde(default)]
     pub message: String,
+    /// The generation of the object that it is about, where it says so.
+    #[serde(default)]
+    pub observed_generation: Option<i64>,
 }
 
 impl Condition {

@@ -9,7 +9,7 @@ use crate::redis::Redis;
 use crate::rollout::PODS;
 use anyhow::{Context, Result, bail, ensure};
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 /// The port of the chart that tells metrics.
 const ADMIN: u16 = 15_000;
 const STORE_DURATION: &str = "headgate_rate_limit_store_duration_seconds";
+const STORE_FAILURES: &str = "headgate_rate_limit_store_failures_total";
 const HOST: &str = "shared.example";
 const LIMIT: usize = 100;
 /// So many get that limit and no more.
@@ -25,8 +26,13 @@ const REQUESTS: usize = 10_000;
 const CLIENTS: usize = 40;
 /// Requests while Redis is gone.
 const WITHOUT: usize = 1_000;
-/// What a request may wait for Redis while it is gone, and take in all: far more than the policy's `timeout` of 50 ms, because
-/// clocks of busy machines are late, and far less than what connections that nobody answers take.
+/// How long requests wait for Redis while the limit is held: the longest that there is. A busy machine is slow to answer, and a
+/// request that gave up is counted by its replica alone.
+const PATIENT: &str = "5s";
+/// How long they wait while it is gone: the default.
+const TIMEOUT: Duration = Duration::from_millis(50);
+/// What a request may wait for Redis while it is gone, and take in all: far more than the policy's `timeout`, because clocks of
+/// busy machines are late, and far less than what connections that nobody answers take.
 const PROMPT: Duration = Duration::from_secs(5);
 
 pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
@@ -39,16 +45,11 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
     let target = Target::http(cluster.address(namespace, "web").await?, 80, HOST);
     cluster.wait("the route is served", SOON, async || target.answers(StatusCode::OK, 10).await).await?;
     cluster.apply(namespace, &policy(&redis)).await?;
-    cluster
-        .wait("the policy is programmed", SOON, async || {
-            let object = cluster.get("RateLimitPolicy", namespace, "shared").await?;
-            let condition = Condition::find(&object["status"]["ancestors"][0]["conditions"], "Programmed")?;
-            ensure!(condition.status == "True", "{condition:?}");
-            Ok(())
-        })
-        .await?;
-    let whole = held(cluster, &redis, &target, REQUESTS).await?;
+    let whole = held(cluster, namespace, &redis, &target, REQUESTS).await?;
 
+    let prompt =
+        json!({"onUnavailable": "Local", "redis": {"timeout": format!("{}ms", TIMEOUT.as_millis())}});
+    store(cluster, namespace, &prompt).await?;
     redis.kill().await?;
     let before = Waits::of(cluster).await?;
     let slowest = without(cluster, namespace, &target).await?;
@@ -56,7 +57,9 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
     ensure!(waits.longer_than(PROMPT) == 0.0, "without Redis requests waited for it: {waits}");
 
     redis.start_again().await?;
-    let again = held(cluster, &redis, &target, REQUESTS / 5).await.context("with Redis back")?;
+    let patient = json!({"onUnavailable": "Local", "redis": {"timeout": PATIENT}});
+    store(cluster, namespace, &patient).await?;
+    let again = held(cluster, namespace, &redis, &target, REQUESTS / 5).await.context("with Redis back")?;
     Ok(format!(
         "{whole}; Redis killed: as onUnavailable says, slowest answer of {} {slowest:.0?}, {waits}; Redis back: {again}",
         3 * WITHOUT
@@ -71,17 +74,14 @@ struct Waits {
 
 impl Waits {
     async fn of(cluster: &Cluster) -> Result<Self> {
-        let series = format!("{STORE_DURATION}_bucket{{le=\"");
         let mut buckets = Vec::<(f64, f64)>::new();
-        for pod in cluster.list("Pod", &cluster.installation, PODS).await? {
-            let name = pod["metadata"]["name"].as_str().context("no name")?;
-            let text = cluster.ask_pod(&cluster.installation, name, ADMIN, "/metrics").await?;
+        for text in metrics(cluster).await? {
             let mut of_pod = Vec::new();
-            for line in text.lines().filter_map(|line| line.strip_prefix(&series)) {
-                let (bound, count) = line.split_once("\"} ").with_context(|| format!("no bucket: {line}"))?;
-                of_pod.push((bound.parse()?, count.parse()?));
+            for (labels, count) in series(&text, &format!("{STORE_DURATION}_bucket"))? {
+                let bound = labels.strip_prefix("{le=\"").and_then(|rest| rest.strip_suffix("\"}"));
+                of_pod.push((bound.with_context(|| format!("no bucket: {labels}"))?.parse()?, count));
             }
-            ensure!(!of_pod.is_empty(), "{name} tells nothing of {STORE_DURATION}");
+            ensure!(!of_pod.is_empty(), "a pod tells nothing of {STORE_DURATION}");
             if buckets.is_empty() {
                 buckets = of_pod;
             } else {
@@ -114,12 +114,68 @@ impl fmt::Display for Waits {
     }
 }
 
+/// How many requests the replicas have judged without the store.
+async fn failures(cluster: &Cluster) -> Result<f64> {
+    let mut sum = 0.0;
+    for text in metrics(cluster).await? {
+        let counts = series(&text, STORE_FAILURES)?;
+        ensure!(counts.len() == 1, "a pod tells nothing of {STORE_FAILURES}");
+        sum += counts[0].1;
+    }
+    Ok(sum)
+}
+
+/// What each replica tells.
+async fn metrics(cluster: &Cluster) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for pod in cluster.list("Pod", &cluster.installation, PODS).await? {
+        let name = pod["metadata"]["name"].as_str().context("no name")?;
+        all.push(cluster.ask_pod(&cluster.installation, name, ADMIN, "/metrics").await?);
+    }
+    Ok(all)
+}
+
+/// The labels and the values of a metric.
+fn series<'a>(text: &'a str, name: &str) -> Result<Vec<(&'a str, f64)>> {
+    let of_name = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+    // Another metric's name may begin with this one.
+    let whole = of_name.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
+    whole.map(|(labels, value)| Ok((labels, value.parse()?))).collect()
+}
+
+/// Changes the policy's store, and waits until that is in force.
+async fn store(cluster: &Cluster, namespace: &str, change: &Value) -> Result<()> {
+    cluster.patch("RateLimitPolicy", namespace, "shared", &json!({"spec": {"store": change}})).await?;
+    programmed(cluster, namespace).await
+}
+
+/// Waits until the policy as it is now is in force.
+async fn programmed(cluster: &Cluster, namespace: &str) -> Result<()> {
+    cluster
+        .wait("the policy is programmed", SOON, async || {
+            let object = cluster.get("RateLimitPolicy", namespace, "shared").await?;
+            let conditions = &object["status"]["ancestors"][0]["conditions"];
+            let condition = Condition::find(conditions, "Programmed")?;
+            let generation = object["metadata"]["generation"].as_i64();
+            ensure!(
+                condition.status == "True" && condition.observed_generation == generation,
+                "{conditions}"
+            );
+            Ok(())
+        })
+        .await
+}
+
 fn policy(redis: &Redis) -> String {
     let spec = json!({
         "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "limited"}],
         // Nothing comes back within the test.
         "limits": {"all": {"rates": [{"limit": LIMIT, "window": "8784h"}]}},
-        "store": {"type": "Redis", "onUnavailable": "Local", "redis": {"address": [redis.address.to_string()]}},
+        "store": {
+            "type": "Redis",
+            "onUnavailable": "Local",
+            "redis": {"address": [redis.address.to_string()], "timeout": PATIENT},
+        },
     });
     let metadata = json!({"name": "shared"});
     json!({
@@ -128,20 +184,33 @@ fn policy(redis: &Redis) -> String {
     .to_string()
 }
 
-/// The limit is held by all replicas together, to the request.
-async fn held(cluster: &Cluster, redis: &Redis, target: &Target, requests: usize) -> Result<String> {
+/// The policy's limit is held by all replicas together, to the request.
+async fn held(
+    cluster: &Cluster,
+    namespace: &str,
+    redis: &Redis,
+    target: &Target,
+    requests: usize,
+) -> Result<String> {
+    programmed(cluster, namespace).await?;
     let (host, port) = (redis.address.ip().to_string(), redis.address.port().to_string());
-    // Both replicas have to ask Redis for that: each of them alone lets as many pass.
     cluster
-        .wait("the limit holds", SOON, async || {
+        .wait("the limit holds, and Redis alone says so", SOON, async || {
+            let before = failures(cluster).await?;
             let counted = burst(target, 2 * CLIENTS).await?;
-            ensure!(counted.passed == 0, "{} of {} passed", counted.passed, 2 * CLIENTS);
+            let alone = failures(cluster).await? - before;
+            ensure!(counted.passed == 0 && alone == 0.0, "{} passed, {alone} without Redis", counted.passed);
             Ok(())
         })
         .await?;
     output("redis-cli", &["-h", &host, "-p", &port, "FLUSHALL"]).await?;
+    let before = failures(cluster).await?;
     let Counted { passed, limited, .. } = burst(target, requests).await?;
-    ensure!((passed, limited) == (LIMIT, requests - LIMIT), "{passed} passed, {limited} didn't");
+    let alone = failures(cluster).await? - before;
+    ensure!(
+        (passed, limited, alone) == (LIMIT, requests - LIMIT, 0.0),
+        "{passed} passed, {limited} didn't; {alone} of them were judged without Redis"
+    );
     Ok(format!("{passed} of {requests} requests passed"))
 }
 
@@ -150,8 +219,7 @@ async fn without(cluster: &Cluster, namespace: &str, target: &Target) -> Result<
     let mut slowest = Duration::ZERO;
     // The first right after the kill, so that the requests that find out are among them.
     for (says, least, most) in [("Local", 1, 2 * LIMIT), ("Allow", WITHOUT, WITHOUT), ("Deny", 0, 0)] {
-        let store = json!({"spec": {"store": {"onUnavailable": says}}});
-        cluster.patch("RateLimitPolicy", namespace, "shared", &store).await?;
+        store(cluster, namespace, &json!({"onUnavailable": says})).await?;
         if says != "Local" {
             let wanted = if says == "Allow" { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
             let took = format!("onUnavailable: {says}");
