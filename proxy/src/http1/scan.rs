@@ -290,7 +290,17 @@ fn text(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// Where the first byte from `at` on is that is below `LEAST` or DEL. `LEAST` is at most 0x80.
-fn first_below<const LEAST: u8>(bytes: &[u8], mut at: usize) -> usize {
+#[inline]
+fn first_below<const LEAST: u8>(bytes: &[u8], at: usize) -> usize {
+    // Most ends are near.
+    let near = bytes.get(..at + BLOCK).unwrap_or(bytes);
+    let found = first_near::<LEAST>(near, at);
+    if found == near.len() { first_far::<LEAST>(bytes, found) } else { found }
+}
+
+/// The same, eight bytes at a time.
+#[inline]
+fn first_near<const LEAST: u8>(bytes: &[u8], mut at: usize) -> usize {
     while let Some(next) = bytes[at..].first_chunk() {
         let word = u64::from_le_bytes(*next);
         // A borrow spoils only bytes behind the first one that is found.
@@ -305,6 +315,18 @@ fn first_below<const LEAST: u8>(bytes: &[u8], mut at: usize) -> usize {
     }
     let end = bytes[at..].iter().position(|byte| *byte < LEAST || *byte == 0x7f);
     end.map_or(bytes.len(), |length| at + length)
+}
+
+/// Bytes that are asked together whether one of them is an end: a compiler makes a few wide instructions of that.
+const BLOCK: usize = 32;
+
+/// The same, of a long part: of a token, or of cookies.
+#[inline(never)]
+fn first_far<const LEAST: u8>(bytes: &[u8], at: usize) -> usize {
+    let is_end = |byte: &u8| (*byte < LEAST) | (*byte == 0x7f);
+    let has_none = |block: &&[u8; BLOCK]| !block.iter().fold(false, |found, byte| found | is_end(byte));
+    let passed = bytes[at..].as_chunks().0.iter().take_while(has_none).count();
+    first_near::<LEAST>(bytes, at + BLOCK * passed)
 }
 
 #[cfg(test)]
@@ -439,6 +461,24 @@ mod tests {
             b"HTTP/2 200 OK\r\n", b"HTTP/1.1  200 OK\r\n", b"\r\n", b"\n", b"A: b\n",
         ])) {
             prop_assert_eq!(alike(answer(&bytes)), reference_answer(&bytes));
+        }
+
+        /// Eight bytes at once, and many, find what one by one does.
+        #[test]
+        fn ends_are_found_wherever_they_are(
+            length in 0..200_usize, at in 0..200_usize, odd in any::<u8>(), begin in 0..50_usize,
+        ) {
+            let mut bytes = vec![b'a'; length];
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = odd;
+            }
+            let begin = begin.min(length);
+            let one_by_one = |is_end: fn(u8) -> bool| {
+                bytes[begin..].iter().position(|byte| is_end(*byte)).map_or(length, |end| begin + end)
+            };
+            prop_assert_eq!(visible(&bytes, begin), one_by_one(|byte| byte <= b' ' || byte == 0x7f));
+            prop_assert_eq!(text(&bytes, begin), one_by_one(|byte| byte.is_ascii_control() && byte != b'\t'));
+            prop_assert_eq!(tokens(&bytes, begin), one_by_one(|byte| !TOKEN[usize::from(byte)]));
         }
 
         /// A part of a head is never the whole of another one, nor refused.
