@@ -36,12 +36,14 @@ pub(crate) struct Subject<'a, 'q> {
     /// Who has sent it.
     pub(crate) peer: SocketAddr,
     pub(crate) scheme: Scheme,
+    /// Fields for the answer.
+    pub(crate) granted: &'a mut HeaderMap,
 }
 
 /// Whether a request goes on.
 pub(crate) enum Passage {
-    /// It does; the answer gets these fields.
-    Open(HeaderMap),
+    /// It does.
+    Open,
     /// This is somebody's answer.
     Shut(Box<Denial>),
 }
@@ -87,7 +89,7 @@ pub(crate) async fn admit(
         // In a box: few rules have it, and idle connections keep the room of the largest request.
         return Box::pin(guard(client, policies, subject, finish, waited)).await;
     }
-    Ok(Passage::Open(HeaderMap::new()))
+    Ok(Passage::Open)
 }
 
 /// Asks rate limits; `waited`: how long the request has waited for their stores.
@@ -125,7 +127,7 @@ async fn guard(
         Box::pin(attempt(client, tried, &subject)).await;
     }
     let auth = match &policies.guard {
-        None => return Ok(Passage::Open(HeaderMap::new())),
+        None => return Ok(Passage::Open),
         Some(Guard::Closed) => return Err(Rejection::PolicyInvalid),
         Some(Guard::Auth(auth)) => auth,
     };
@@ -139,8 +141,8 @@ async fn guard(
     }
     let (metrics, memory) = (&client.thread.metrics, &client.thread.memory);
     let mut tally = auth.ask(&subject.view(subject.headers), client.certificate(), memory, true).await;
-    let Consulted { mut granted, denial } = match auth.externals() {
-        [] => Consulted::default(),
+    let denial = match auth.externals() {
+        [] => None,
         [..] => Box::pin(consult_all(client, auth, &mut tally, &mut subject)).await,
     };
     let view = subject.view(subject.headers);
@@ -167,11 +169,11 @@ async fn guard(
         limit(client, limits, &view, finish, &mut waited).await?;
     }
     let asked = subject.query.as_ref().map(|query| query.len());
-    admitted.apply(subject.headers, subject.query, &mut granted);
+    admitted.apply(subject.headers, subject.query, subject.granted);
     if subject.query.as_ref().map(|query| query.len()) != asked {
         finish.hide_query(subject.path, subject.query.as_deref());
     }
-    Ok(Passage::Open(granted))
+    Ok(Passage::Open)
 }
 
 /// What a client gets that isn't known, other than our own answer: somebody who was asked has one for it, or a browser is sent to log in.
@@ -191,23 +193,15 @@ async fn instead(
     Ok(None)
 }
 
-/// What those said who had to be asked.
-#[derive(Default)]
-struct Consulted {
-    /// Fields for the answer.
-    granted: HeaderMap,
-    /// The first answer of somebody who doesn't know the client.
-    denial: Option<Box<Denial>>,
-}
-
-/// Asks the authenticators that are somebody else, as long as it isn't clear without them.
+/// Asks the authenticators that are somebody else, as long as it isn't clear without them. The first answer of one who doesn't
+/// know the client.
 async fn consult_all(
     client: &Rc<Client>,
     auth: &Auth,
     tally: &mut Tally<'_>,
     subject: &mut Subject<'_, '_>,
-) -> Consulted {
-    let mut consulted = Consulted::default();
+) -> Option<Box<Denial>> {
+    let mut denied = None;
     for external in auth.externals() {
         if auth.is_decided(tally) {
             break;
@@ -217,7 +211,7 @@ async fn consult_all(
         let (peer, scheme) = (subject.peer, subject.scheme);
         let permits = external.permits(&subject.view(subject.headers), subject.body.is_some());
         if let Some(permit) = permits.as_ref().and_then(|(permits, key)| permits.find(key)) {
-            consulted.granted.extend(permit.apply(subject.headers));
+            subject.granted.extend(permit.apply(subject.headers));
             tally.add(Said::Known(Known::default()));
             continue;
         }
@@ -225,7 +219,7 @@ async fn consult_all(
         let said = consult(client, route, &external.authorizer, &asked, subject.body, subject.waits).await;
         tally.add(match said {
             Ok(Verdict::Allowed(permit)) => {
-                consulted.granted.extend(permit.apply(subject.headers));
+                subject.granted.extend(permit.apply(subject.headers));
                 if let Some((permits, key)) = permits {
                     permits.keep(key, &Arc::from(permit));
                 }
@@ -238,14 +232,14 @@ async fn consult_all(
                     format!("{scheme}://{host}{path}{query}")
                 };
                 let denial = external.redirect(*denial, (method, subject.headers), whole);
-                consulted.denial.get_or_insert_with(|| Box::new(denial));
+                denied.get_or_insert_with(|| Box::new(denial));
                 Said::Wrong
             }
             Err(_) if external.fail_open => Said::Known(Known::default()),
             Err(rejection) => Said::Unable(rejection),
         });
     }
-    consulted
+    denied
 }
 
 /// Counts what would become of the request if policies in shadow acted.

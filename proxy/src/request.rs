@@ -218,10 +218,10 @@ async fn serve(
             route,
             peer,
             scheme,
+            granted: &mut granted,
         };
         match admit::admit(client, &policies, subject, finish).await? {
-            Passage::Open(fields) if fields.is_empty() => {}
-            Passage::Open(fields) => granted.extend(fields),
+            Passage::Open => {}
             Passage::Shut(denial) => return Ok(denied(client, method, *denial, body, waits).await),
         }
     }

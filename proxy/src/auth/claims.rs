@@ -31,14 +31,27 @@ impl ClaimFields {
     }
 
     /// Whom these claims are of.
-    pub(super) fn of(&self, claims: Arc<Object>) -> Known<'_> {
+    pub(super) fn of(&self, claims: Arc<Object>) -> Told {
         let mut identity = Identity { consumer: None, claims: Some(claims) };
         identity.consumer = identity.claim(&self.consumer).and_then(Value::as_str).map(Into::into);
-        let fields = self.fields.iter();
-        let fields =
-            fields.filter_map(|(claim, name)| Some((name, value(identity.claim(claim)?)?))).collect();
-        Known { identity, fields, ..Known::default() }
+        let fields = self.fields.iter().enumerate();
+        let fields = fields.filter_map(|(n, (claim, _))| Some((n, value(identity.claim(claim)?)?))).collect();
+        Told { identity, fields }
     }
+
+    /// The same, as it counts for a request.
+    pub(super) fn known(&self, told: &Told) -> Known<'_> {
+        let fields = told.fields.iter().map(|(n, value)| (&self.fields[*n].1, value.clone())).collect();
+        Known { identity: told.identity.clone(), fields, ..Known::default() }
+    }
+}
+
+/// What claims say to one [`ClaimFields`].
+#[derive(Debug)]
+pub(super) struct Told {
+    identity: Identity,
+    /// By position among its fields.
+    fields: Box<[(usize, HeaderValue)]>,
 }
 
 /// A claim as the value of a field: text, numbers, true and false, and lists of them with commas. A claim with controls

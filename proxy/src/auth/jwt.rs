@@ -4,17 +4,20 @@ use super::claims::ClaimFields;
 use super::credential::{Found, Place, find};
 use super::keys::{Algorithm, KeySet, Secrecy};
 use super::remote::{Remote, Remotes};
-use super::token::{Demands, Refused, Token, Tokens, now};
+use super::token::{Demands, Refused, Token, Tokens, Verified, now};
 use super::{Known, Said};
 use crate::expression::View;
 use crate::model::{JwtAuth, JwtKeys, Text};
 use crate::rejection::Rejection;
 use http::HeaderName;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A compiled issuer.
 #[derive(Debug)]
 pub(super) struct Jwt {
+    /// Of no other: what tokens said to it is remembered under it.
+    id: u64,
     demands: Demands,
     keys: Keys,
     pub(super) from: Box<[Place]>,
@@ -32,6 +35,7 @@ enum Keys {
 
 impl Jwt {
     pub(super) fn compile(from: &JwtAuth, remotes: Option<&mut Remotes>) -> Result<Self, String> {
+        static IDS: AtomicU64 = AtomicU64::new(0);
         let algorithm = |name: &Text| {
             Algorithm::parse(name).ok_or_else(|| {
                 format!("algorithms: {name:?} is not supported; there are {}", Algorithm::names())
@@ -49,6 +53,7 @@ impl Jwt {
             (JwtKeys::Remote(_), None) => Keys::Unfetched,
         };
         Ok(Self {
+            id: IDS.fetch_add(1, Ordering::Relaxed),
             demands: Demands {
                 issuer: from.issuer.as_deref().map(Into::into),
                 audiences: from.audiences.iter().map(|audience| (&**audience).into()).collect(),
@@ -82,13 +87,19 @@ impl Jwt {
             Keys::Unfetched => return Said::Unable(Rejection::KeysUnavailable),
         };
         match verified {
-            Ok(token) if token.meets(&self.demands, now()) => Said::Known(self.known(&token)),
-            Ok(_) | Err(Refused::UnknownKey | Refused::Invalid) => Said::Wrong,
+            Ok(verified) => self.judge(&verified),
+            Err(Refused::UnknownKey | Refused::Invalid) => Said::Wrong,
         }
     }
 
-    fn known(&self, token: &Token) -> Known<'_> {
+    /// Judges a token whose signature is good: by the time each time, by all that doesn't change once.
+    fn judge(&self, verified: &Verified) -> Said<'_> {
+        if !verified.token.is_in_force(self.demands.leeway, now()) {
+            return Said::Wrong;
+        }
+        let tell = |token: &Token| token.is_for(&self.demands).then(|| self.told.of(token.claims.clone()));
+        let Some(told) = verified.told(self.id, tell) else { return Said::Wrong };
         let withheld = if self.forward { &[][..] } else { &self.from };
-        Known { withheld, ..self.told.of(token.claims.clone()) }
+        Said::Known(Known { withheld, ..self.told.known(&told) })
     }
 }

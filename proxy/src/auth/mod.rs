@@ -42,7 +42,7 @@ use http::{StatusCode, header};
 use json::Object;
 use jwt::Jwt;
 use rules::Rules;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -145,7 +145,7 @@ pub(crate) struct Tally<'a> {
 pub(crate) struct Admitted<'a> {
     pub(crate) identity: Identity,
     fields: Vec<(&'a HeaderName, HeaderValue)>,
-    withheld: Vec<&'a Place>,
+    withheld: SmallVec<[&'a [Place]; 1]>,
     cookies: Vec<HeaderValue>,
 }
 
@@ -180,7 +180,7 @@ impl Admitted<'_> {
         query: &mut Option<Cow<'_, str>>,
         granted: &mut HeaderMap,
     ) {
-        for place in self.withheld {
+        for place in self.withheld.into_iter().flatten() {
             place.take_out(headers, query);
         }
         for (name, value) in self.fields {
@@ -527,7 +527,10 @@ impl<'a> Tally<'a> {
 impl<'a> Admitted<'a> {
     /// Of several, the first that says something counts.
     fn of(all: impl IntoIterator<Item = Known<'a>>) -> Self {
-        let mut admitted = Self::default();
+        let mut all = all.into_iter();
+        let Some(first) = all.next() else { return Self::default() };
+        let Known { identity, fields, withheld, cookies } = first;
+        let mut admitted = Self { identity, fields, withheld: smallvec![withheld], cookies };
         for known in all {
             let Identity { consumer, claims } = known.identity;
             let identity = &mut admitted.identity;
@@ -545,7 +548,7 @@ impl<'a> Admitted<'a> {
                     admitted.fields.push((name, value));
                 }
             }
-            admitted.withheld.extend(known.withheld);
+            admitted.withheld.push(known.withheld);
             admitted.cookies.extend(known.cookies);
         }
         admitted

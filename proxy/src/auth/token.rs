@@ -2,8 +2,9 @@
 //!
 //! What isn't read: sources of keys that the token names (`jku`, `jwk`, `x5u`, `x5c`), encrypted tokens, tokens without a
 //! signature. A token that was verified is remembered ([`Tokens`]), by all of its text and the key set that verified it;
-//! its times, issuer and audience are looked at each time.
+//! with it, what it said to whom it was shown last, who has looked at its issuer and audience. Its times are looked at each time.
 
+use super::claims::Told;
 use super::json::{Object, object};
 use super::keys::{Algorithm, KeySet, Unverified};
 use base64::Engine;
@@ -12,6 +13,7 @@ use hashbrown::{Equivalent, HashMap};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -99,7 +101,17 @@ impl Token {
 
     /// Whether it is for us, now. `now`: seconds since the Unix epoch.
     pub(super) fn meets(&self, demands: &Demands, now: f64) -> bool {
-        let Demands { issuer, audiences, algorithms, leeway } = demands;
+        self.is_in_force(demands.leeway, now) && self.is_for(demands)
+    }
+
+    /// Whether its times allow it. `now`: seconds since the Unix epoch.
+    pub(super) fn is_in_force(&self, leeway: f64, now: f64) -> bool {
+        now < self.expires + leeway && self.not_before.is_none_or(|begin| now >= begin - leeway)
+    }
+
+    /// Whether it is for us, at whatever time.
+    pub(super) fn is_for(&self, demands: &Demands) -> bool {
+        let Demands { issuer, audiences, algorithms, leeway: _ } = demands;
         let text = |claim: &str| self.claims.get(claim).and_then(Value::as_str);
         let wanted = |audience: &str| audiences.iter().any(|wanted| **wanted == *audience);
         let audience = || match self.claims.get("aud") {
@@ -107,9 +119,7 @@ impl Token {
             Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).any(wanted),
             None | Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => false,
         };
-        now < self.expires + leeway
-            && self.not_before.is_none_or(|begin| now >= begin - leeway)
-            && issuer.as_deref().is_none_or(|issuer| text("iss") == Some(issuer))
+        issuer.as_deref().is_none_or(|issuer| text("iss") == Some(issuer))
             && (audiences.is_empty() || audience())
             && (algorithms.is_empty() || algorithms.contains(&self.algorithm))
     }
@@ -145,14 +155,37 @@ impl Equivalent<Known> for Sought<'_> {
     }
 }
 
+/// A token that a thread has verified.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub(super) token: Token,
+    /// Whom it was shown last, and what it said to them.
+    told: RefCell<Option<(u64, Option<Rc<Told>>)>>,
+}
+
+impl Verified {
+    fn new(token: Token) -> Self {
+        Self { token, told: RefCell::default() }
+    }
+
+    /// What it says to somebody, if it is for them; `tell` asks it, which always comes to the same.
+    pub(super) fn told(&self, to: u64, tell: impl FnOnce(&Token) -> Option<Told>) -> Option<Rc<Told>> {
+        let mut told = self.told.borrow_mut();
+        match &*told {
+            Some((last, told)) if *last == to => told.clone(),
+            Some(_) | None => told.insert((to, tell(&self.token).map(Rc::new))).1.clone(),
+        }
+    }
+}
+
 /// Tokens that a thread has verified. Two generations: when the younger is full it becomes the older, whose tokens are
 /// forgotten, unless they were used since.
 #[derive(Default)]
-pub(crate) struct Tokens(RefCell<[HashMap<Known, Arc<Token>>; 2]>);
+pub(crate) struct Tokens(RefCell<[HashMap<Known, Rc<Verified>>; 2]>);
 
 impl Tokens {
     /// Verifies a token, or remembers that it was.
-    pub(super) fn verify(&self, text: &str, keys: &KeySet) -> Result<Arc<Token>, Refused> {
+    pub(super) fn verify(&self, text: &str, keys: &KeySet) -> Result<Rc<Verified>, Refused> {
         let mut generations = self.0.borrow_mut();
         let [young, old] = &mut *generations;
         let sought = Sought(keys.id, text);
@@ -161,7 +194,7 @@ impl Tokens {
         }
         let token = match old.remove(&sought) {
             Some(known) => known,
-            None => Arc::new(Token::verify(text, keys)?),
+            None => Rc::new(Verified::new(Token::verify(text, keys)?)),
         };
         if young.len() >= REMEMBERED {
             generations.swap(0, 1);

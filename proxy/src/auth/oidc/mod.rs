@@ -182,7 +182,8 @@ impl Oidc {
         let Some(claims) = claims(&session.id_token) else { return Said::Wrong };
         let access = session.access.as_ref().filter(|_| self.forward_access_token);
         let access = access.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
-        let mut known = Known { withheld: &self.withheld, cookies, ..self.told.of(Arc::new(claims)) };
+        let mut known =
+            Known { withheld: &self.withheld, cookies, ..self.told.known(&self.told.of(Arc::new(claims))) };
         known.fields.extend(access.map(|access| (&header::AUTHORIZATION, access)));
         Said::Known(known)
     }

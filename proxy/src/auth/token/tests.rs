@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::claims::ClaimFields;
 use crate::auth::keys::Secrecy;
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
@@ -7,6 +8,7 @@ use aws_lc_rs::signature::{
     self, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaEncoding,
 };
 use serde_json::json;
+use std::cell::Cell;
 use std::sync::LazyLock;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::RSAPublicKey;
@@ -192,8 +194,8 @@ fn verified_tokens_are_remembered_under_their_keys() {
     let (tokens, first, second) = (Tokens::default(), keys(), keys());
     let text = SIGNERS.sign(&json!({"alg": "ES256", "kid": "ec"}), &claims());
     let once = tokens.verify(&text, &first).unwrap();
-    assert!(Arc::ptr_eq(&once, &tokens.verify(&text, &first).unwrap()));
-    assert!(!Arc::ptr_eq(&once, &tokens.verify(&text, &second).unwrap()));
+    assert!(Rc::ptr_eq(&once, &tokens.verify(&text, &first).unwrap()));
+    assert!(!Rc::ptr_eq(&once, &tokens.verify(&text, &second).unwrap()));
     let other =
         KeySet::parse(&json!({"keys": [SIGNERS.set()["keys"][0]]}).to_string(), Secrecy::Public).unwrap();
     assert_eq!(tokens.verify(&text, &other).unwrap_err(), Refused::UnknownKey);
@@ -204,12 +206,44 @@ fn verified_tokens_are_remembered_under_their_keys() {
     for n in 0..3 * REMEMBERED {
         tokens.verify(&other(n), &first).unwrap();
         if n < REMEMBERED {
-            assert!(Arc::ptr_eq(&once, &tokens.verify(&text, &first).unwrap()));
+            assert!(Rc::ptr_eq(&once, &tokens.verify(&text, &first).unwrap()));
         }
     }
     let held: usize = tokens.0.borrow().iter().map(HashMap::len).sum();
     assert!(held <= 2 * REMEMBERED, "{held}");
-    assert!(!Arc::ptr_eq(&once, &tokens.verify(&text, &first).unwrap()));
+    assert!(!Rc::ptr_eq(&once, &tokens.verify(&text, &first).unwrap()));
+}
+
+/// What a token says is found out anew for another who asks, and for the first when another has asked meanwhile.
+#[test]
+fn what_a_token_says_is_remembered_for_one_who_asks() {
+    let (tokens, keys) = (Tokens::default(), keys());
+    let token =
+        tokens.verify(&SIGNERS.sign(&json!({"alg": "ES256", "kid": "ec"}), &claims()), &keys).unwrap();
+    let claims = |consumer: &str| ClaimFields::compile(&consumer.into(), &[]).unwrap();
+    let (subject, issuer) = (claims("sub"), claims("iss"));
+    let asked = Cell::new(0);
+    let ask = |id, fields: &ClaimFields| {
+        let told = token.told(id, |token| {
+            asked.set(asked.get() + 1);
+            Some(fields.of(token.claims.clone()))
+        });
+        let known = fields.known(&told.unwrap());
+        (known.identity.consumer().unwrap().to_string(), asked.get())
+    };
+    let consumer = |claim: &str| token.token.claims[claim].as_str().unwrap().to_owned();
+    assert_eq!(ask(1, &subject), (consumer("sub"), 1));
+    assert_eq!(ask(1, &subject), (consumer("sub"), 1));
+    assert_eq!(ask(2, &issuer), (consumer("iss"), 2));
+    assert_eq!(ask(1, &subject), (consumer("sub"), 3));
+    // Nor is it asked again by one to whom it says nothing.
+    let mut asked = 0;
+    let mut ask = |_: &Token| {
+        asked += 1;
+        None
+    };
+    assert!(token.told(3, &mut ask).is_none() && token.told(3, &mut ask).is_none());
+    assert_eq!(asked, 1);
 }
 
 #[test]
