@@ -114,26 +114,24 @@ pub(crate) async fn forward(
         resent: 0,
     };
     let mut outcome = forwarding.run().await;
-    if let Some(watch) = watch {
-        tell(watch, &mut outcome);
+    match (watch, &mut outcome) {
+        (None, _) => {}
+        (Some(watch), Ok(answer)) => tell(watch, answer),
+        (Some(watch), Err(why)) => watch.tell(&Sent::Failed(*why)),
     }
     outcome
 }
 
-/// Tells a breaker what came of a request, or has its answer tell it later.
-fn tell(mut watch: Watch<'_>, outcome: &mut Result<Answer, Rejection>) {
-    if let Ok(answer) = outcome {
-        watch.look(answer.status, &mut answer.headers);
-    }
-    match outcome {
-        Ok(Answer { status, headers, body: Body::Plain(Source::Http2(body)), .. })
-            if ends_in_trailers(headers) && !body.is_end() =>
-        {
+/// Tells a breaker of an answer, or has the answer tell it later.
+fn tell(mut watch: Watch<'_>, answer: &mut Answer) {
+    let Answer { status, headers, body, .. } = answer;
+    watch.look(*status, headers);
+    match body {
+        Body::Plain(Source::Http2(body)) if ends_in_trailers(headers) && !body.is_end() => {
             watch.wait(*status);
             body.watch(watch.keep());
         }
-        Ok(answer) => watch.tell(&Sent::answered(answer.status, &answer.headers)),
-        Err(why) => watch.tell(&Sent::Failed(*why)),
+        Body::Plain(_) | Body::Switched(..) => watch.tell(&Sent::answered(*status, headers)),
     }
 }
 
@@ -145,8 +143,8 @@ impl Forwarding<'_> {
             // Not `while let`: what it is taken from would be kept meanwhile.
             let Some(mut picked) = self.pick()? else { return Err(last) };
             let (slot, socket, watch) = (picked.slot, picked.socket, picked.watch.take());
-            let tried = self.attempt(picked).await;
-            let tried = if self.way.guard.is_some() { self.judge(socket, watch, tried) } else { tried };
+            let mut tried = self.attempt(picked).await;
+            self.judge(socket, watch, &mut tried);
             match tried {
                 Try::Answered(answer) => {
                     thread.metrics.backend_response(&backend.metrics, answer.status);
@@ -179,29 +177,22 @@ impl Forwarding<'_> {
     }
 
     /// Tells what watches an endpoint what came of a try there.
-    fn judge(&self, socket: SocketAddr, watch: Option<Watch<'_>>, tried: Try) -> Try {
-        let Some(guard) = &self.way.guard else { return tried };
+    fn judge(&self, socket: SocketAddr, watch: Option<Watch<'_>>, tried: &mut Try) {
+        let Some(guard) = &self.way.guard else { return };
         if watch.is_none() && !guard.health.ejects() {
-            return tried;
+            return;
         }
-        let sent = match &tried {
+        let sent = match tried {
             Try::Answered(answer) => Sent::of_endpoint(answer.status, &answer.headers),
             Try::Unreachable(why) | Try::Failed(why) => Sent::Failed(*why),
             // The usual end of a connection that was idle.
             Try::Again(_) | Try::Full => Sent::Unknown,
         };
-        guard.health.note(socket, &sent, self.backend.endpoints.borrow().members.len());
+        guard.health.note(socket, &sent, || self.backend.endpoints.borrow().members.len());
         match (watch, tried) {
-            (None, tried) => tried,
-            (Some(watch), Try::Answered(answer)) => {
-                let mut outcome = Ok(answer);
-                tell(watch, &mut outcome);
-                outcome.map_or_else(Try::Failed, Try::Answered)
-            }
-            (Some(watch), tried) => {
-                watch.tell(&sent);
-                tried
-            }
+            (None, _) => {}
+            (Some(watch), Try::Answered(answer)) => tell(watch, answer),
+            (Some(watch), _) => watch.tell(&sent),
         }
     }
 }

@@ -28,8 +28,7 @@ pub(crate) async fn open(
     let mut last = Rejection::NoEndpoints;
     let note = |socket, sent| {
         if let Some(health) = backend.health() {
-            let members = backend.endpoints.borrow().members.len();
-            health.note(socket, &sent, members);
+            health.note(socket, &sent, || backend.endpoints.borrow().members.len());
         }
     };
     while let Some((address, lease, others)) = choose(thread, backend, &tried) {

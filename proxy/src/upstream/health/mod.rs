@@ -338,8 +338,8 @@ impl Health {
         self.policy.ejection.is_some()
     }
 
-    /// Takes in what came of a try on an endpoint; `members` is how many there are.
-    pub(crate) fn note(&self, socket: SocketAddr, sent: &Sent, members: usize) {
+    /// Takes in what came of a try on an endpoint; `members` says how many there are, where that matters.
+    pub(crate) fn note(&self, socket: SocketAddr, sent: &Sent, members: impl FnOnce() -> usize) {
         let Some(policy) = &self.policy.ejection else { return };
         let endpoint = match sent.is_success() {
             // Most endpoints never fail.
@@ -352,7 +352,8 @@ impl Health {
             self.restored(socket);
         }
         let Some(wanted) = endpoint.note(sent, now, policy) else { return };
-        let most = (members * usize::from(policy.max_percent) / 100).max(usize::from(policy.max_percent > 0));
+        let most =
+            (members() * usize::from(policy.max_percent) / 100).max(usize::from(policy.max_percent > 0));
         let ejected = self.state.ejected(now);
         if ejected >= most {
             return;
