@@ -10,6 +10,7 @@ use crate::router::{PortTable, Reception, Stream};
 use crate::tls::{provider_by, versions};
 use crate::transport::{Corked, Transport};
 use bytes::BytesMut;
+use rustls::CipherSuite;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     Accepted, Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig,
@@ -114,6 +115,7 @@ pub(crate) async fn tls(
         Reception::Terminate(certificate, stream) => (certificate, usual, Some(stream.clone())),
     };
     let mut config = base.clone();
+    config.ignore_client_order = !prefers_chacha20(&hello, &config);
     let stapling = table.clients().is_some_and(|clients| clients.staples());
     config.cert_resolver = Arc::new(Chosen(certificate.key(stapling).clone()));
     if stream.is_some() {
@@ -141,6 +143,22 @@ pub(crate) async fn tls(
     let transport = Transport::secured(tls);
     let tls = Some(Tls { version: tls_version, sni, certificate });
     Ok(Some(Greeted::Http(Ready { transport, begun: BytesMut::new(), version, tls })))
+}
+
+/// Whether a client would rather have ChaCha20: it has no hardware for AES. All others say what their library says, and what we
+/// prefer counts.
+fn prefers_chacha20(hello: &ClientHello<'_>, config: &ServerConfig) -> bool {
+    let ours = &config.crypto_provider().cipher_suites;
+    let mut common =
+        hello.cipher_suites().iter().filter(|suite| ours.iter().any(|own| own.suite() == **suite));
+    matches!(
+        common.next(),
+        Some(
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+        )
+    )
 }
 
 /// Reads until the ClientHello is whole. What was read is kept: somebody else's TLS may begin with it.

@@ -9,7 +9,7 @@ pub use crate::authorities::{AuthorityError, check_authorities};
 use crate::model::{Certificate, ClientTls, TlsVersion};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
-use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
+use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
@@ -17,11 +17,23 @@ use rustls::sign::CertifiedKey;
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 use std::sync::{Arc, LazyLock};
 
-/// The suites and groups of security.md §6, for clients and for backends.
+/// The suites and groups of security.md §6, for clients and for backends, the preferred ones first. Processors hash by SHA-256 in
+/// hardware, not by SHA-384: that is a third of a handshake. Nobody breaks AES of 128 bits.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let cipher_suites = vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        ];
         let kx_groups = vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
-        Arc::new(CryptoProvider { kx_groups, ..default_provider() })
+        Arc::new(CryptoProvider { cipher_suites, kx_groups, ..default_provider() })
     });
     PROVIDER.clone()
 }

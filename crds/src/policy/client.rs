@@ -248,7 +248,8 @@ pub struct ClientTls {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_version: Option<TlsVersion>,
     /// Cipher suites, by the names that IANA has for them. A version of TLS of which none is here keeps its usual ones: to choose those of
-    /// 1.2, name those of 1.2. The client's preference counts. Absent: all of these.
+    /// 1.2, name those of 1.2. The preferred one first; clients that prefer ChaCha20 get it all the same, where it is among them: they
+    /// have no hardware for AES. Absent: all of these, AES of 128 bits first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 9), inner(regex(pattern = SUITES)))]
     pub cipher_suites: Option<Vec<String>>,

@@ -562,15 +562,29 @@ async fn settled(
 
 /// Who speaks this version of TLS, and no other.
 fn speaking(version: &'static rustls::SupportedProtocolVersion) -> impl FnOnce(&mut rustls::ClientConfig) {
+    move |config| *config = believing(config.crypto_provider().clone(), version)
+}
+
+fn offering(cipher_suites: Vec<rustls::SupportedCipherSuite>) -> impl FnOnce(&mut rustls::ClientConfig) {
     move |config| {
-        let provider = config.crypto_provider().clone();
-        let certificates = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody::default()));
-        *config = certificates.with_no_client_auth();
+        let provider = rustls::crypto::CryptoProvider {
+            cipher_suites,
+            ..rustls::crypto::CryptoProvider::clone(config.crypto_provider())
+        };
+        *config = believing(Arc::new(provider), &rustls::version::TLS13);
     }
+}
+
+fn believing(
+    provider: Arc<rustls::crypto::CryptoProvider>,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> rustls::ClientConfig {
+    let certificates = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody::default()));
+    certificates.with_no_client_auth()
 }
 
 /// Takes every certificate, and tells what came with it.
@@ -617,6 +631,7 @@ impl rustls::client::danger::ServerCertVerifier for Anybody {
 
 #[tokio::test]
 async fn tls_is_done_as_the_policy_says() {
+    use rustls::crypto::aws_lc_rs::cipher_suite;
     use rustls::version::{TLS12, TLS13};
     let any = || ClientTls::default();
     assert!(settled(any(), speaking(&TLS12)).await.is_some());
@@ -643,6 +658,24 @@ async fn tls_is_done_as_the_policy_says() {
     assert_eq!((&*group, &*alpn), ("secp384r1", "http/1.1"));
     let (suite, group, _) = settled(chosen, speaking(&TLS12)).await.unwrap();
     assert_eq!((&*suite, &*group), ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "secp384r1"));
+    // What we prefer, or what the policy does, unless the client has no hardware for AES.
+    let (strong, fast, soft) = (
+        cipher_suite::TLS13_AES_256_GCM_SHA384,
+        cipher_suite::TLS13_AES_128_GCM_SHA256,
+        cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+    );
+    let named = ["TLS_AES_256_GCM_SHA384".into(), "TLS_AES_128_GCM_SHA256".into()];
+    for (ours, theirs, wanted) in [
+        (&[][..], vec![strong, fast, soft], fast),
+        (&[], vec![strong, soft], strong),
+        (&[], vec![soft, strong, fast], soft),
+        (&named, vec![fast, strong, soft], strong),
+        (&named, vec![soft, fast, strong], strong),
+    ] {
+        let rules = ClientTls { cipher_suites: ours.to_vec(), ..any() };
+        let (suite, ..) = settled(rules, offering(theirs.clone())).await.unwrap();
+        assert_eq!(suite, format!("{:?}", wanted.suite()), "{ours:?} {theirs:?}");
+    }
     let hybrid = ClientTls { curves: vec!["X25519MLKEM768".into()], ..any() };
     assert_eq!(settled(hybrid, |_| ()).await.unwrap().1, "X25519MLKEM768");
 }
