@@ -43,6 +43,12 @@ pub struct Arguments {
     /// Writes it anew, instead of comparing.
     #[arg(long)]
     record: bool,
+    /// Only these cases, without comparing.
+    #[arg(long, value_delimiter = ',', conflicts_with = "record")]
+    only: Vec<String>,
+    /// Where callgrind's files go: `callgrind_annotate` shows where the instructions of the longer run went.
+    #[arg(long)]
+    keep: Option<PathBuf>,
 }
 
 /// The kept file.
@@ -95,14 +101,17 @@ struct Lab<'a> {
     folder: &'a Path,
     material: Material,
     headgate: &'a Path,
+    keep: Option<&'a Path>,
 }
 
 /// Measures, prints, and compares or records.
+#[expect(clippy::print_stdout, reason = "the figures are the program's output")]
 pub fn run(arguments: &Arguments) -> Result<()> {
     let folder = machine::work_folder()?;
     let headgate = arguments.headgate.as_path();
     ensure!(headgate.exists(), "{} does not exist", headgate.display());
-    let lab = Lab { folder: folder.path(), material: Material::make(folder.path())?, headgate };
+    let keep = arguments.keep.as_deref();
+    let lab = Lab { folder: folder.path(), material: Material::make(folder.path())?, headgate, keep };
     let mut measured = Recorded {
         toolchain: machine::output("rustc", &["--version"])?,
         profile: arguments.profile.clone(),
@@ -110,7 +119,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         system_calls: BTreeMap::new(),
     };
     let began = Instant::now();
-    for case in cases() {
+    let is_wanted =
+        |case: &Case| arguments.only.is_empty() || arguments.only.iter().any(|name| name == case.name);
+    for case in cases().into_iter().filter(is_wanted) {
         let context = || format!("case {}", case.name);
         eprintln!("{} (after {} s)", case.name, began.elapsed().as_secs());
         let instructions = lab.instructions(&case).with_context(context)?;
@@ -124,6 +135,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let text = serde_json::to_string_pretty(&measured)? + "\n";
         fs::write(&arguments.recorded, text).with_context(|| arguments.recorded.display().to_string())?;
         eprintln!("recorded in {}", arguments.recorded.display());
+    }
+    if !arguments.only.is_empty() {
+        println!("{:.0?}", measured.instructions);
+        return Ok(());
     }
     let text = fs::read_to_string(&arguments.recorded)
         .with_context(|| format!("{}: record one with --record", arguments.recorded.display()))?;
@@ -214,6 +229,9 @@ impl Lab<'_> {
             let dump = out.with_extension(format!("callgrind.{number}"));
             let text = fs::read_to_string(&dump).with_context(|| dump.display().to_string())?;
             counts.push(read_callgrind(&text)?);
+            if let Some(keep) = self.keep {
+                fs::copy(&dump, keep.join(format!("{}.{number}", case.name)))?;
+            }
         }
         per_request(&counts, [short, long])
     }
