@@ -1,6 +1,7 @@
 //! The certificate of a client's connection, and whether it is one of those that are wanted. Only certificates that the
 //! listener has validated come here ([`crate::client_auth`]).
 
+use super::{Identity, Known, Said};
 use crate::model::{ClientCertificateAuth, Text};
 use aws_lc_rs::digest;
 use std::fmt::Write;
@@ -78,7 +79,18 @@ impl Certificates {
         })
     }
 
-    pub(super) fn want(&self, certificate: &ClientCertificate) -> bool {
+    pub(super) fn ask(&self, certificate: Option<&ClientCertificate>) -> Said<'_> {
+        match certificate {
+            None => Said::Missing,
+            Some(certificate) if self.want(certificate) => {
+                let identity = Identity { consumer: Some(certificate.consumer()), claims: None };
+                Said::Known(Known { identity, ..Known::default() })
+            }
+            Some(_) => Said::Wrong,
+        }
+    }
+
+    fn want(&self, certificate: &ClientCertificate) -> bool {
         let named = |pattern: &str| certificate.sans.iter().any(|san| is_like(pattern, san));
         (self.sans.is_empty() || self.sans.iter().any(|pattern| named(pattern)))
             && self.subject.as_ref().is_none_or(|subject| *subject == certificate.subject)

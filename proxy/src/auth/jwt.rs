@@ -10,6 +10,7 @@ use crate::expression::View;
 use crate::model::{JwtAuth, JwtKeys, Text};
 use crate::rejection::Rejection;
 use http::HeaderName;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -72,28 +73,43 @@ impl Jwt {
         self.told.names()
     }
 
-    pub(super) async fn ask(&self, view: &View<'_>, tokens: &Tokens) -> Said<'_> {
+    /// What it says, unless keys have to be waited for.
+    pub(super) fn ask(&self, view: &View<'_>, tokens: &Tokens) -> Option<Said<'_>> {
         let text = match find(&self.from, view) {
-            Found::Nothing => return Said::Missing,
-            Found::Unclear => return Said::Wrong,
+            Found::Nothing => return Some(Said::Missing),
+            Found::Unclear => return Some(Said::Wrong),
             Found::One(text) => text,
         };
         let verified = match &self.keys {
             Keys::Known(keys) => tokens.verify(&text, keys),
-            Keys::Remote(remote) => match remote.verify(|keys| tokens.verify(&text, keys)).await {
-                None => return Said::Unable(Rejection::KeysUnavailable),
-                Some(verified) => verified,
-            },
-            Keys::Unfetched => return Said::Unable(Rejection::KeysUnavailable),
+            Keys::Remote(remote) => {
+                let keys = remote.known()?;
+                let verified = tokens.verify(&text, &keys);
+                // A newer set may have its key.
+                if matches!(verified, Err(Refused::UnknownKey)) {
+                    return None;
+                }
+                verified
+            }
+            Keys::Unfetched => return Some(Said::Unable(Rejection::KeysUnavailable)),
         };
-        match verified {
-            Ok(verified) => self.judge(&verified),
-            Err(Refused::UnknownKey | Refused::Invalid) => Said::Wrong,
+        Some(self.judge(verified))
+    }
+
+    /// The same, when keys have been waited for.
+    pub(super) async fn wait(&self, view: &View<'_>, tokens: &Tokens) -> Said<'_> {
+        let (Keys::Remote(remote), Found::One(text)) = (&self.keys, find(&self.from, view)) else {
+            return Said::Unable(Rejection::KeysUnavailable);
+        };
+        match remote.verify(|keys| tokens.verify(&text, keys)).await {
+            None => Said::Unable(Rejection::KeysUnavailable),
+            Some(verified) => self.judge(verified),
         }
     }
 
     /// Judges a token whose signature is good: by the time each time, by all that doesn't change once.
-    fn judge(&self, verified: &Verified) -> Said<'_> {
+    fn judge(&self, verified: Result<Rc<Verified>, Refused>) -> Said<'_> {
+        let Ok(verified) = verified else { return Said::Wrong };
         if !verified.token.is_in_force(self.demands.leeway, now()) {
             return Said::Wrong;
         }

@@ -293,30 +293,6 @@ impl Authenticator {
             Method::Oidc(oidc) => oidc.sets().cloned().collect(),
         }
     }
-
-    async fn ask<'a>(
-        &'a self,
-        view: &View<'_>,
-        certificate: Option<&ClientCertificate>,
-        memory: &Memory,
-        acts: bool,
-    ) -> Said<'a> {
-        match &self.method {
-            // In a box: a login is long, and every request has the room of the longest.
-            Method::Oidc(oidc) => Box::pin(oidc.ask(view, acts)).await,
-            Method::Jwt(jwt) => jwt.ask(view, &memory.tokens).await,
-            Method::ApiKey(keys) => keys.ask(view),
-            Method::Basic(basic) => basic.ask(view, &memory.right).await,
-            Method::Certificate(wanted) => match certificate {
-                None => Said::Missing,
-                Some(certificate) if wanted.want(certificate) => {
-                    let identity = Identity { consumer: Some(certificate.consumer()), claims: None };
-                    Said::Known(Known { identity, ..Known::default() })
-                }
-                Some(_) => Said::Wrong,
-            },
-        }
-    }
 }
 
 impl Guard {
@@ -416,7 +392,17 @@ impl Auth {
     ) -> Tally<'a> {
         let mut tally = Tally::default();
         for authenticator in &self.authenticators {
-            tally.add(authenticator.ask(view, certificate, memory, acts).await);
+            // In boxes: few have to wait, and idle connections keep the room of the largest request.
+            tally.add(match &authenticator.method {
+                Method::Jwt(jwt) => match jwt.ask(view, &memory.tokens) {
+                    Some(said) => said,
+                    None => Box::pin(jwt.wait(view, &memory.tokens)).await,
+                },
+                Method::ApiKey(keys) => keys.ask(view),
+                Method::Basic(basic) => Box::pin(basic.ask(view, &memory.right)).await,
+                Method::Certificate(wanted) => wanted.ask(certificate),
+                Method::Oidc(oidc) => Box::pin(oidc.ask(view, acts)).await,
+            });
             if self.is_decided(&tally) {
                 break;
             }

@@ -61,9 +61,14 @@ impl Remote {
         }
     }
 
+    /// The keys in force, if there are any yet.
+    pub(super) fn known(&self) -> Option<Arc<KeySet>> {
+        (**self.keys.borrow()).clone()
+    }
+
     /// The keys in force; waits for the first ones.
     pub(super) async fn keys(&self) -> Option<Arc<KeySet>> {
-        if let Some(keys) = (**self.keys.borrow()).clone() {
+        if let Some(keys) = self.known() {
             return Some(keys);
         }
         // The fetch that is under way, if it is the first.
