@@ -279,14 +279,19 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
 }
 
 /// Where the first byte from `at` on is that can't be in a value: a control character, but for tabs.
-fn text(bytes: &[u8], mut at: usize) -> usize {
-    loop {
-        at = first_below::<0x20>(bytes, at);
-        match bytes.get(at) {
-            Some(b'\t') => at += 1,
-            Some(_) | None => return at,
-        }
+#[inline]
+fn text(bytes: &[u8], at: usize) -> usize {
+    let end = first_below::<0x20>(bytes, at);
+    if bytes.get(end) == Some(&b'\t') { text_with_tabs(bytes, end) } else { end }
+}
+
+/// The same from a tab on: few values have any.
+#[cold]
+fn text_with_tabs(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at) == Some(&b'\t') {
+        at = first_below::<0x20>(bytes, at + 1);
     }
+    at
 }
 
 /// Where the first byte from `at` on is that is below `LEAST` or DEL. `LEAST` is at most 0x80.
