@@ -68,8 +68,8 @@ pub(crate) enum Body {
 
 struct Picked {
     lease: Lease,
-    /// The endpoint's breaker.
-    watch: Option<Watch<'static>>,
+    /// The endpoint's breaker. In a box: few have one of their own, and what is picked is moved.
+    watch: Option<Box<Watch<'static>>>,
     socket: SocketAddr,
     slot: usize,
     others: bool,
@@ -177,7 +177,7 @@ impl Forwarding<'_> {
     }
 
     /// Tells what watches an endpoint what came of a try there.
-    fn judge(&self, socket: SocketAddr, watch: Option<Watch<'_>>, tried: &mut Try) {
+    fn judge(&self, socket: SocketAddr, watch: Option<Box<Watch<'_>>>, tried: &mut Try) {
         let Some(guard) = &self.way.guard else { return };
         if watch.is_none() && !guard.health.ejects() {
             return;
@@ -191,7 +191,7 @@ impl Forwarding<'_> {
         guard.health.note(socket, &sent, || self.backend.endpoints.borrow().members.len());
         match (watch, tried) {
             (None, _) => {}
-            (Some(watch), Try::Answered(answer)) => tell(watch, answer),
+            (Some(watch), Try::Answered(answer)) => tell(*watch, answer),
             (Some(watch), _) => watch.tell(&sent),
         }
     }

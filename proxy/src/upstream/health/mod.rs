@@ -319,7 +319,8 @@ impl Health {
                 let breaker = self.state.endpoints.get_or_make(&socket).breaker.clone();
                 match breaker.admit(now, policy) {
                     Verdict::Pass(permit) => {
-                        Some(Watch::new(Held::Own(self.clone()), Held::Own(breaker), permit, random))
+                        let watch = Watch::new(Held::Own(self.clone()), Held::Own(breaker), permit, random);
+                        Some(Box::new(watch))
                     }
                     Verdict::Refused { .. } if self.policy.shadow => None,
                     Verdict::Refused { .. } => return Err(Rejection::BreakerOpen),
@@ -429,7 +430,7 @@ pub(crate) struct Chosen<'a> {
     pub(crate) member: &'a Member,
     /// Counts the request until its answer is complete.
     pub(crate) places: Option<Box<Places>>,
-    pub(crate) watch: Option<Watch<'static>>,
+    pub(crate) watch: Option<Box<Watch<'static>>>,
 }
 
 /// How long a time of the shared clock is from now.
