@@ -124,6 +124,7 @@ pub fn of(scenario: &str) -> Vec<Bar> {
         "rate-limit" => vec![bar(Nginx, 1.0, 1.0), bar(Plain, 1.0, 0.6), ENVOY],
         "jwt-known-es256" | "jwt-known-rs256" => KNOWN.to_vec(),
         "jwt-new-es256" | "jwt-new-rs256" => NEW.to_vec(),
+        "breaker" => vec![Bar { against: Plain, must: 0.2, stretch: None }],
         "latency" => vec![Bar { against: NginxP99, must: 1.0, stretch: None }],
         "idle" => vec![bar(Kib, 12.0, 3.0)],
         "idle-tls" => vec![bar(Kib, 22.0, 12.0)],
