@@ -13,6 +13,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a proxy may take until it answers; under valgrind on a busy machine it is slow.
@@ -159,8 +160,13 @@ impl Peer {
     }
 }
 
+/// A port that nobody listens at, below those that the kernel gives to connections: between its choice and its use one of these
+/// might take it.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let mut ports =
+        std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take_while(|port| *port < 32_000);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no port is free")
 }
 
 fn pinned(cpu: &str, under: &Under, program: &Path) -> Command {
