@@ -33,9 +33,6 @@ pub(crate) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwa
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// What a call of gRPC came to.
-pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-
 /// The field that carries a request's id to the backend and the access log.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -259,7 +256,7 @@ pub fn prepare_response(headers: &mut HeaderMap, upgrade: Upgrade) {
             Sort::Connection => connection = true,
             Sort::Upgrade => has_upgrade = true,
             Sort::KeepAlive | Sort::TransferEncoding | Sort::Odd => doomed.push(name.clone()),
-            Sort::Plain | Sort::ContentLength | Sort::Date | Sort::RateLimit | Sort::GrpcStatus => {}
+            Sort::Plain | Sort::ContentLength | Sort::Date | Sort::RateLimit => {}
         }
     }
     if connection {

@@ -4,7 +4,7 @@
 //! reading and writing a head: names are told apart, values checked once more, both hashed, kept, found and dropped. So
 //! they stay as they came, lines of a head that was read strictly, until somebody asks for the map.
 
-use super::{GRPC_STATUS, Say, keep_map, spare_map};
+use super::{Say, keep_map, spare_map};
 use crate::http1::{Field, Span, write_field};
 use crate::shelf::Shelf;
 use bytes::Bytes;
@@ -47,8 +47,6 @@ pub(crate) enum Sort {
     TransferEncoding,
     /// What is left of a rate limit ([`crate::rate_limit`]).
     RateLimit,
-    /// What a call of gRPC came to: `grpc-status`.
-    GrpcStatus,
     /// This connection: `Connection`.
     Connection,
     /// This connection, and nothing that anybody here or at the client's acts upon: `Keep-Alive`.
@@ -74,7 +72,6 @@ impl Sort {
             (b'r', 9) if is(b"ratelimit") => Self::RateLimit,
             (b'c', 10) if is(b"connection") => Self::Connection,
             (b'k', 10) if is(b"keep-alive") => Self::KeepAlive,
-            (b'g', 11) if is(b"grpc-status") => Self::GrpcStatus,
             (b'c', 14) if is(b"content-length") => Self::ContentLength,
             (b'r', 16) if is(b"ratelimit-policy") => Self::RateLimit,
             (b't', 17) if is(b"transfer-encoding") => Self::TransferEncoding,
@@ -197,17 +194,6 @@ impl Fields {
                 let name = name.as_str().as_bytes();
                 let is = |line: &&Line| line.name.text(head).eq_ignore_ascii_case(name);
                 lines.iter().find(is).map(|line| line.value.text(head))
-            }
-        }
-    }
-
-    /// What a call of gRPC came to, if that is said here.
-    pub(crate) fn grpc_status(&self) -> Option<&[u8]> {
-        match self {
-            Self::Map(map) => map.get(&GRPC_STATUS).map(HeaderValue::as_bytes),
-            Self::Lines(lines) => {
-                let said = lines.lines.iter().find(|line| line.sort == Sort::GrpcStatus);
-                said.map(|line| line.value.text(&lines.head))
             }
         }
     }

@@ -74,7 +74,7 @@ pub(super) fn parse(bytes: &mut BytesMut, method: &Method) -> Result<Option<Head
         let (name, value) = (field.name.text(bytes), field.value.text(bytes));
         let sort = Sort::of(name);
         match sort {
-            Sort::Plain | Sort::Date | Sort::RateLimit | Sort::GrpcStatus | Sort::KeepAlive => {}
+            Sort::Plain | Sort::Date | Sort::RateLimit | Sort::KeepAlive => {}
             Sort::Upgrade | Sort::Odd => odd = true,
             Sort::ContentLength => lengths.content_length(value).map_err(|_| Malformed::Framing)?,
             Sort::TransferEncoding => {

@@ -5,14 +5,17 @@
 
 use super::breaker::{Breaker, Change, Fate, Permit};
 use super::{Health, now};
-use crate::headers::{Fields, GRPC_STATUS};
+use crate::headers::Fields;
 use crate::model::FailureWhen;
 use crate::rejection::Rejection;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Made once: a name that is text is read again each time.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What came of sending a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub(crate) enum Sent {
 impl Sent {
     /// Reads of the head of an answer what a breaker may ask.
     pub(crate) fn answered(status: StatusCode, headers: &Fields) -> Self {
-        let grpc = grpc_status(headers.grpc_status());
+        let grpc = grpc_status(headers.get(&GRPC_STATUS));
         Self::Answered { status, grpc, retry_after: retry_after(status, headers) }
     }
 
@@ -106,7 +109,7 @@ impl Sent {
 /// Whether an answer tells what became of a call only in its trailers.
 pub(crate) fn ends_in_trailers(headers: &Fields) -> bool {
     let grpc = headers.get(&CONTENT_TYPE).is_some_and(|kind| kind.starts_with(b"application/grpc"));
-    grpc && grpc_status(headers.grpc_status()).is_none()
+    grpc && grpc_status(headers.get(&GRPC_STATUS)).is_none()
 }
 
 fn retry_after(status: StatusCode, headers: &Fields) -> Option<Duration> {
