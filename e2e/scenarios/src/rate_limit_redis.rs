@@ -30,7 +30,7 @@ const WITHOUT: usize = 1_000;
 /// request that gave up is counted by its replica alone.
 const PATIENT: &str = "5s";
 /// How long they wait while it is gone: the default.
-const TIMEOUT: Duration = Duration::from_millis(50);
+const TIMEOUT: &str = "50ms";
 /// What a request may wait for Redis while it is gone, and take in all: far more than the policy's `timeout`, because clocks of
 /// busy machines are late, and far less than what connections that nobody answers take.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -45,11 +45,10 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
     let target = Target::http(cluster.address(namespace, "web").await?, 80, HOST);
     cluster.wait("the route is served", SOON, async || target.answers(StatusCode::OK, 10).await).await?;
     cluster.apply(namespace, &policy(&redis)).await?;
-    let whole = held(cluster, namespace, &redis, &target, REQUESTS).await?;
+    programmed(cluster, namespace).await?;
+    let whole = held(cluster, &redis, &target, REQUESTS).await?;
 
-    let prompt =
-        json!({"onUnavailable": "Local", "redis": {"timeout": format!("{}ms", TIMEOUT.as_millis())}});
-    store(cluster, namespace, &prompt).await?;
+    store(cluster, namespace, &json!({"redis": {"timeout": TIMEOUT}})).await?;
     redis.kill().await?;
     let before = Waits::of(cluster).await?;
     let slowest = without(cluster, namespace, &target).await?;
@@ -59,7 +58,7 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> Result<String> {
     redis.start_again().await?;
     let patient = json!({"onUnavailable": "Local", "redis": {"timeout": PATIENT}});
     store(cluster, namespace, &patient).await?;
-    let again = held(cluster, namespace, &redis, &target, REQUESTS / 5).await.context("with Redis back")?;
+    let again = held(cluster, &redis, &target, REQUESTS / 5).await.context("with Redis back")?;
     Ok(format!(
         "{whole}; Redis killed: as onUnavailable says, slowest answer of {} {slowest:.0?}, {waits}; Redis back: {again}",
         3 * WITHOUT
@@ -75,13 +74,13 @@ struct Waits {
 impl Waits {
     async fn of(cluster: &Cluster) -> Result<Self> {
         let mut buckets = Vec::<(f64, f64)>::new();
-        for text in metrics(cluster).await? {
+        for (name, text) in metrics(cluster).await? {
             let mut of_pod = Vec::new();
             for (labels, count) in series(&text, &format!("{STORE_DURATION}_bucket"))? {
                 let bound = labels.strip_prefix("{le=\"").and_then(|rest| rest.strip_suffix("\"}"));
                 of_pod.push((bound.with_context(|| format!("no bucket: {labels}"))?.parse()?, count));
             }
-            ensure!(!of_pod.is_empty(), "a pod tells nothing of {STORE_DURATION}");
+            ensure!(!of_pod.is_empty(), "{name} tells nothing of {STORE_DURATION}");
             if buckets.is_empty() {
                 buckets = of_pod;
             } else {
@@ -117,20 +116,21 @@ impl fmt::Display for Waits {
 /// How many requests the replicas have judged without the store.
 async fn failures(cluster: &Cluster) -> Result<f64> {
     let mut sum = 0.0;
-    for text in metrics(cluster).await? {
+    for (name, text) in metrics(cluster).await? {
         let counts = series(&text, STORE_FAILURES)?;
-        ensure!(counts.len() == 1, "a pod tells nothing of {STORE_FAILURES}");
+        ensure!(counts.len() == 1, "{name} tells nothing of {STORE_FAILURES}");
         sum += counts[0].1;
     }
     Ok(sum)
 }
 
-/// What each replica tells.
-async fn metrics(cluster: &Cluster) -> Result<Vec<String>> {
+/// The replicas, and what each tells.
+async fn metrics(cluster: &Cluster) -> Result<Vec<(String, String)>> {
     let mut all = Vec::new();
     for pod in cluster.list("Pod", &cluster.installation, PODS).await? {
         let name = pod["metadata"]["name"].as_str().context("no name")?;
-        all.push(cluster.ask_pod(&cluster.installation, name, ADMIN, "/metrics").await?);
+        let text = cluster.ask_pod(&cluster.installation, name, ADMIN, "/metrics").await?;
+        all.push((name.to_owned(), text));
     }
     Ok(all)
 }
@@ -185,14 +185,7 @@ fn policy(redis: &Redis) -> String {
 }
 
 /// The policy's limit is held by all replicas together, to the request.
-async fn held(
-    cluster: &Cluster,
-    namespace: &str,
-    redis: &Redis,
-    target: &Target,
-    requests: usize,
-) -> Result<String> {
-    programmed(cluster, namespace).await?;
+async fn held(cluster: &Cluster, redis: &Redis, target: &Target, requests: usize) -> Result<String> {
     let (host, port) = (redis.address.ip().to_string(), redis.address.port().to_string());
     cluster
         .wait("the limit holds, and Redis alone says so", SOON, async || {
