@@ -96,6 +96,17 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// The cases of these names; all where there are none.
+fn wanted(only: &[String]) -> Result<Vec<Case>> {
+    let mut all = cases();
+    if let Some(name) = only.iter().find(|name| all.iter().all(|case| case.name != **name)) {
+        let names: Vec<_> = all.iter().map(|case| case.name).collect();
+        bail!("--only: no case is called {name:?}; there are {names:?}");
+    }
+    all.retain(|case| only.is_empty() || only.iter().any(|name| name == case.name));
+    Ok(all)
+}
+
 /// What runs are made with.
 struct Lab<'a> {
     folder: &'a Path,
@@ -119,9 +130,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         system_calls: BTreeMap::new(),
     };
     let began = Instant::now();
-    let is_wanted =
-        |case: &Case| arguments.only.is_empty() || arguments.only.iter().any(|name| name == case.name);
-    for case in cases().into_iter().filter(is_wanted) {
+    for case in wanted(&arguments.only)? {
         let context = || format!("case {}", case.name);
         eprintln!("{} (after {} s)", case.name, began.elapsed().as_secs());
         let instructions = lab.instructions(&case).with_context(context)?;
@@ -137,7 +146,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("recorded in {}", arguments.recorded.display());
     }
     if !arguments.only.is_empty() {
-        println!("{:.0?}", measured.instructions);
+        println!("{}", serde_json::to_string_pretty(&measured)?);
         return Ok(());
     }
     let text = fs::read_to_string(&arguments.recorded)
@@ -230,7 +239,8 @@ impl Lab<'_> {
             let text = fs::read_to_string(&dump).with_context(|| dump.display().to_string())?;
             counts.push(read_callgrind(&text)?);
             if let Some(keep) = self.keep {
-                fs::copy(&dump, keep.join(format!("{}.{number}", case.name)))?;
+                let kept = keep.join(format!("{}.{number}", case.name));
+                fs::copy(&dump, &kept).with_context(|| kept.display().to_string())?;
             }
         }
         per_request(&counts, [short, long])
@@ -331,6 +341,17 @@ fn read_strace(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cases_are_wanted_by_their_names() {
+        let names = |only: &[&str]| {
+            let only: Vec<_> = only.iter().map(|name| (*name).to_owned()).collect();
+            wanted(&only).map(|cases| cases.iter().map(|case| case.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&["breaker", "h1"]).expect("both are there"), ["h1", "breaker"]);
+        assert_eq!(names(&[]).expect("all").len(), cases().len());
+        assert!(names(&["h1", "h3"]).unwrap_err().to_string().contains("\"h3\""));
+    }
 
     #[test]
     fn reads_totals() {
