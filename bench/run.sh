@@ -56,5 +56,5 @@ make --no-print-directory binary PROFILE="$profile"
 cargo build --locked --profile fast -p headgate-bench
 # The driver has nothing to do on the proxies' CPU.
 taskset -c 1 "$CARGO_TARGET_DIR/fast/headgate-bench" --profile "$profile" \
-    --headgate "$CARGO_TARGET_DIR/$(uname -m)-unknown-linux-gnu/$profile/headgate" --results bench/results \
+    --headgate "$CARGO_TARGET_DIR/$(uname -m)-unknown-linux-gnu/$profile/headgate" --results target/bench \
     "${peers[@]}" "$@"

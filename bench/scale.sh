@@ -61,7 +61,7 @@ ulimit -n "$(ulimit -Hn)"
 own=(--net)
 [ "$(id -u)" = 0 ] || own+=(--user --map-root-user)
 unshare "${own[@]}" -- setpriv --pdeathsig TERM -- "$CARGO_TARGET_DIR/fast/headgate-bench-scale" \
-    --headgate "$headgate" --profile "$profile" --programs "$programs" --work "$work" --results bench/results \
+    --headgate "$headgate" --profile "$profile" --programs "$programs" --work "$work" --results target/bench \
     --crds "$module/config/crd/experimental" --crds charts/headgate/files/crds "$@" &
 pid=$!
 status=0

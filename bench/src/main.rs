@@ -53,9 +53,10 @@ struct Arguments {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Folder for the JSON result.
-    #[arg(long, default_value = "bench/results")]
+    #[arg(long, default_value = "target/bench")]
     results: PathBuf,
-    /// Puts the table and the plot of a kept result into this page, between its marks, and measures nothing.
+    /// Puts the table and the plot of a result into this page, between its marks, and the result into `bench/results`, which
+    /// the page links to; measures nothing.
     #[arg(long, requires = "of")]
     page: Option<PathBuf>,
     /// The result for `--page`.

@@ -13,7 +13,11 @@ const END: &str = "<!-- bench: end -->";
 const PEERS: [(&str, &str); 4] =
     [("nginx", "#9aa5b1"), ("haproxy", "#5b8def"), ("envoy", "#b07cc6"), ("headgate", "#2f9e63")];
 
-/// Writes both: the table between the page's marks, the plot beside the page, with the page's name.
+/// Where the results are that pages quote, from a page's folder.
+const KEPT: &str = "../bench/results";
+
+/// Writes all three: the table between the page's marks, the plot beside the page, with the page's name, and the result among
+/// those that are kept.
 pub fn write(page: &Path, result: &Path) -> Result<()> {
     let text = fs::read_to_string(result).with_context(|| result.display().to_string())?;
     let report: Report = serde_json::from_str(&text).with_context(|| result.display().to_string())?;
@@ -24,12 +28,15 @@ pub fn write(page: &Path, result: &Path) -> Result<()> {
     let plot = page.with_extension("svg");
     fs::write(&plot, svg(&report)).with_context(|| plot.display().to_string())?;
     let plot = plot.file_name().and_then(|name| name.to_str()).context("the page has no name")?;
-    let table = table(&report, plot, result)?;
+    let name = result.file_name().and_then(|name| name.to_str()).context("the result has no name")?;
+    let kept = page.parent().context("the page has no folder")?.join(KEPT).join(name);
+    fs::write(&kept, &text).with_context(|| kept.display().to_string())?;
+    let table = table(&report, plot, name)?;
     fs::write(page, format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
         .with_context(|| page.display().to_string())
 }
 
-fn table(report: &Report, plot: &str, result: &Path) -> Result<String> {
+fn table(report: &Report, plot: &str, result: &str) -> Result<String> {
     let mut out = format!("![CPU time per request as a multiple of nginx's]({plot})\n\n");
     let versions: Vec<_> = PEERS
         .iter()
@@ -50,10 +57,9 @@ fn table(report: &Report, plot: &str, result: &Path) -> Result<String> {
     }
     out += &besides(report)?;
     let m = &report.machine;
-    let file = result.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     write!(
         out,
-        "\n{} ({} CPUs), Linux {}, commit {}, `{}` build; {}; load average before {:.1}; every figure in [bench/results](../bench/results/{file}).\n",
+        "\n{} ({} CPUs), Linux {}, commit {}, `{}` build; {}; load average before {:.1}; every figure in [bench/results]({KEPT}/{result}).\n",
         m.cpu,
         m.cpus,
         m.kernel,

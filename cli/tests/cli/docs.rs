@@ -3,8 +3,10 @@
 use crate::manifests::{Folder, examples};
 use crate::process::output;
 use crate::translation::{conditions, translate};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -31,8 +33,22 @@ fn between<'a>(text: &'a str, before: &'a str, after: &'a str) -> impl Iterator<
     text.split(before).skip(1).filter_map(move |rest| rest.split_once(after).map(|(found, _)| found))
 }
 
+/// The files that a clone of the repository has, or will have: none where this isn't one.
+fn tracked() -> Option<HashSet<PathBuf>> {
+    let root = root().canonicalize().expect("it is there");
+    let listed = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(&root)
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    let names = String::from_utf8(listed.stdout).expect("names are text");
+    Some(names.lines().map(|name| root.join(name)).collect())
+}
+
 #[test]
 fn links_lead_to_files() {
+    let tracked = tracked();
     for (page, text) in pages() {
         for target in between(&text, "](", ")") {
             let file = target.split('#').next().unwrap_or_default();
@@ -41,6 +57,9 @@ fn links_lead_to_files() {
             }
             let path = page.parent().expect("a file").join(file);
             assert!(path.exists(), "{} links to {target}", page.display());
+            let path = path.canonicalize().expect("it is there");
+            let known = tracked.as_ref().is_none_or(|files| path.is_dir() || files.contains(&path));
+            assert!(known, "{} links to {target}, which git ignores", page.display());
         }
     }
 }
