@@ -14,7 +14,7 @@
 use super::connect::{self, ConnectError, connect, connect_http1};
 use super::endpoint::Member;
 use super::h1::{self, Bounds, Connection, Exchange, Failure, RequestHead};
-use super::health::{Sent, Watch, ends_in_trailers};
+use super::health::{Breaker, Health, Kept, Sent, Watching, ends_in_trailers};
 use super::identity::{Identity, Speaks};
 use super::line::{Seated, Wait};
 use super::pick::{Choice, choose};
@@ -28,6 +28,7 @@ use crate::runtime::Thread;
 use crate::timer::{Deadline, Timer};
 use http::uri::Scheme;
 use http::{Request, StatusCode, Uri};
+use std::borrow::Borrow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ pub(crate) enum Body {
 struct Picked {
     lease: Lease,
     /// The endpoint's breaker. In a box: few have one of their own, and what is picked is moved.
-    watch: Option<Box<Watch<'static>>>,
+    watch: Option<Box<Kept>>,
     socket: SocketAddr,
     slot: usize,
     others: bool,
@@ -123,15 +124,15 @@ pub(crate) async fn forward(
 }
 
 /// Tells a breaker of an answer, or has the answer tell it later.
-fn tell(mut watch: Watch<'_>, answer: &mut Answer) {
+fn tell<H: Borrow<Arc<Health>>, B: Borrow<Arc<Breaker>>>(mut watch: Watching<H, B>, answer: &mut Answer) {
     let Answer { status, headers, body, .. } = answer;
     watch.look(*status, headers);
     match body {
         Body::Plain(Source::Http2(body)) if ends_in_trailers(headers) && !body.is_end() => {
-            watch.wait(*status);
-            body.watch(watch.keep());
+            body.watch(watch.wait(*status));
         }
-        Body::Plain(_) | Body::Switched(..) => watch.tell(&Sent::answered(*status, headers)),
+        Body::Plain(Source::Http2(_)) => watch.tell(&Sent::answered(*status, headers)),
+        Body::Plain(_) | Body::Switched(..) => watch.tell(&Sent::of_endpoint(*status, headers)),
     }
 }
 
@@ -177,7 +178,7 @@ impl Forwarding<'_> {
     }
 
     /// Tells what watches an endpoint what came of a try there.
-    fn judge(&self, socket: SocketAddr, watch: Option<Box<Watch<'_>>>, tried: &mut Try) {
+    fn judge(&self, socket: SocketAddr, watch: Option<Box<Kept>>, tried: &mut Try) {
         let Some(guard) = &self.way.guard else { return };
         if watch.is_none() && !guard.health.ejects() {
             return;
@@ -235,7 +236,8 @@ impl Forwarding<'_> {
             others: members.len() > self.tried.len() + 1,
         };
         let pick = |tried: &[usize]| choose(members, pools, random, tried, self.choice);
-        let Some(guard) = &self.way.guard else { return Ok(pick(&self.tried).map(picked)) };
+        let guard = self.way.guard.as_ref().filter(|guard| guard.health.chooses());
+        let Some(guard) = guard else { return Ok(pick(&self.tried).map(picked)) };
         let chosen = match guard.health.choose(members, &self.tried, random, pick) {
             Ok(chosen) => chosen,
             // What was tried and failed says more.

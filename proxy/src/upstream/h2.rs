@@ -5,7 +5,7 @@
 //! processed, or when it is safe to repeat.
 
 use super::h1::{Bounds, CutShort, Failure};
-use super::health::{Seat, Watch};
+use super::health::{Seat, Trailing};
 use super::identity::{Identity, is_same};
 use super::pool::Lease;
 use crate::body::{Broken, Inbound};
@@ -304,14 +304,14 @@ pub(crate) struct Download {
     bounds: Bounds,
     silent: Option<Deadline>,
     /// Breakers that wait for the trailers.
-    watches: Vec<Watch<'static>>,
+    watches: Vec<Trailing>,
     _stream: Stream,
     _lease: Lease,
 }
 
 impl Download {
     /// Has the trailers tell a breaker what came of the request.
-    pub(crate) fn watch(&mut self, watch: Watch<'static>) {
+    pub(crate) fn watch(&mut self, watch: Trailing) {
         self.watches.push(watch);
     }
 

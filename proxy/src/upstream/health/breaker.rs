@@ -216,12 +216,12 @@ impl Breaker {
         &self,
         permit: Permit,
         fate: Fate,
-        took: impl FnOnce() -> Duration,
+        took: Duration,
         (now, random): (impl FnOnce() -> Millis, u32),
         policy: &Policy,
     ) -> Option<Change> {
         let Trip { consecutive_failures, failure_ratio, slow_ratio } = policy.trip;
-        let slow = fate != Fate::Unknown && slow_ratio.is_some_and(|slow| took() > slow.over);
+        let slow = fate != Fate::Unknown && slow_ratio.is_some_and(|slow| took > slow.over);
         if permit.probe {
             let now = now();
             // A probe that is as slow as what opened it shows no recovery.

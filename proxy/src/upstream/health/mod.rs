@@ -17,7 +17,9 @@ mod window;
 
 use super::endpoint::Member;
 use crate::expression::Answer;
-use crate::model::{BackendId, BackendPolicy, Breaker as BreakerPolicy, BreakerScope, OnOpen, RouteId, Text};
+use crate::model::{
+    BackendId, BackendLimits, BackendPolicy, Breaker as BreakerPolicy, BreakerScope, OnOpen, RouteId, Text,
+};
 use crate::notice::Notices;
 use crate::rejection::Rejection;
 use crate::snapshot::Swap;
@@ -34,8 +36,7 @@ use std::time::{Duration, Instant};
 pub(crate) use breaker::{Breaker, Millis};
 pub(crate) use limits::{Full, Place, Places, Room, Seat};
 pub(crate) use report::{BackendHealth, Reading};
-use watch::Held;
-pub(crate) use watch::{Sent, Watch, ends_in_trailers};
+pub(crate) use watch::{Kept, Sent, Trailing, Watch, Watching, ends_in_trailers};
 pub(crate) use window::Window;
 
 /// Breakers of routes that are kept although they have nothing to remember.
@@ -117,6 +118,8 @@ pub(crate) struct Health {
     state: Arc<State>,
     /// What of answers is a failure beside their codes.
     failures: Box<[Answer]>,
+    /// Whether requests are counted, or endpoints have breakers.
+    counts: bool,
 }
 
 /// What a request gets that an open breaker keeps out.
@@ -156,7 +159,14 @@ impl Health {
             }
         };
         let failures = expressions.filter_map(compile).collect();
-        Self { policy, state, failures }
+        let bounded = |limits: &BackendLimits| {
+            limits.max_parallel_requests.is_some() || limits.max_connections.is_some()
+        };
+        let by_endpoint = |breaker: &BreakerPolicy| breaker.scope == BreakerScope::Endpoint;
+        let counts = bounded(&policy.limits)
+            || bounded(&policy.per_endpoint)
+            || policy.breaker.as_ref().is_some_and(by_endpoint);
+        Self { policy, state, failures, counts }
     }
 
     pub(super) fn policy(&self) -> &Arc<BackendPolicy> {
@@ -220,12 +230,15 @@ impl Health {
     ) -> Result<Option<Watch<'a>>, Rejection> {
         let (Some(policy), Some(breaker)) = (&self.policy.breaker, breaker) else { return Ok(None) };
         match breaker.admit(now, policy) {
-            Verdict::Pass(permit) => {
-                Ok(Some(Watch::new(Held::Borrowed(self), Held::Borrowed(breaker), permit, random)))
-            }
+            Verdict::Pass(permit) => Ok(Some(Watch::new(self, breaker, permit, random))),
             Verdict::Refused { .. } if self.policy.shadow => Ok(None),
             Verdict::Refused { .. } => Err(Rejection::BreakerOpen),
         }
+    }
+
+    /// Whether it has to be asked which endpoint a request may go to. Not while none has failed, if nothing is counted.
+    pub(crate) fn chooses(&self) -> bool {
+        self.counts || self.state.endpoints.begun.load(Ordering::Acquire)
     }
 
     /// Picks an endpoint that may get a request. `pick` picks one whose slot isn't among those that it is told.
@@ -318,10 +331,7 @@ impl Health {
             Some(policy) => {
                 let breaker = self.state.endpoints.get_or_make(&socket).breaker.clone();
                 match breaker.admit(now, policy) {
-                    Verdict::Pass(permit) => {
-                        let watch = Watch::new(Held::Own(self.clone()), Held::Own(breaker), permit, random);
-                        Some(Box::new(watch))
-                    }
+                    Verdict::Pass(permit) => Some(Box::new(Kept::new(self.clone(), breaker, permit, random))),
                     Verdict::Refused { .. } if self.policy.shadow => None,
                     Verdict::Refused { .. } => return Err(Rejection::BreakerOpen),
                 }
@@ -430,7 +440,7 @@ pub(crate) struct Chosen<'a> {
     pub(crate) member: &'a Member,
     /// Counts the request until its answer is complete.
     pub(crate) places: Option<Box<Places>>,
-    pub(crate) watch: Option<Box<Watch<'static>>>,
+    pub(crate) watch: Option<Box<Kept>>,
 }
 
 /// How long a time of the shared clock is from now.

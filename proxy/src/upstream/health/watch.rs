@@ -10,7 +10,7 @@ use crate::model::FailureWhen;
 use crate::rejection::Rejection;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use std::ops::Deref;
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,13 +37,14 @@ pub(crate) enum Sent {
 }
 
 impl Sent {
-    /// Reads of the head of an answer what a breaker may ask.
+    /// Reads of the head of an answer that may be a call's of gRPC what a breaker may ask.
     pub(crate) fn answered(status: StatusCode, headers: &Fields) -> Self {
         let grpc = grpc_status(headers.get(&GRPC_STATUS));
         Self::Answered { status, grpc, retry_after: retry_after(status, headers) }
     }
 
-    /// Reads of the head of an answer what says something about its endpoint.
+    /// Reads of the head of an answer what says something about its endpoint, and all that there is to an answer over HTTP/1.1:
+    /// gRPC needs HTTP/2.
     pub(crate) fn of_endpoint(status: StatusCode, headers: &Fields) -> Self {
         Self::Answered { status, grpc: None, retry_after: retry_after(status, headers) }
     }
@@ -62,8 +63,8 @@ impl Sent {
         match self {
             Self::Connected | Self::Unknown => Fate::Unknown,
             Self::Answered { status, grpc, .. } => judged(
-                when.status_codes.contains(&status.as_u16())
-                    || grpc.is_some_and(|code| when.grpc_codes.contains(&code)),
+                lists(&when.status_codes, status.as_u16())
+                    || grpc.is_some_and(|code| lists(&when.grpc_codes, code)),
             ),
             Self::Failed(why) => match why {
                 Rejection::ConnectFailed
@@ -106,6 +107,11 @@ impl Sent {
     }
 }
 
+/// Whether these codes, which are sorted, have that one. Most answers are below all of them.
+fn lists<T: Copy + Ord>(codes: &[T], code: T) -> bool {
+    codes.iter().take_while(|listed| **listed <= code).any(|listed| *listed == code)
+}
+
 /// Whether an answer tells what became of a call only in its trailers.
 pub(crate) fn ends_in_trailers(headers: &Fields) -> bool {
     let grpc = headers.get(&CONTENT_TYPE).is_some_and(|kind| kind.starts_with(b"application/grpc"));
@@ -128,118 +134,101 @@ fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok()
 }
 
-/// A request that a breaker let in.
+/// A request that a breaker let in, for as long as its way is there.
+pub(crate) type Watch<'a> = Watching<&'a Arc<Health>, &'a Arc<Breaker>>;
+/// One that may outlive that.
+pub(crate) type Kept = Watching<Arc<Health>, Arc<Breaker>>;
+
+/// A request that a breaker let in. Small: it is made and moved with each of them.
 #[derive(Debug)]
-pub(crate) struct Watch<'a> {
-    health: Held<'a, Health>,
-    breaker: Held<'a, Breaker>,
-    /// Absent once the fate was told.
-    permit: Option<Permit>,
+pub(crate) struct Watching<H: Borrow<Arc<Health>>, B: Borrow<Arc<Breaker>>> {
+    health: H,
+    breaker: B,
     /// Where it matters how long an answer takes.
     began: Option<Instant>,
-    /// How long the head took, once it is there.
-    took: Option<(Duration, StatusCode)>,
     random: u32,
+    /// Absent once the fate was told.
+    permit: Option<Permit>,
     /// Whether the answer fails by what an expression says.
     failed: bool,
 }
 
-/// What is counted by whoever holds it, or by somebody who holds it longer: most watches end where they began.
-#[derive(Debug)]
-pub(super) enum Held<'a, T> {
-    Borrowed(&'a Arc<T>),
-    Own(Arc<T>),
-}
-
-impl<T> Deref for Held<'_, T> {
-    type Target = Arc<T>;
-
-    fn deref(&self) -> &Arc<T> {
-        match self {
-            Self::Borrowed(held) => held,
-            Self::Own(held) => held,
-        }
-    }
-}
-
-impl<'a> Watch<'a> {
-    pub(super) fn new(
-        health: Held<'a, Health>,
-        breaker: Held<'a, Breaker>,
-        permit: Permit,
-        random: u32,
-    ) -> Self {
+impl<H: Borrow<Arc<Health>>, B: Borrow<Arc<Breaker>>> Watching<H, B> {
+    pub(super) fn new(health: H, breaker: B, permit: Permit, random: u32) -> Self {
+        let known: &Arc<Health> = health.borrow();
         if permit.is_first() {
-            health.breaker_changed(&breaker, Change::HalfOpened);
+            known.breaker_changed(breaker.borrow(), Change::HalfOpened);
         }
-        let is_timed = health.policy.breaker.as_ref().is_some_and(|policy| policy.trip.slow_ratio.is_some());
-        Self {
-            health,
-            breaker,
-            permit: Some(permit),
-            began: is_timed.then(Instant::now),
-            took: None,
-            random,
-            failed: false,
-        }
-    }
-
-    /// For as long as its answer lasts.
-    pub(crate) fn keep(mut self) -> Watch<'static> {
-        Watch {
-            health: Held::Own(self.health.clone()),
-            breaker: Held::Own(self.breaker.clone()),
-            permit: self.permit.take(),
-            began: self.began,
-            took: self.took,
-            random: self.random,
-            failed: self.failed,
-        }
+        let is_timed = known.policy.breaker.as_ref().is_some_and(|policy| policy.trip.slow_ratio.is_some());
+        let began = is_timed.then(Instant::now);
+        Self { health, breaker, began, random, permit: Some(permit), failed: false }
     }
 
     /// Asks the policy's expressions of the head of an answer.
     pub(crate) fn look(&mut self, status: StatusCode, headers: &mut Fields) {
-        self.failed = self.health.failures.iter().any(|failure| failure.holds(status, headers.map()));
+        let failures = &self.health.borrow().failures;
+        self.failed = failures.iter().any(|failure| failure.holds(status, headers.map()));
     }
 
     /// The head of an answer is there, but its trailers tell the rest.
-    pub(crate) fn wait(&mut self, status: StatusCode) {
-        self.took = Some((self.elapsed(), status));
-    }
-
-    /// The trailers that it waited for; none: they won't come.
-    pub(crate) fn trailers(self, fields: Option<&HeaderMap>) {
-        let status = self.took.map_or(StatusCode::OK, |(_, status)| status);
-        match grpc_status(fields.and_then(|fields| fields.get(GRPC_STATUS)).map(HeaderValue::as_bytes)) {
-            Some(code) => self.tell(&Sent::Answered { status, grpc: Some(code), retry_after: None }),
-            None => self.tell(&Sent::Failed(Rejection::UpstreamClosed)),
-        }
+    pub(crate) fn wait(mut self, status: StatusCode) -> Trailing {
+        let watch = Watching {
+            health: self.health.borrow().clone(),
+            breaker: self.breaker.borrow().clone(),
+            began: self.began,
+            random: self.random,
+            permit: self.permit.take(),
+            failed: self.failed,
+        };
+        Trailing { took: self.elapsed(), status, watch }
     }
 
     /// What came of it.
     pub(crate) fn tell(mut self, sent: &Sent) {
-        self.settle(sent);
+        let took = self.elapsed();
+        self.settle(sent, took);
     }
 
     fn elapsed(&self) -> Duration {
         self.began.map(|began| began.elapsed()).unwrap_or_default()
     }
 
-    fn settle(&mut self, sent: &Sent) {
-        let (Some(permit), Some(policy)) = (self.permit.take(), &self.health.policy.breaker) else { return };
-        let took = || self.took.map_or_else(|| self.elapsed(), |(took, _)| took);
+    fn settle(&mut self, sent: &Sent, took: Duration) {
+        let (health, breaker) = (self.health.borrow(), self.breaker.borrow());
+        let (Some(permit), Some(policy)) = (self.permit.take(), &health.policy.breaker) else { return };
         let fate = match sent.fate(&policy.failure_when) {
             Fate::Success if self.failed => Fate::Failure,
             fate @ (Fate::Success | Fate::Failure | Fate::Unknown) => fate,
         };
-        if let Some(change) = self.breaker.note(permit, fate, took, (now, self.random), policy) {
-            self.health.breaker_changed(&self.breaker, change);
+        if let Some(change) = breaker.note(permit, fate, took, (now, self.random), policy) {
+            health.breaker_changed(breaker, change);
         }
     }
 }
 
-impl Drop for Watch<'_> {
+impl<H: Borrow<Arc<Health>>, B: Borrow<Arc<Breaker>>> Drop for Watching<H, B> {
     fn drop(&mut self) {
-        self.settle(&Sent::Unknown);
+        self.settle(&Sent::Unknown, Duration::ZERO);
+    }
+}
+
+/// A call of gRPC whose answer has begun.
+#[derive(Debug)]
+pub(crate) struct Trailing {
+    watch: Kept,
+    /// How long the head took.
+    took: Duration,
+    status: StatusCode,
+}
+
+impl Trailing {
+    /// The trailers that it waited for; none: they won't come.
+    pub(crate) fn trailers(mut self, fields: Option<&HeaderMap>) {
+        let code = grpc_status(fields.and_then(|fields| fields.get(GRPC_STATUS)).map(HeaderValue::as_bytes));
+        let sent = match code {
+            Some(code) => Sent::Answered { status: self.status, grpc: Some(code), retry_after: None },
+            None => Sent::Failed(Rejection::UpstreamClosed),
+        };
+        self.watch.settle(&sent, self.took);
     }
 }

@@ -37,7 +37,7 @@ fn enter(breaker: &Breaker, now: Millis, policy: &Policy) -> Option<Permit> {
 /// One request from beginning to end.
 fn request(breaker: &Breaker, fate: Fate, now: Millis, policy: &Policy) -> Option<Change> {
     let permit = enter(breaker, now, policy).expect("it is let in");
-    breaker.note(permit, fate, || FAST, (|| now, 0), policy)
+    breaker.note(permit, fate, FAST, (|| now, 0), policy)
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn failures_in_a_row_open_it_and_probes_close_it() {
     assert_eq!(enter(&breaker, 30_999, &policy), None);
     let probes = [enter(&breaker, 31_000, &policy).unwrap(), enter(&breaker, 31_000, &policy).unwrap()];
     assert_eq!(enter(&breaker, 31_000, &policy), None);
-    let note = |permit| breaker.note(permit, Fate::Success, || FAST, (|| 31_000, 0), &policy);
+    let note = |permit| breaker.note(permit, Fate::Success, FAST, (|| 31_000, 0), &policy);
     assert_eq!(probes.map(note), [None, None]);
     assert_eq!(request(&breaker, Fate::Success, 31_000, &policy), Some(Change::Closed));
     assert_eq!(breaker.phase(), Phase::Closed);
@@ -96,17 +96,17 @@ fn what_began_before_it_opened_says_nothing_afterwards() {
     let (breaker, policy) = (Breaker::default(), in_a_row(1));
     let old = enter(&breaker, 1_000, &policy).unwrap();
     request(&breaker, Fate::Failure, 1_000, &policy);
-    assert_eq!(breaker.note(old, Fate::Failure, || FAST, (|| 40_000, 0), &policy), None);
+    assert_eq!(breaker.note(old, Fate::Failure, FAST, (|| 40_000, 0), &policy), None);
     let probe = enter(&breaker, 40_000, &policy).unwrap();
-    assert_eq!(breaker.note(old, Fate::Success, || FAST, (|| 40_000, 0), &policy), None);
+    assert_eq!(breaker.note(old, Fate::Success, FAST, (|| 40_000, 0), &policy), None);
     assert_eq!(breaker.phase(), Phase::HalfOpen { probes: 1, successes: 0 });
     // Nor does a probe of another time.
-    assert!(breaker.note(probe, Fate::Failure, || FAST, (|| 40_000, 0), &policy).is_some());
+    assert!(breaker.note(probe, Fate::Failure, FAST, (|| 40_000, 0), &policy).is_some());
     let second = enter(&breaker, 200_000, &policy).unwrap();
-    assert_eq!(breaker.note(probe, Fate::Success, || FAST, (|| 200_000, 0), &policy), None);
+    assert_eq!(breaker.note(probe, Fate::Success, FAST, (|| 200_000, 0), &policy), None);
     assert_eq!(breaker.phase(), Phase::HalfOpen { probes: 1, successes: 0 });
     // One whose client left makes room for another.
-    assert_eq!(breaker.note(second, Fate::Unknown, || FAST, (|| 200_000, 0), &policy), None);
+    assert_eq!(breaker.note(second, Fate::Unknown, FAST, (|| 200_000, 0), &policy), None);
     assert_eq!(breaker.phase(), Phase::HalfOpen { probes: 0, successes: 0 });
 }
 
@@ -127,7 +127,7 @@ fn shares_of_failures_and_of_slow_answers_open_it() {
     let breaker = Breaker::default();
     let answered = |took| {
         let permit = enter(&breaker, 1_000, &slow).unwrap();
-        breaker.note(permit, Fate::Success, || took, (|| 1_000, 0), &slow)
+        breaker.note(permit, Fate::Success, took, (|| 1_000, 0), &slow)
     };
     let outcomes: Vec<_> = (0..9).map(|_| answered(over * 2)).collect();
     assert_eq!(outcomes, [None; 9]);
@@ -135,7 +135,7 @@ fn shares_of_failures_and_of_slow_answers_open_it() {
     // A slow probe is none that succeeds.
     let probe = enter(&breaker, 60_000, &slow).unwrap();
     assert!(matches!(
-        breaker.note(probe, Fate::Success, || over * 2, (|| 60_000, 0), &slow),
+        breaker.note(probe, Fate::Success, over * 2, (|| 60_000, 0), &slow),
         Some(Change::Opened { .. })
     ));
 }
@@ -147,7 +147,7 @@ fn one_of_many_threads_opens_it() {
         let fail = || {
             (0..1_000)
                 .filter_map(|_| enter(&breaker, 1_000, &policy))
-                .filter_map(|permit| breaker.note(permit, Fate::Failure, || FAST, (|| 1_000, 0), &policy))
+                .filter_map(|permit| breaker.note(permit, Fate::Failure, FAST, (|| 1_000, 0), &policy))
                 .count()
         };
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(fail)).collect();
@@ -210,7 +210,7 @@ proptest! {
                 }
                 Event::End(which, fate) if !running.is_empty() => {
                     let permit = running.swap_remove(which % running.len());
-                    match breaker.note(permit, fate, || FAST, (|| now, 0), &policy) {
+                    match breaker.note(permit, fate, FAST, (|| now, 0), &policy) {
                         Some(Change::Opened { until }) => {
                             prop_assert_eq!(fate, Fate::Failure);
                             prop_assert!(until >= now + 30_000);
@@ -232,7 +232,7 @@ proptest! {
         }
         prop_assert!(successes < 3);
         let later = now + 1_000_000;
-        let alive = running.iter().map(|permit| breaker.note(*permit, Fate::Unknown, || FAST, (|| later, 0), &policy));
+        let alive = running.iter().map(|permit| breaker.note(*permit, Fate::Unknown, FAST, (|| later, 0), &policy));
         prop_assert_eq!(alive.filter(Option::is_some).count(), 0);
         prop_assert!(!breaker.refuses(later, &policy));
     }
