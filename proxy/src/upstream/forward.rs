@@ -100,7 +100,7 @@ pub(crate) async fn forward(
 ) -> Result<Answer, Rejection> {
     let watch = match &way.guard {
         None => None,
-        Some(guard) => guard.health.enter(guard.breaker.as_ref(), thread.random())?,
+        Some(guard) => guard.health.enter(guard.route.as_ref(), thread.random())?,
     };
     let mut forwarding = Forwarding {
         thread,

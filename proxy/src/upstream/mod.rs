@@ -121,8 +121,8 @@ pub(crate) struct Way {
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
     pub(crate) health: Arc<Health>,
-    /// The breaker that it passes first.
-    pub(crate) breaker: Option<Arc<Breaker>>,
+    /// The breaker of its route's own, where each has one.
+    pub(crate) route: Option<Arc<Breaker>>,
 }
 
 /// A set of endpoints in force, numbered.
@@ -164,7 +164,7 @@ impl BackendState {
         let guard = manner
             .health
             .as_ref()
-            .map(|health| Guard { health: health.clone(), breaker: health.breaker_of(route) });
+            .map(|health| Guard { health: health.clone(), route: health.breaker_of(route) });
         Ok(Way { protocol: manner.protocol, identity, guard, budget: manner.budget.clone() })
     }
 

@@ -1,19 +1,19 @@
 //! After a 101: bytes both ways between a client and a backend, until one side ends or both fall silent.
 //!
-//! A side that ends its half has that passed on; the other half goes on. Buffers are taken when there is something to
-//! read and are bounded, so a slow reader slows its writer. Must not know what the bytes mean.
+//! A side that ends its half has that passed on; the other half goes on. All connections of a thread read into one buffer, and
+//! keep only what can't be written at once, so a slow reader slows its writer. Must not know what the bytes mean.
 
-use crate::http1::spare;
 use crate::timer::{Deadline, Timer};
 use bytes::{Buf, BytesMut};
-use std::future::Future;
+use std::cell::RefCell;
 use std::io;
-use std::pin::{Pin, pin};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes read at once in each direction.
+/// Bytes read at once.
 const BUFFER: usize = 16 * 1024;
 
 /// How many bytes went each way.
@@ -25,8 +25,14 @@ pub(crate) struct Carried {
     pub(crate) down: u64,
 }
 
+thread_local! {
+    /// Where bytes are between a read and the write that follows it.
+    static SCRATCH: RefCell<Box<[MaybeUninit<u8>]>> = RefCell::new(Box::new_uninit_slice(BUFFER));
+}
+
 struct Half {
-    buffer: BytesMut,
+    /// What was read and not written yet.
+    left: BytesMut,
     state: State,
     carried: u64,
 }
@@ -39,19 +45,20 @@ enum State {
 }
 
 impl Half {
+    fn new(left: BytesMut) -> Self {
+        Self { left, state: State::Open, carried: 0 }
+    }
+
     fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         loop {
-            while !self.buffer.is_empty() {
-                let sent = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer))?;
-                if sent == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.buffer.advance(sent);
-                self.carried += sent as u64;
+            while !self.left.is_empty() {
+                let sent = ready!(Pin::new(&mut *to).poll_write(cx, &self.left))?;
+                self.sent(sent)?;
+                self.left.advance(sent);
             }
             match self.state {
                 State::Ended => return Poll::Ready(Ok(())),
@@ -60,22 +67,54 @@ impl Half {
                     self.state = State::Ended;
                 }
                 State::Open => {
-                    if self.buffer.capacity() == 0 {
-                        self.buffer = spare::read_buffer();
-                    }
-                    self.buffer.reserve(BUFFER);
-                    let read = pin!(from.read_buf(&mut self.buffer)).poll(cx);
-                    if read.is_pending() {
-                        // TLS keeps what it can't send at once.
-                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
-                        spare::keep_read_buffer(std::mem::take(&mut self.buffer));
-                    }
-                    if ready!(read)? == 0 {
-                        self.state = State::Ending;
-                    }
+                    // Its room was for more than a buffer's worth only once.
+                    self.left = BytesMut::new();
+                    ready!(SCRATCH.with_borrow_mut(|scratch| self.poll_pass(cx, from, to, scratch)))?;
                 }
             }
         }
+    }
+
+    /// Reads, and writes what it can of that at once.
+    fn poll_pass<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        scratch: &mut [MaybeUninit<u8>],
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut read = ReadBuf::uninit(scratch);
+        if Pin::new(from).poll_read(cx, &mut read)?.is_pending() {
+            // TLS keeps what it can't send at once.
+            ready!(Pin::new(to).poll_flush(cx))?;
+            return Poll::Pending;
+        }
+        let read = read.filled();
+        if read.is_empty() {
+            self.state = State::Ending;
+            return Poll::Ready(Ok(()));
+        }
+        let sent = match Pin::new(to).poll_write(cx, read)? {
+            Poll::Ready(sent) => {
+                self.sent(sent)?;
+                sent
+            }
+            Poll::Pending => 0,
+        };
+        self.left.extend_from_slice(&read[sent..]);
+        Poll::Ready(Ok(()))
+    }
+
+    fn sent(&mut self, sent: usize) -> io::Result<()> {
+        if sent == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.carried += sent as u64;
+        Ok(())
     }
 }
 
@@ -93,8 +132,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut up = Half { buffer: from_client, state: State::Open, carried: 0 };
-    let mut down = Half { buffer: from_backend, state: State::Open, carried: 0 };
+    let (mut up, mut down) = (Half::new(from_client), Half::new(from_backend));
     let mut moved = 0;
     let mut deadline: Option<Deadline> = None;
     let outcome = std::future::poll_fn(|cx| {
@@ -118,7 +156,7 @@ where
 mod tests {
     use super::*;
     use crate::timer::Wheel;
-    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     #[tokio::test(flavor = "local")]
     async fn bytes_and_ends_pass_both_ways() {

@@ -206,29 +206,31 @@ impl Health {
         }
     }
 
-    /// The breaker that requests of a route pass before an endpoint is picked.
+    /// The breaker of a route's own, where each has one.
     pub(crate) fn breaker_of(&self, route: &RouteId) -> Option<Arc<Breaker>> {
-        match self.policy.breaker.as_ref()?.scope {
-            BreakerScope::Backend => Some(self.state.breaker.clone()),
-            BreakerScope::RouteBackend => {
-                if self.state.routes.map.borrow().len() > IDLE_ROUTES {
-                    self.state
-                        .routes
-                        .retain(|known, breaker| known == route || breaker.phase() != Phase::Closed);
-                }
-                Some(self.state.routes.get_or_make(route))
-            }
-            BreakerScope::Endpoint => None,
+        if self.policy.breaker.as_ref()?.scope != BreakerScope::RouteBackend {
+            return None;
         }
+        if self.state.routes.map.borrow().len() > IDLE_ROUTES {
+            self.state.routes.retain(|known, breaker| known == route || breaker.phase() != Phase::Closed);
+        }
+        Some(self.state.routes.get_or_make(route))
     }
 
-    /// Lets a request in, or not. The watch wants to hear what becomes of it.
+    /// Lets a request in, or not, before an endpoint is picked; `route` is the breaker of its route's own. The watch wants to hear what
+    /// becomes of it.
     pub(crate) fn enter<'a>(
         self: &'a Arc<Self>,
-        breaker: Option<&'a Arc<Breaker>>,
+        route: Option<&'a Arc<Breaker>>,
         random: u32,
     ) -> Result<Option<Watch<'a>>, Rejection> {
-        let (Some(policy), Some(breaker)) = (&self.policy.breaker, breaker) else { return Ok(None) };
+        let Some(policy) = &self.policy.breaker else { return Ok(None) };
+        let breaker = match policy.scope {
+            BreakerScope::Backend => Some(&self.state.breaker),
+            BreakerScope::RouteBackend => route,
+            BreakerScope::Endpoint => None,
+        };
+        let Some(breaker) = breaker else { return Ok(None) };
         match breaker.admit(now, policy) {
             Verdict::Pass(permit) => Ok(Some(Watch::new(self, breaker, permit, random))),
             Verdict::Refused { .. } if self.policy.shadow => Ok(None),
