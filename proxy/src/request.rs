@@ -225,7 +225,7 @@ async fn serve(
             Passage::Shut(denial) => return Ok(denied(client, method, *denial, body, waits).await),
         }
     }
-    if let Some(authorizer) = &rule.authorizer {
+    if let Some(authorizer) = rule.authorizer() {
         let (method, version, headers) = (&parts.method, parts.version, &mut parts.headers);
         let query = query.as_deref();
         let mut asked = Asked { method, path: &path, query, version, headers, peer, scheme };
@@ -278,9 +278,9 @@ fn write(ours: Option<Ours>, headers: &mut HeaderMap) {
 
 /// Whether a rule or its policies have something that may look at fields of ours or change them, before a backend is chosen.
 fn look(rule: &Rule, policies: Option<&Policies>, ours: Option<&Ours>) -> bool {
-    rule.authorizer.is_some()
+    rule.authorizer().is_some()
         || rule.filters.change_requests()
-        || !rule.mirrors.is_empty()
+        || !rule.mirrors().is_empty()
         || policies.zip(ours).is_some_and(|(policies, ours)| policies.touch.includes(ours))
 }
 
@@ -354,7 +354,7 @@ async fn act(
             return Ok(answered(rule, redirect.status(), headers, client, body.take(), waits).await);
         }
     };
-    let held = session::held(rule.session.as_deref(), outgoing.headers, split);
+    let held = session::held(rule.session(), outgoing.headers, split);
     let share = match &held {
         None => split.pick(client.thread.random()),
         Some(held) => split.share(held.share),
@@ -583,14 +583,15 @@ async fn forward_to(
     body: &mut Option<Inbound>,
     finish: &mut Finish,
 ) -> Result<Reply, Rejection> {
-    let mirrors = rule.mirrors.iter().chain(&share.mirrors);
+    let mirrors = rule.mirrors().iter().chain(&share.mirrors);
     mirror::send(&client.thread, mirrors, |backend| way(client, &rule.id.route, backend), head, body);
     let backend = share.target.as_ref().map_err(|rejection| *rejection)?;
     finish.note_backend(backend.id());
     let wheel = &client.thread.wheel;
+    let timeouts = rule.timeouts();
     let times = Times {
-        request: rule.timeouts.request.map_or(Deadline::NEVER, |bound| wheel.after(bound)),
-        attempt: rule.timeouts.backend_request,
+        request: timeouts.request.map_or(Deadline::NEVER, |bound| wheel.after(bound)),
+        attempt: timeouts.backend_request,
         body: client.limits().body,
         stream: client.limits().stream,
     };
@@ -600,7 +601,7 @@ async fn forward_to(
         Err(Rejection::BreakerOpen) => {
             (Box::pin(shut_out(client, rule, backend, head, body, times, finish)).await?, None)
         }
-        outcome => (outcome?, rule.session.as_deref().or(share.session.as_deref())),
+        outcome => (outcome?, rule.session().or(share.session.as_deref())),
     };
     finish.note_endpoint(answer.endpoint);
     let endpoint = answer.endpoint;
@@ -625,7 +626,7 @@ async fn send(
     if let Some(budget) = &way.budget {
         budget.note_request();
     }
-    match &rule.retry {
+    match rule.retry() {
         None => forward(thread, backend, way, head, body, times, choice).await,
         // In a box: few rules have it, and idle connections keep the room of the largest request.
         Some(from) => Box::pin(retry(thread, backend, way, head, body, times, choice.clone(), from)).await,

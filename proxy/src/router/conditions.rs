@@ -9,17 +9,13 @@ use http::{HeaderName, Method};
 use regex::bytes::Regex;
 use std::borrow::Cow;
 
-/// Conditions that must all hold.
+/// Conditions that must all hold: most matches have none.
 #[derive(Debug)]
-pub(crate) struct Conditions {
-    method: Option<Method>,
-    /// Most matches have none of these.
-    values: Option<Box<Values>>,
-}
+pub(crate) struct Conditions(Option<Box<All>>);
 
-/// Conditions on named values.
-#[derive(Debug)]
-struct Values {
+#[derive(Debug, Default)]
+struct All {
+    method: Option<Method>,
     headers: Box<[(HeaderName, ValueTest)]>,
     query: Box<[(Box<str>, ValueTest)]>,
 }
@@ -57,33 +53,35 @@ impl Conditions {
         };
         let parameter =
             |condition: &ValueMatch| Ok(((&*condition.name).into(), ValueTest::compile(&condition.value)?));
-        let method = method.transpose().map_err(|error| format!("method: {error}"))?;
-        let values = Values {
+        Ok(Self::of(All {
+            method: method.transpose().map_err(|error| format!("method: {error}"))?,
             headers: from.headers.iter().map(header).collect::<Result<_, String>>()?,
             query: from.query.iter().map(parameter).collect::<Result<_, String>>()?,
-        };
-        let none = values.headers.is_empty() && values.query.is_empty();
-        Ok(Self { method, values: (!none).then(|| Box::new(values)) })
+        }))
     }
 
     /// Conditions on the method alone: what is left of a match that can't be compiled.
     pub(crate) fn of_method(from: &Match) -> Self {
         let method = from.method.as_ref().and_then(|method| Method::from_bytes(method.as_bytes()).ok());
-        Self { method, values: None }
+        Self::of(All { method, ..All::default() })
+    }
+
+    fn of(all: All) -> Self {
+        let none = all.method.is_none() && all.headers.is_empty() && all.query.is_empty();
+        Self((!none).then(|| Box::new(all)))
     }
 
     /// Whether all hold for a request.
     pub(crate) fn hold(&self, head: &Head<'_>) -> bool {
-        let method = match &self.method {
-            Some(method) => method == head.method,
-            // TRACE shows the fields that we add: only a rule that names it may have it.
-            None => *head.method != Method::TRACE,
-        };
-        method && self.values.as_ref().is_none_or(|values| values.hold(head))
+        let method = self.0.as_ref().and_then(|all| all.method.as_ref());
+        // TRACE shows the fields that we add: only a rule that names it may have it.
+        method.map_or(*head.method != Method::TRACE, |method| method == head.method)
+            && self.0.as_ref().is_none_or(|all| all.hold(head))
     }
 }
 
-impl Values {
+impl All {
+    /// Whether those on named values hold.
     fn hold(&self, head: &Head<'_>) -> bool {
         self.headers.iter().all(|(name, test)| header_holds(head, name, test))
             && (self.query.is_empty() || self.query_holds(head.query.unwrap_or_default()))

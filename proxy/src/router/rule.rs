@@ -51,28 +51,68 @@ pub struct Rule {
     pub id: RuleId,
     /// Steps for each request and response.
     pub filters: Filters,
-    /// Who gets copies of requests.
-    pub mirrors: Box<[Mirror]>,
-    /// Who is asked whether a request may pass.
-    pub authorizer: Option<Box<Authorizer>>,
     /// What happens to the request.
     pub action: Action,
-    /// Bounds on the time it may take.
-    pub timeouts: Timeouts,
-    /// When a request is tried again.
-    pub retry: Option<Box<Retry>>,
-    /// Policies in force, by listener: most rules have none.
-    pub(crate) policies: Box<[Scoped]>,
-    /// What sends a client to the same endpoint again.
-    pub session: Option<Box<Session>>,
+    /// In a box: of thousands of rules most have nothing of it.
+    extras: Option<Box<Extras>>,
     /// Its counters.
     pub metrics: Arc<RuleMetrics>,
 }
 
+/// What few rules have.
+#[derive(Debug)]
+struct Extras {
+    mirrors: Box<[Mirror]>,
+    authorizer: Option<Authorizer>,
+    timeouts: Timeouts,
+    retry: Option<Retry>,
+    policies: Box<[Scoped]>,
+    session: Option<Session>,
+}
+
+impl Extras {
+    fn boxed(self) -> Option<Box<Self>> {
+        let Self { mirrors, authorizer, timeouts, retry, policies, session } = &self;
+        let none = mirrors.is_empty()
+            && authorizer.is_none()
+            && timeouts.is_none()
+            && retry.is_none()
+            && policies.is_empty()
+            && session.is_none();
+        (!none).then(|| Box::new(self))
+    }
+}
+
 impl Rule {
+    /// Who gets copies of requests.
+    pub fn mirrors(&self) -> &[Mirror] {
+        self.extras.as_ref().map_or(&[], |extras| &extras.mirrors)
+    }
+
+    /// Who is asked whether a request may pass.
+    pub fn authorizer(&self) -> Option<&Authorizer> {
+        self.extras.as_ref()?.authorizer.as_ref()
+    }
+
+    /// Bounds on the time it may take.
+    pub fn timeouts(&self) -> Timeouts {
+        self.extras.as_ref().map(|extras| extras.timeouts).unwrap_or_default()
+    }
+
+    /// When a request is tried again.
+    pub fn retry(&self) -> Option<&Retry> {
+        self.extras.as_ref()?.retry.as_ref()
+    }
+
+    /// What sends a client to the same endpoint again.
+    pub fn session(&self) -> Option<&Session> {
+        self.extras.as_ref()?.session.as_ref()
+    }
+
     /// The policies in force for requests that come by a listener.
     pub(crate) fn policies(&self, listener: &ListenerId) -> Option<&Arc<Policies>> {
-        self.policies.iter().find(|(listeners, _)| listeners.contains(listener)).map(|(_, policies)| policies)
+        let scoped = &self.extras.as_ref()?.policies;
+        scoped.iter().find(|(listeners, _)| listeners.contains(listener)).map(|(_, policies)| policies)
     }
 }
 
@@ -167,11 +207,11 @@ impl Authorizer {
     }
 
     /// `None` is no authorizer: what can't be compiled is the rule's failure, which [`Filters`] found.
-    fn compile(from: &[model::Filter], context: &mut Context<'_>) -> Option<Box<Self>> {
+    fn compile(from: &[model::Filter], context: &mut Context<'_>) -> Option<Self> {
         from.iter().find_map(|filter| match filter {
             model::Filter::ExternalAuth(from) => {
                 let terms = Terms::compile(from).ok()?;
-                Some(Box::new(Self { backend: context.backend(&from.backend), terms }))
+                Some(Self { backend: context.backend(&from.backend), terms })
             }
             model::Filter::RequestHeaders(_)
             | model::Filter::ResponseHeaders(_)
@@ -236,7 +276,12 @@ impl SplitBackend {
         match Filters::compile(&from.filters) {
             Ok(filters) => {
                 let (mirrors, session) = (Mirror::compile(&from.filters, context), from.session.as_deref());
-                Self { target, filters, mirrors, session: compile_session(session, &"a backend") }
+                Self {
+                    target,
+                    filters,
+                    mirrors,
+                    session: compile_session(session, &"a backend").map(Box::new),
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "a backend's filter can't be compiled: its share answers 500");
@@ -325,7 +370,7 @@ fn compile_rule(
     let mirrors = Mirror::compile(&from.filters, context);
     let authorizer = Authorizer::compile(&from.filters, context);
     let metrics = context.metrics.rule(&id.route, index, id.name.as_ref());
-    let retry = from.retry.clone().filter(|retry| retry.attempts > 0);
+    let retry = from.retry.as_deref().filter(|retry| retry.attempts > 0).cloned();
     let timeouts = from.timeouts;
     let compile = |from: &model::ScopedPolicies| {
         let policies = Policies::compile(&from.policies, context);
@@ -333,18 +378,8 @@ fn compile_rule(
     };
     let policies = from.policies.iter().map(compile).collect();
     let session = compile_session(from.session.as_deref(), &id);
-    let rule = Arc::new(Rule {
-        id,
-        filters,
-        mirrors,
-        authorizer,
-        action,
-        timeouts,
-        retry,
-        policies,
-        session,
-        metrics,
-    });
+    let extras = Extras { mirrors, authorizer, timeouts, retry, policies, session }.boxed();
+    let rule = Arc::new(Rule { id, filters, action, extras, metrics });
     candidates.extend(
         matches.into_iter().map(|(rank, path, conditions)| {
             Arc::new(Candidate { rank, path, conditions, rule: rule.clone() })
@@ -352,9 +387,9 @@ fn compile_rule(
     );
 }
 
-fn compile_session(from: Option<&model::Session>, of: &dyn fmt::Display) -> Option<Box<Session>> {
+fn compile_session(from: Option<&model::Session>, of: &dyn fmt::Display) -> Option<Session> {
     let refuse = |error| tracing::error!(%of, %error, "sessions can't be compiled: there are none");
-    Session::compile(from?).map(Box::new).map_err(refuse).ok()
+    Session::compile(from?).map_err(refuse).ok()
 }
 
 fn compile_steps(
