@@ -5,7 +5,7 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run build check fmt clippy unit gen drift chart deny scripts test image binary e2e e2e-up e2e-down \
-    bench bench-micro bench-scale instructions
+    bench bench-micro bench-scale instructions pgo
 
 export HEADGATE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/headgate
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -60,9 +60,11 @@ scripts: ## Lint the shell scripts
 	hack/scripts.sh
 
 # Static, position-independent: it runs in an empty root file system; its relocations are packed, which is 1.6 MB. Naming
-# the target keeps the flags away from build scripts and proc macros, which can't be static.
+# the target keeps the flags away from build scripts and proc macros, which can't be static. A release knows what is hot.
 binary:
-	CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$$(cat hack/static.flags)" \
+	flags=$$(cat hack/static.flags); \
+	if [ $(PROFILE) = release ]; then flags+=" $$(hack/pgo.sh flags)"; fi; \
+	CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS=$$flags \
 	    cargo build --locked --profile $(PROFILE) --target $(TARGET) -p headgate
 	hack/static.sh "$(CARGO_TARGET_DIR)/$(TARGET)/$(PROFILE)/headgate"
 
@@ -94,3 +96,6 @@ bench-scale: ## Beside a real API server, with 1,000 to 20,000 routes
 
 instructions: ## Instructions and system calls of a request, against what is recorded
 	bench/instructions.sh
+
+pgo: ## Measure anew what the release build is optimised by
+	hack/pgo.sh train

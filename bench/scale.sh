@@ -31,8 +31,8 @@ hack/apt.sh ip:iproute2 unshare:util-linux setpriv:util-linux jq:jq git:git cc:b
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 if [ -z "$headgate" ]; then
-    cargo build --locked --profile "$profile" -p headgate
-    headgate=$CARGO_TARGET_DIR/$profile/headgate
+    make --no-print-directory binary PROFILE="$profile"
+    headgate=$CARGO_TARGET_DIR/$(uname -m)-unknown-linux-gnu/$profile/headgate
 fi
 # The driver waits more than it works, but is optimised as well: it has the same two CPUs.
 cargo build --locked --profile fast -p headgate-bench-scale

@@ -15,20 +15,25 @@ use std::sync::Arc;
 /// Gateways of ours and their ListenerSets, as routes see them.
 pub(super) type Views = BTreeMap<ParentName, Arc<View>>;
 
-/// Something that was looked at, or that wasn't there.
+/// Something that was looked at, or that wasn't there. There are half a dozen for each route: kinds are fields of their own, which
+/// packs them into four words.
 #[derive(Debug)]
 enum Seen {
-    Parent(ParentName, Option<Arc<View>>),
+    Gateway(ObjectName, Option<Arc<View>>),
+    ListenerSet(ObjectName, Option<Arc<View>>),
     Service(ObjectName, Option<Arc<Service>>, Absent),
     Namespace(Text, Option<Arc<Namespace>>),
     Grants(Arc<Grants>),
     Policies(ObjectName, Option<Arc<ServicePolicies>>),
     Destination(ObjectName, Option<Arc<Destination>>),
-    Traffic(Target, Option<Arc<Traffic>>),
-    Attached((Kind, (Kind, ObjectName)), Option<Arc<Attached>>),
+    Traffic(Kind, ObjectName, Option<Arc<Traffic>>),
+    /// The policies of the first kind that are attached to an object of the second.
+    Attached(Kind, Kind, ObjectName, Option<Arc<Attached>>),
     /// No policy of any kind is attached to it.
-    Ungoverned((Kind, ObjectName)),
+    Ungoverned(Kind, ObjectName),
 }
+
+const _: () = assert!(size_of::<Seen>() == 32);
 
 /// What a Service that was looked at hasn't, as most haven't: less than an entry of its own for each.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,17 +46,21 @@ impl Seen {
     /// Whether both are about the same thing.
     fn is_about(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Parent(name, _), Self::Parent(other, _)) => name == other,
-            (Self::Service(name, ..), Self::Service(other, ..))
+            (Self::Gateway(name, _), Self::Gateway(other, _))
+            | (Self::ListenerSet(name, _), Self::ListenerSet(other, _))
+            | (Self::Service(name, ..), Self::Service(other, ..))
             | (Self::Policies(name, _), Self::Policies(other, _))
             | (Self::Destination(name, _), Self::Destination(other, _)) => name == other,
             (Self::Namespace(name, _), Self::Namespace(other, _)) => name == other,
-            (Self::Traffic(target, _), Self::Traffic(other, _)) => target == other,
-            (Self::Attached(id, _), Self::Attached(other, _)) => id == other,
-            (Self::Ungoverned(target), Self::Ungoverned(other)) => target == other,
+            (Self::Traffic(kind, name, _), Self::Traffic(other, of, _))
+            | (Self::Ungoverned(kind, name), Self::Ungoverned(other, of)) => (kind, name) == (other, of),
+            (Self::Attached(policy, kind, name, _), Self::Attached(another, other, of, _)) => {
+                (policy, kind, name) == (another, other, of)
+            }
             (Self::Grants(_), Self::Grants(_)) => true,
             (
-                Self::Parent(..)
+                Self::Gateway(..)
+                | Self::ListenerSet(..)
                 | Self::Service(..)
                 | Self::Namespace(..)
                 | Self::Grants(_)
@@ -59,7 +68,7 @@ impl Seen {
                 | Self::Destination(..)
                 | Self::Traffic(..)
                 | Self::Attached(..)
-                | Self::Ungoverned(_),
+                | Self::Ungoverned(..),
                 _,
             ) => false,
         }
@@ -76,15 +85,16 @@ impl Inputs {
         self.0.iter().filter_map(|seen| match seen {
             Seen::Policies(name, Some(_)) => Some((Kind::Service, name.clone())),
             Seen::Destination(name, Some(_)) => Some((Kind::XBackend, name.clone())),
-            Seen::Traffic(target, Some(_)) => Some(target.clone()),
+            Seen::Traffic(kind, name, Some(_)) => Some((*kind, name.clone())),
             Seen::Policies(_, None)
             | Seen::Destination(_, None)
-            | Seen::Traffic(_, None)
-            | Seen::Parent(..)
+            | Seen::Traffic(_, _, None)
+            | Seen::Gateway(..)
+            | Seen::ListenerSet(..)
             | Seen::Service(..)
             | Seen::Namespace(..)
             | Seen::Attached(..)
-            | Seen::Ungoverned(_)
+            | Seen::Ungoverned(..)
             | Seen::Grants(_) => None,
         })
     }
@@ -100,7 +110,12 @@ impl Inputs {
             }
         }
         self.0.iter().all(|seen| match seen {
-            Seen::Parent(name, before) => same(before.as_ref(), views.get(name)),
+            Seen::Gateway(name, before) => {
+                same(before.as_ref(), views.get(&ParentName::Gateway(name.clone())))
+            }
+            Seen::ListenerSet(name, before) => {
+                same(before.as_ref(), views.get(&ParentName::ListenerSet(name.clone())))
+            }
             Seen::Service(name, before, absent) => {
                 same(before.as_ref(), cluster.services.get(name))
                     && !(absent.policies && policies.services.contains_key(name))
@@ -112,9 +127,13 @@ impl Inputs {
             Seen::Grants(before) => Arc::ptr_eq(before, grants),
             Seen::Policies(name, before) => same(before.as_ref(), policies.services.get(name)),
             Seen::Destination(name, before) => same(before.as_ref(), destinations.backends.get(name)),
-            Seen::Traffic(target, before) => same(before.as_ref(), destinations.traffic(target)),
-            Seen::Attached(id, before) => same(before.as_ref(), governing.attached.get(id)),
-            Seen::Ungoverned(target) => !governing.govern(target),
+            Seen::Traffic(kind, name, before) => {
+                same(before.as_ref(), destinations.traffic(&(*kind, name.clone())))
+            }
+            Seen::Attached(policy, kind, name, before) => {
+                same(before.as_ref(), governing.attached.get(&(*policy, (*kind, name.clone()))))
+            }
+            Seen::Ungoverned(kind, name) => !governing.govern(&(*kind, name.clone())),
         })
     }
 }
@@ -160,14 +179,15 @@ impl<'a> Lookup<'a> {
         self.seen.iter_mut().find_map(|seen| match seen {
             Seen::Service(name, _, absent) if name == service => Some(absent),
             Seen::Service(..)
-            | Seen::Parent(..)
+            | Seen::Gateway(..)
+            | Seen::ListenerSet(..)
             | Seen::Namespace(..)
             | Seen::Grants(_)
             | Seen::Policies(..)
             | Seen::Destination(..)
             | Seen::Traffic(..)
             | Seen::Attached(..)
-            | Seen::Ungoverned(_) => None,
+            | Seen::Ungoverned(..) => None,
         })
     }
 
@@ -183,7 +203,11 @@ impl<'a> Lookup<'a> {
         let found = self.views.get_key_value(name);
         let name = found.map_or(name, |(name, _)| name).clone();
         let found = found.map(|(_, view)| view);
-        self.note(Seen::Parent(name, found.cloned()));
+        let seen = found.cloned();
+        self.note(match name {
+            ParentName::Gateway(name) => Seen::Gateway(name, seen),
+            ParentName::ListenerSet(name) => Seen::ListenerSet(name, seen),
+        });
         found
     }
 
@@ -230,7 +254,7 @@ impl<'a> Lookup<'a> {
         let absent = if backend.0 == Kind::Service { self.absent(&backend.1) } else { None };
         match (&found, absent) {
             (None, Some(absent)) => absent.traffic = true,
-            (found, _) => self.note(Seen::Traffic(backend, found.clone())),
+            (found, _) => self.note(Seen::Traffic(backend.0, backend.1, found.clone())),
         }
         found
     }
@@ -239,9 +263,11 @@ impl<'a> Lookup<'a> {
     pub(super) fn attached(&mut self, policy: Kind, target: (Kind, ObjectName)) -> Option<Arc<Attached>> {
         let id = (policy, target);
         let found = self.governing.attached.get(&id).cloned();
-        match self.governing.govern(&id.1) {
-            true => self.note(Seen::Attached(id, found.clone())),
-            false => self.note(Seen::Ungoverned(id.1)),
+        let governed = self.governing.govern(&id.1);
+        let (policy, (kind, name)) = id;
+        match governed {
+            true => self.note(Seen::Attached(policy, kind, name, found.clone())),
+            false => self.note(Seen::Ungoverned(kind, name)),
         }
         found
     }
