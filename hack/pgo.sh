@@ -40,9 +40,9 @@ train() {
     if [ ! -x "$tools/llvm-profdata" ]; then
         rustup component add llvm-tools || die "llvm-profdata is missing: rustup component add llvm-tools"
     fi
-    counts=$(mktemp -d)
-    # shellcheck disable=SC2064
-    trap "rm -rf '$counts'" EXIT
+    # Always the same: it is among the flags, and others would have everything built again.
+    counts=$folder/counts
+    rm -rf "$counts"
 
     # As the release build is, or its functions have other names; only the last step is a quicker one.
     CARGO_TARGET_DIR=$folder/target CARGO_PROFILE_RELEASE_STRIP=none \
