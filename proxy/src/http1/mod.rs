@@ -16,7 +16,7 @@ mod output;
 mod scan;
 mod serve;
 mod span;
-pub(crate) mod spare;
+mod spare;
 mod wire;
 
 pub(crate) use answer::date;

@@ -17,12 +17,12 @@ thread_local! {
 }
 
 /// A buffer to read into; it may have no room yet.
-pub(crate) fn read_buffer() -> BytesMut {
+pub(super) fn read_buffer() -> BytesMut {
     READ.with(Shelf::take).unwrap_or_default()
 }
 
 /// Keeps what room a buffer has. It must be empty.
-pub(crate) fn keep_read_buffer(buffer: BytesMut) {
+pub(super) fn keep_read_buffer(buffer: BytesMut) {
     if buffer.capacity() > 0 {
         READ.with(|shelf| shelf.keep(buffer));
     }

@@ -67,7 +67,7 @@ impl Half {
                     self.state = State::Ended;
                 }
                 State::Open => {
-                    // Its room was for more than a buffer's worth only once.
+                    // Who waits keeps no room.
                     self.left = BytesMut::new();
                     ready!(SCRATCH.with_borrow_mut(|scratch| self.poll_pass(cx, from, to, scratch)))?;
                 }
