@@ -5,16 +5,22 @@
 #   bench/run.sh                              # the release build, all scenarios: half an hour
 #   bench/run.sh --profile fast --rounds 1    # the build of `make run`, once: for a first look
 #   bench/run.sh --only websocket,jwt --rounds 15
+#   bench/run.sh --headgate FILE --rounds 1   # a binary that is there
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 profile=release
-if [ "${1:-}" = --profile ]; then
-    profile=${2:-}
-    shift 2 || true
-fi
+headgate=
+while :; do
+    case ${1:-} in
+        --profile) profile=${2:?release or fast} ;;
+        --headgate) headgate=${2:?a file} profile=given ;;
+        *) break ;;
+    esac
+    shift 2
+done
 case $profile in
-    release | fast) ;;
+    release | fast | given) ;;
     *) echo "bench/run.sh: --profile is release or fast, not '$profile'" >&2; exit 2 ;;
 esac
 
@@ -51,10 +57,12 @@ ulimit -n "$(ulimit -Hn)"
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 # What is in images, and so what people run.
-make --no-print-directory binary PROFILE="$profile"
+if [ -z "$headgate" ]; then
+    make --no-print-directory binary PROFILE="$profile"
+    headgate=$CARGO_TARGET_DIR/$(uname -m)-unknown-linux-gnu/$profile/headgate
+fi
 # Its own speed is of little account: it is quick to build.
 cargo build --locked --profile fast -p headgate-bench
 # The driver has nothing to do on the proxies' CPU.
 taskset -c 1 "$CARGO_TARGET_DIR/fast/headgate-bench" --profile "$profile" \
-    --headgate "$CARGO_TARGET_DIR/$(uname -m)-unknown-linux-gnu/$profile/headgate" --results target/bench \
-    "${peers[@]}" "$@"
+    --headgate "$headgate" "${peers[@]}" "$@"

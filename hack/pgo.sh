@@ -17,7 +17,7 @@ die() {
     exit 1
 }
 
-command -v xz > /dev/null || hack/apt.sh xz:xz-utils
+hack/apt.sh xz:xz-utils
 kept=hack/release.profdata.xz
 folder=${HEADGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/headgate}/pgo
 
@@ -34,7 +34,7 @@ flags() {
 }
 
 train() {
-    local target tools counts binary bench
+    local target tools counts binary
     target=$(uname -m)-unknown-linux-gnu
     tools=$(rustc --print sysroot)/lib/rustlib/$target/bin
     if [ ! -x "$tools/llvm-profdata" ]; then
@@ -50,12 +50,7 @@ train() {
         cargo rustc --locked --profile release --target "$target" -p headgate -- -C lto=thin
     binary=$folder/target/$target/release/headgate
 
-    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
-    hack/apt.sh nginx:nginx haproxy:haproxy wrk:wrk h2load:nghttp2-client curl:curl taskset:util-linux git:git
-    cargo build --locked --profile fast -p headgate-bench
-    bench=$CARGO_TARGET_DIR/fast/headgate-bench
-    ulimit -n "$(ulimit -Hn)"
-    taskset -c 1 "$bench" --headgate "$binary" --rounds 1 --seconds 1 --results target/bench > /dev/null
+    bench/run.sh --headgate "$binary" --rounds 1 --seconds 1 > /dev/null
     bench/scale.sh --headgate "$binary" --routes 5000 --starts 1 --counted 100 --edits 300 --samples 40 --requests 5000 > /dev/null
 
     "$tools/llvm-profdata" merge -o "$counts/release.profdata" "$counts"/*.profraw
