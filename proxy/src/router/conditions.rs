@@ -73,17 +73,22 @@ impl Conditions {
 
     /// Whether all hold for a request.
     pub(crate) fn hold(&self, head: &Head<'_>) -> bool {
-        let method = self.0.as_ref().and_then(|all| all.method.as_ref());
-        // TRACE shows the fields that we add: only a rule that names it may have it.
-        method.map_or(*head.method != Method::TRACE, |method| method == head.method)
-            && self.0.as_ref().is_none_or(|all| all.hold(head))
+        match &self.0 {
+            None => is_any_method(head.method),
+            Some(all) => all.hold(head),
+        }
     }
 }
 
+/// Whether a match that names no method takes it. TRACE shows the fields that we add: only a rule that names it may have it.
+fn is_any_method(method: &Method) -> bool {
+    *method != Method::TRACE
+}
+
 impl All {
-    /// Whether those on named values hold.
     fn hold(&self, head: &Head<'_>) -> bool {
-        self.headers.iter().all(|(name, test)| header_holds(head, name, test))
+        self.method.as_ref().map_or_else(|| is_any_method(head.method), |method| method == head.method)
+            && self.headers.iter().all(|(name, test)| header_holds(head, name, test))
             && (self.query.is_empty() || self.query_holds(head.query.unwrap_or_default()))
     }
 
