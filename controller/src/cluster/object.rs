@@ -16,12 +16,14 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Servic
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use kube::core::ApiResource;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 
 /// A kind that is watched.
 pub trait Watched:
-    Resource<DynamicType = ()> + Clone + PartialEq + fmt::Debug + Send + Sync + 'static
+    Resource<DynamicType = ()> + DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + Sync + 'static
 {
     /// Which one.
     const KIND: Kind;
@@ -87,6 +89,16 @@ macro_rules! kinds {
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$kind => $name,)*
+                }
+            }
+
+            /// An object of this kind from its JSON, without what nobody needs.
+            ///
+            /// # Errors
+            /// The JSON isn't as the kind's type wants it.
+            pub fn decode(self, json: Value) -> Result<Object, serde_json::Error> {
+                match self {
+                    $(Self::$kind => serde_json::from_value::<$kind>(json).map(Watched::wrap),)*
                 }
             }
         }

@@ -6,7 +6,7 @@
 
 use super::schema::Schema;
 use crate::api;
-use crate::cluster::{Kind, Object, Watched};
+use crate::cluster::{Kind, Watched};
 use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, ClientPolicy, GatewayParameters, RateLimitPolicy};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
@@ -16,7 +16,6 @@ use kube::Resource;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
@@ -33,7 +32,6 @@ pub struct Entry {
     pub namespaced: bool,
     /// What its objects have to look like.
     pub schema: Schema,
-    decode: fn(Value) -> Result<Object, serde_json::Error>,
 }
 
 /// The parts of a CRD that count here, as `hack/gen.sh` writes them.
@@ -109,25 +107,11 @@ pub fn find(group: &str, kind: &str) -> Option<&'static Entry> {
     ENTRIES.iter().find(|entry| entry.group == group && entry.kind.name() == kind)
 }
 
-impl Entry {
-    /// An object from its JSON.
-    ///
-    /// # Errors
-    /// The JSON isn't as the type wants it, in a way that the schema doesn't tell.
-    pub fn decode(&self, value: Value) -> Result<Object, serde_json::Error> {
-        (self.decode)(value)
-    }
-}
-
-fn decode<K: Watched + DeserializeOwned>(value: Value) -> Result<Object, serde_json::Error> {
-    serde_json::from_value::<K>(value).map(K::wrap)
-}
-
-fn from_json<K: Watched + DeserializeOwned>(json: &str) -> Entry {
+fn from_json<K: Watched>(json: &str) -> Entry {
     from_crd::<K>(serde_json::from_str(json).expect("the schemas that are built in are JSON"))
 }
 
-fn from_own<K: Watched + DeserializeOwned>() -> Entry {
+fn from_own<K: Watched>() -> Entry {
     let own = headgate_crds::all().into_iter().find(|crd| crd.spec.names.kind == K::KIND.name());
     let own = own.and_then(|crd| {
         let version = crd.spec.versions.into_iter().next()?;
@@ -143,7 +127,7 @@ fn from_own<K: Watched + DeserializeOwned>() -> Entry {
     from_crd::<K>(own.expect("the CRD is one of ours, and has a schema"))
 }
 
-fn from_crd<K: Watched + DeserializeOwned>(mut crd: Crd) -> Entry {
+fn from_crd<K: Watched>(mut crd: Crd) -> Entry {
     debug_assert_eq!(crd.kind, K::KIND.name(), "the schema of another kind");
     // A CRD leaves these to the API server.
     let text = json!({"type": "string"});
@@ -157,11 +141,10 @@ fn from_crd<K: Watched + DeserializeOwned>(mut crd: Crd) -> Entry {
         versions: crd.versions,
         namespaced: crd.namespaced,
         schema: Schema::new(crd.schema).expect("the schemas that are built in are structural"),
-        decode: decode::<K>,
     }
 }
 
-fn from_type<K: Watched + DeserializeOwned + JsonSchema>(namespaced: bool) -> Entry {
+fn from_type<K: Watched + JsonSchema>(namespaced: bool) -> Entry {
     let mut schema = schema_of::<K>();
     for (_, path, rules) in BUILT_IN.iter().filter(|(kind, _, _)| *kind == K::KIND) {
         let mut at = &mut schema;
@@ -182,7 +165,6 @@ fn from_type<K: Watched + DeserializeOwned + JsonSchema>(namespaced: bool) -> En
         versions: vec![<K as Resource>::version(&()).into_owned()],
         namespaced,
         schema: Schema::new(schema).expect("the schemas of k8s-openapi are structural"),
-        decode: decode::<K>,
     }
 }
 

@@ -4,18 +4,16 @@
 //! object that can't be read is reported as such and costs nobody else anything. A kind that isn't installed is empty until
 //! it is. Whatever else fails is tried again ([`Retry`]), and what was known stays in force meanwhile.
 
-mod guarded;
+mod untyped;
 
-use self::guarded::Guarded;
-use crate::cluster::{Change, Kind, Object, Watched};
+use self::untyped::Untyped;
+use crate::cluster::{Change, Kind, Object};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use headgate_proxy::model::ObjectName;
-use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Event, watcher};
-use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client};
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -49,76 +47,23 @@ pub struct Scope {
 /// Starts the watches. They end with the set.
 pub fn watch(client: &Client, scope: &Scope, changes: &mpsc::Sender<Vec<Change>>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for kind in Kind::ALL {
-        let (client, changes) = (client.clone(), changes.clone());
-        match kind {
-            Kind::GatewayClass => tasks.spawn(all::<crate::api::GatewayClass>(client, changes)),
-            Kind::Gateway => tasks.spawn(all::<crate::api::Gateway>(client, changes)),
-            Kind::ListenerSet => tasks.spawn(all::<crate::api::ListenerSet>(client, changes)),
-            Kind::HttpRoute => tasks.spawn(all::<crate::api::HttpRoute>(client, changes)),
-            Kind::GrpcRoute => tasks.spawn(all::<crate::api::GrpcRoute>(client, changes)),
-            Kind::TlsRoute => tasks.spawn(all::<crate::api::TlsRoute>(client, changes)),
-            Kind::TcpRoute => tasks.spawn(all::<crate::api::TcpRoute>(client, changes)),
-            Kind::UdpRoute => tasks.spawn(all::<crate::api::UdpRoute>(client, changes)),
-            Kind::BackendTlsPolicy => tasks.spawn(all::<crate::api::BackendTlsPolicy>(client, changes)),
-            Kind::XBackend => tasks.spawn(all::<crate::api::XBackend>(client, changes)),
-            Kind::XBackendTrafficPolicy => {
-                tasks.spawn(all::<crate::api::XBackendTrafficPolicy>(client, changes))
-            }
-            Kind::AuthPolicy => tasks.spawn(all::<headgate_crds::AuthPolicy>(client, changes)),
-            Kind::ClientPolicy => tasks.spawn(all::<headgate_crds::ClientPolicy>(client, changes)),
-            Kind::CircuitBreakerPolicy => {
-                tasks.spawn(all::<headgate_crds::CircuitBreakerPolicy>(client, changes))
-            }
-            Kind::RateLimitPolicy => tasks.spawn(all::<headgate_crds::RateLimitPolicy>(client, changes)),
-            Kind::ReferenceGrant => tasks.spawn(all::<crate::api::ReferenceGrant>(client, changes)),
-            Kind::Namespace => tasks.spawn(all::<k8s_openapi::api::core::v1::Namespace>(client, changes)),
-            Kind::Service => tasks.spawn(all::<k8s_openapi::api::core::v1::Service>(client, changes)),
-            Kind::EndpointSlice => {
-                tasks.spawn(all::<k8s_openapi::api::discovery::v1::EndpointSlice>(client, changes))
-            }
-            Kind::GatewayParameters => tasks.spawn(all::<headgate_crds::GatewayParameters>(client, changes)),
-            Kind::Node => tasks.spawn(all::<k8s_openapi::api::core::v1::Node>(client, changes)),
-            Kind::Secret => {
-                let namespaces = scope.secret_namespaces.clone();
-                tasks.spawn(within::<k8s_openapi::api::core::v1::Secret>(
-                    client,
-                    namespaces,
-                    Config::default(),
-                    changes,
-                ))
-            }
-            Kind::Pod => {
-                let (namespaces, config) =
-                    (vec![scope.pod_namespace.clone()], Config::default().labels(&scope.pod_selector));
-                tasks.spawn(within::<k8s_openapi::api::core::v1::Pod>(client, namespaces, config, changes))
-            }
-            Kind::ClusterTrustBundle => tasks
-                .spawn(all::<k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle>(client, changes)),
-            Kind::ConfigMap => tasks.spawn(all::<k8s_openapi::api::core::v1::ConfigMap>(client, changes)),
-        };
+    for &kind in Kind::ALL {
+        tasks.spawn(follow(kind, parts(kind, client, scope), changes.clone()));
     }
     tasks
 }
 
-async fn all<K: Watched + DeserializeOwned>(client: Client, changes: mpsc::Sender<Vec<Change>>) {
-    follow::<K>(vec![(Api::all(client), Config::default())], changes).await;
-}
-
-async fn within<K>(
-    client: Client,
-    namespaces: Vec<String>,
-    config: Config,
-    changes: mpsc::Sender<Vec<Change>>,
-) where
-    K: Watched + DeserializeOwned + Resource<Scope = NamespaceResourceScope>,
-{
-    let api = |namespace: &String| (Api::namespaced(client.clone(), namespace), config.clone());
-    let mut parts: Vec<_> = namespaces.iter().map(api).collect();
-    if parts.is_empty() {
-        parts.push((Api::all(client.clone()), config.clone()));
+/// What is watched of a kind: all of it, unless the scope says less.
+fn parts(kind: Kind, client: &Client, scope: &Scope) -> Vec<(Api<Untyped>, Config)> {
+    let resource = crate::writer::resource(kind);
+    let within = |namespace: &String| Api::namespaced_with(client.clone(), namespace, &resource);
+    if kind == Kind::Secret && !scope.secret_namespaces.is_empty() {
+        scope.secret_namespaces.iter().map(|namespace| (within(namespace), Config::default())).collect()
+    } else if kind == Kind::Pod {
+        vec![(within(&scope.pod_namespace), Config::default().labels(&scope.pod_selector))]
+    } else {
+        vec![(Api::all_with(client.clone(), &resource), Config::default())]
     }
-    follow::<K>(parts, changes).await;
 }
 
 /// One part of a kind: all of it, or a namespace.
@@ -134,12 +79,9 @@ struct Part {
 type Read = Result<Object, (ObjectName, String)>;
 
 /// Follows one kind to the end of the program.
-async fn follow<K: Watched + DeserializeOwned>(
-    parts: Vec<(Api<Guarded<K>>, Config)>,
-    changes: mpsc::Sender<Vec<Change>>,
-) {
+async fn follow(kind: Kind, parts: Vec<(Api<Untyped>, Config)>, changes: mpsc::Sender<Vec<Change>>) {
     let mut state: Vec<Part> = parts.iter().map(|_| Part::default()).collect();
-    let mut complaints = Complaints { kind: K::KIND, last: None };
+    let mut complaints = Complaints { kind, last: None };
     loop {
         let streams = parts.iter().cloned().enumerate().map(|(n, (api, config))| {
             let (retry, note) = Retry::new();
@@ -151,13 +93,13 @@ async fn follow<K: Watched + DeserializeOwned>(
             let (batch, code) = match event {
                 Ok(event) => {
                     complaints.cured_by(&event);
-                    (take(&mut state, n, event), None)
+                    (take(kind, &mut state, n, event), None)
                 }
                 Err(error) => {
                     let code = code(&error);
                     complaints.about(&error);
                     let absent = code == Some(NOT_FOUND) && !state[n].complete;
-                    (if absent { finish_list::<K>(&mut state, n) } else { Vec::new() }, code)
+                    (if absent { finish_list(kind, &mut state, n) } else { Vec::new() }, code)
                 }
             };
             if !batch.is_empty() && changes.send(batch).await.is_err() {
@@ -274,7 +216,7 @@ impl Backoff for Retry {
     fn reset(&mut self) {}
 }
 
-fn take<K: Watched>(state: &mut [Part], n: usize, event: Event<Guarded<K>>) -> Vec<Change> {
+fn take(kind: Kind, state: &mut [Part], n: usize, event: Event<Untyped>) -> Vec<Change> {
     let all_complete = state.iter().all(|part| part.complete);
     let part = &mut state[n];
     match event {
@@ -283,15 +225,15 @@ fn take<K: Watched>(state: &mut [Part], n: usize, event: Event<Guarded<K>>) -> V
             Vec::new()
         }
         Event::InitApply(object) => {
-            part.listing.push(read(object));
+            part.listing.push(read(kind, object));
             Vec::new()
         }
-        Event::InitDone => finish_list::<K>(state, n),
+        Event::InitDone => finish_list(kind, state, n),
         Event::Apply(object) => {
-            let object = read(object);
+            let object = read(kind, object);
             part.known.insert(name(&object));
             match all_complete {
-                true => vec![change::<K>(object)],
+                true => vec![change(kind, object)],
                 // The other parts are still being listed: it goes with them.
                 false => {
                     part.listing.push(object);
@@ -300,10 +242,10 @@ fn take<K: Watched>(state: &mut [Part], n: usize, event: Event<Guarded<K>>) -> V
             }
         }
         Event::Delete(object) => {
-            let name = name(&read(object));
+            let name = name(&read(kind, object));
             part.known.remove(&name);
             match all_complete {
-                true => vec![Change::Delete(K::KIND, name)],
+                true => vec![Change::Delete(kind, name)],
                 false => {
                     part.listing.retain(|read| self::name(read) != name);
                     Vec::new()
@@ -314,7 +256,7 @@ fn take<K: Watched>(state: &mut [Part], n: usize, event: Event<Guarded<K>>) -> V
 }
 
 /// A list is whole. The first of all parts are reported together; a later one by what differs.
-fn finish_list<K: Watched>(state: &mut [Part], n: usize) -> Vec<Change> {
+fn finish_list(kind: Kind, state: &mut [Part], n: usize) -> Vec<Change> {
     let again = state.iter().all(|part| part.complete);
     let part = &mut state[n];
     part.complete = true;
@@ -322,8 +264,8 @@ fn finish_list<K: Watched>(state: &mut [Part], n: usize) -> Vec<Change> {
     let gone: Vec<_> = part.known.difference(&listed).cloned().collect();
     part.known = listed;
     if again {
-        let gone = gone.into_iter().map(|name| Change::Delete(K::KIND, name));
-        return part.listing.drain(..).map(change::<K>).chain(gone).collect();
+        let gone = gone.into_iter().map(|name| Change::Delete(kind, name));
+        return part.listing.drain(..).map(|read| change(kind, read)).chain(gone).collect();
     }
     if !state.iter().all(|part| part.complete) {
         return Vec::new();
@@ -335,27 +277,24 @@ fn finish_list<K: Watched>(state: &mut [Part], n: usize) -> Vec<Change> {
             Err(broken) => undecodable.push(broken),
         }
     }
-    vec![Change::Replace { kind: K::KIND, objects, undecodable }]
+    vec![Change::Replace { kind, objects, undecodable }]
 }
 
-fn read<K: Watched>(object: Guarded<K>) -> Read {
-    match object.0 {
-        // Here already: a list of a big cluster isn't kept whole.
-        Ok(object) => Ok(object.wrap()),
-        Err(broken) => {
-            let meta = broken.metadata;
-            let name = ObjectName::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default());
-            // The text may quote the value.
-            let why = if K::KIND == Kind::Secret { "it can't be decoded".to_owned() } else { broken.why };
-            Err((name, why))
-        }
-    }
+fn read(kind: Kind, object: Untyped) -> Read {
+    // Here already: a list of a big cluster isn't kept whole.
+    kind.decode(object.json).map_err(|error| {
+        let meta = object.metadata;
+        let name = ObjectName::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default());
+        // The text may quote the value.
+        let why = if kind == Kind::Secret { "it can't be decoded".to_owned() } else { error.to_string() };
+        (name, why)
+    })
 }
 
-fn change<K: Watched>(read: Read) -> Change {
+fn change(kind: Kind, read: Read) -> Change {
     match read {
         Ok(object) => Change::Upsert(object),
-        Err((name, why)) => Change::Undecodable(K::KIND, name, why),
+        Err((name, why)) => Change::Undecodable(kind, name, why),
     }
 }
 

@@ -1,8 +1,6 @@
 //! Against an API server whose answers are written down here. Watches end after their last event, and are asked for again.
 
 use super::*;
-use crate::api::ReferenceGrant;
-use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tower_test::mock;
@@ -54,9 +52,14 @@ fn gone(code: u16) -> Value {
     json!({"kind": "Status", "status": "Failure", "code": code, "reason": "Expired", "message": "too old resource version"})
 }
 
-fn follow_all<K: Watched + DeserializeOwned>(client: Client) -> mpsc::Receiver<Vec<Change>> {
+fn start(kind: Kind, client: Client) -> mpsc::Receiver<Vec<Change>> {
     let (sender, changes) = mpsc::channel(16);
-    tokio::spawn(all::<K>(client, sender));
+    let scope = Scope {
+        secret_namespaces: vec!["a".into(), "b".into()],
+        pod_namespace: "own".into(),
+        pod_selector: "app=headgate".into(),
+    };
+    tokio::spawn(follow(kind, parts(kind, &client, &scope), sender));
     changes
 }
 
@@ -82,7 +85,7 @@ fn short(change: Change) -> String {
 #[tokio::test(start_paused = true)]
 async fn lists_come_in_pages_and_watches_go_on_from_bookmarks() {
     let (mut server, client) = Server::new();
-    let mut changes = follow_all::<Service>(client);
+    let mut changes = start(Kind::Service, client);
     let asked = server.answer(200, list("7", "more", &[service("x", "5", 80)])).await;
     assert!(asked.starts_with("/api/v1/services?") && asked.contains("limit=500"), "{asked}");
     let asked = server.answer(200, list("7", "", &[service("y", "6", 80)])).await;
@@ -101,7 +104,7 @@ async fn lists_come_in_pages_and_watches_go_on_from_bookmarks() {
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_lost_track_lists_anew() {
     let (mut server, client) = Server::new();
-    let mut changes = follow_all::<Service>(client);
+    let mut changes = start(Kind::Service, client);
     server.answer(200, list("1", "", &[service("x", "1", 80), service("y", "1", 80)])).await;
     server.tell(&[("ERROR", gone(410))]).await;
     let asked = server.answer(200, list("50", "", &[service("y", "1", 80), service("z", "49", 80)])).await;
@@ -119,7 +122,7 @@ async fn a_watch_that_lost_track_lists_anew() {
 #[tokio::test(start_paused = true)]
 async fn an_object_that_cant_be_read_costs_nobody_else_anything() {
     let (mut server, client) = Server::new();
-    let mut changes = follow_all::<Service>(client);
+    let mut changes = start(Kind::Service, client);
     server.answer(200, list("1", "", &[service("x", "1", "eighty"), service("y", "1", 80)])).await;
     let [replace] = &next(&mut changes).await[..] else { panic!("one change expected") };
     assert!(replace.starts_with("= a/y ?a/x: ") && replace.contains("eighty"), "{replace}");
@@ -138,7 +141,7 @@ async fn an_object_that_cant_be_read_costs_nobody_else_anything() {
 #[tokio::test(start_paused = true)]
 async fn a_kind_that_isnt_installed_is_empty_until_it_is() {
     let (mut server, client) = Server::new();
-    let mut changes = follow_all::<ReferenceGrant>(client);
+    let mut changes = start(Kind::ReferenceGrant, client);
     server.fail(404, "NotFound").await;
     assert_eq!(next(&mut changes).await, ["= "]);
     let absent = Instant::now();
@@ -157,7 +160,7 @@ async fn a_kind_that_isnt_installed_is_empty_until_it_is() {
 #[tokio::test(start_paused = true)]
 async fn what_was_known_stays_in_force_while_nobody_answers() {
     let (mut server, client) = Server::new();
-    let mut changes = follow_all::<Service>(client);
+    let mut changes = start(Kind::Service, client);
     server.answer(200, list("1", "", &[service("x", "1", 80)])).await;
     assert_eq!(next(&mut changes).await, ["= a/x"]);
     server.tell(&[("ERROR", gone(410))]).await;
@@ -176,9 +179,7 @@ async fn what_was_known_stays_in_force_while_nobody_answers() {
 #[tokio::test(start_paused = true)]
 async fn namespaces_of_secrets_are_complete_together() {
     let (mut server, client) = Server::new();
-    let (sender, mut changes) = mpsc::channel(16);
-    let namespaces = vec!["a".to_owned(), "b".to_owned()];
-    tokio::spawn(within::<Secret>(client, namespaces, Config::default(), sender));
+    let mut changes = start(Kind::Secret, client);
     let secret = |namespace: &str, name: &str| json!({"metadata": {"namespace": namespace, "name": name, "resourceVersion": "1"}});
     let broken = json!({"metadata": {"namespace": "a", "name": "broken", "resourceVersion": "1"}, "data": {"k": "(canary)"}});
     for _ in 0..2 {
@@ -192,4 +193,12 @@ async fn namespaces_of_secrets_are_complete_together() {
         answer.send_response(http::Response::new(body));
     }
     assert_eq!(next(&mut changes).await, ["= a/x b/y ?a/broken: it can't be decoded"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_our_own_pods_are_watched() {
+    let (mut server, client) = Server::new();
+    let _changes = start(Kind::Pod, client);
+    let asked = server.answer(200, list("1", "", &[])).await;
+    assert!(asked.starts_with("/api/v1/namespaces/own/pods?") && asked.contains("app%3Dheadgate"), "{asked}");
 }
