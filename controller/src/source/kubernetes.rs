@@ -69,7 +69,7 @@ fn parts(kind: Kind, client: &Client, scope: &Scope) -> Vec<(Api<Untyped>, Confi
 /// One part of a kind: all of it, or a namespace.
 #[derive(Default)]
 struct Part {
-    /// Objects of a list that isn't whole yet.
+    /// Objects of a list that isn't whole yet; without room for any once it is.
     listing: Vec<Read>,
     /// Names that were reported.
     known: BTreeSet<ObjectName>,
@@ -265,13 +265,17 @@ fn finish_list(kind: Kind, state: &mut [Part], n: usize) -> Vec<Change> {
     part.known = listed;
     if again {
         let gone = gone.into_iter().map(|name| Change::Delete(kind, name));
-        return part.listing.drain(..).map(|read| change(kind, read)).chain(gone).collect();
+        return std::mem::take(&mut part.listing)
+            .into_iter()
+            .map(|read| change(kind, read))
+            .chain(gone)
+            .collect();
     }
     if !state.iter().all(|part| part.complete) {
         return Vec::new();
     }
     let (mut objects, mut undecodable) = (Vec::new(), Vec::new());
-    for read in state.iter_mut().flat_map(|part| part.listing.drain(..)) {
+    for read in state.iter_mut().flat_map(|part| std::mem::take(&mut part.listing)) {
         match read {
             Ok(object) => objects.push(object),
             Err(broken) => undecodable.push(broken),
