@@ -1,6 +1,7 @@
 //! The `headgate` binary: reads the command line and calls one subcommand, each in a file of its own. Turns what a
 //! subcommand returns into an exit code ([`exit::Code`]) and an error chain on stderr. Holds no logic of the gateway.
 
+mod api_server;
 mod crds;
 mod echo;
 mod exit;

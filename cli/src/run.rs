@@ -1,7 +1,7 @@
 //! `headgate run`: starts the data plane, then runs the control plane on this thread until a signal asks to stop, then
 //! drains. Where configuration comes from (files or a cluster) is the only thing that differs.
 
-use crate::{limits, log, stop::Stop};
+use crate::{api_server, limits, log, stop::Stop};
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use futures_util::{FutureExt, TryFutureExt};
@@ -13,7 +13,7 @@ use headgate_controller::settings::{CONTROLLER_NAME, Mode, Settings};
 use headgate_controller::source::kubernetes::Scope;
 use headgate_crds as crds;
 use headgate_proxy::{AccessLog, Options, Proxy};
-use kube::{Client, Config};
+use kube::Config;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -237,7 +237,7 @@ async fn in_cluster_options(args: ClusterArgs) -> Result<(InCluster, Settings)> 
         Err(_) => Config::infer().await.context("find a cluster: no service account of a pod, and no kubeconfig; to serve without a cluster use -f")?,
     };
     let namespace = args.pod_namespace.unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).context("connect to the API server")?;
+    let client = api_server::connect(config).context("connect to the API server")?;
     let version = client.apiserver_version().await.context("reach the API server")?;
     tracing::info!(kubernetes = version.git_version, "connected to the cluster");
     let identity = args.pod_name.unwrap_or_else(|| format!("headgate-{}", std::process::id()));
