@@ -9,7 +9,7 @@ use headgate_proxy::metrics::Metrics;
 use headgate_proxy::model::{
     Action, Backend, BackendId, BackendKind, BackendProtocol, Content, HostPattern, Listener, ListenerId,
     Match, Model, ObjectName, PathMatch, Port, PortId, PortProtocol, Route, RouteId, RouteKind, Rule, Target,
-    Timeouts, Transport, WeightedBackend,
+    Transport, WeightedBackend, thin_vec,
 };
 use headgate_proxy::router::Head;
 use headgate_proxy::snapshot::{Ports, Publisher};
@@ -71,17 +71,17 @@ fn rule(path: &str, number: usize) -> Rule {
     let target = Target::Backend(backend_id(number));
     Rule {
         name: None,
-        matches: vec![Match {
+        matches: thin_vec![Match {
             path: PathMatch::Prefix(path.into()),
             method: None,
-            headers: Vec::new(),
-            query: Vec::new(),
+            headers: thin_vec![],
+            query: thin_vec![],
         }],
-        filters: Vec::new(),
-        action: Action::Forward(vec![WeightedBackend::new(target, 1)]),
-        timeouts: Timeouts::default(),
+        filters: thin_vec![],
+        action: Action::Forward(thin_vec![WeightedBackend::new(target, 1)]),
+        timeouts: None,
         retry: None,
-        policies: Vec::new(),
+        policies: thin_vec![],
         session: None,
     }
 }
@@ -91,9 +91,9 @@ fn route(number: usize, created: i64) -> Route {
     Route {
         id: RouteId { kind: RouteKind::Http, name: ObjectName::new("shop", format!("route-{number}")) },
         created,
-        listeners: vec![listener_id()],
-        hostnames: vec![HostPattern::parse(&host(number))],
-        rules: vec![rule("/api", number), rule("/", number + 1)],
+        listeners: [listener_id()].into(),
+        hostnames: thin_vec![HostPattern::parse(&host(number))],
+        rules: thin_vec![rule("/api", number), rule("/", number + 1)],
     }
 }
 

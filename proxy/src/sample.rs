@@ -3,8 +3,8 @@
 use crate::model::{
     Action, Backend, BackendId, BackendKind, BackendProtocol, Certificate, Content, Endpoint, EndpointSet,
     HostPattern, Listener, ListenerId, Match, Model, ObjectName, PathMatch, Port, PortId, PortProtocol,
-    Redacted, Route, RouteId, RouteKind, Rule, Staple, StringMatch, Target, Timeouts, Tls, Transport,
-    ValueMatch, WeightedBackend,
+    Redacted, Route, RouteId, RouteKind, Rule, Staple, StringMatch, Target, Tls, Transport, ValueMatch,
+    WeightedBackend, thin_vec,
 };
 use crate::snapshot::Ports;
 use std::net::SocketAddr;
@@ -69,24 +69,24 @@ pub(crate) fn route(name: &str, rules: Vec<Rule>) -> Route {
     Route {
         id: RouteId { kind: RouteKind::Http, name: ObjectName::new("shop", name) },
         created: 0,
-        listeners: vec![listener_id("http")],
-        hostnames: vec![HostPattern::Any],
-        rules,
+        listeners: [listener_id("http")].into(),
+        hostnames: thin_vec![HostPattern::Any],
+        rules: rules.into(),
     }
 }
 
 /// A rule that forwards to the backend of [`backend_id`].
 pub(crate) fn rule(matches: Vec<Match>, backend: &str) -> Rule {
     let target = Target::Backend(backend_id(backend));
-    let action = Action::Forward(vec![WeightedBackend::new(target, 1)]);
+    let action = Action::Forward(thin_vec![WeightedBackend::new(target, 1)]);
     Rule {
         name: None,
-        matches,
-        filters: vec![],
+        matches: matches.into(),
+        filters: thin_vec![],
         action,
-        timeouts: Timeouts::default(),
+        timeouts: None,
         retry: None,
-        policies: Vec::new(),
+        policies: thin_vec![],
         session: None,
     }
 }
@@ -104,7 +104,7 @@ pub(crate) fn regex(path: &str) -> Match {
 }
 
 fn of_path(path: PathMatch) -> Match {
-    Match { path, method: None, headers: vec![], query: vec![] }
+    Match { path, method: None, headers: thin_vec![], query: thin_vec![] }
 }
 
 pub(crate) fn value(name: &str, value: &str) -> ValueMatch {

@@ -10,7 +10,9 @@ use super::route::Translated;
 use crate::api::GrpcRoute;
 use crate::api::grpc_route::{HeaderMatch, HeaderMatchType, Match, MethodMatch, MethodMatchType, Rule};
 use crate::api::http_route;
-use headgate_proxy::model::{Match as ModelMatch, ObjectName, PathMatch, RouteKind, Text, ValueMatch};
+use headgate_proxy::model::{
+    Match as ModelMatch, ObjectName, PathMatch, RouteKind, Text, ThinVec, ValueMatch,
+};
 use headgate_proxy::router::check_regex;
 use std::collections::HashSet;
 
@@ -31,7 +33,7 @@ fn as_http(rule: &Rule) -> Result<http_route::Rule, String> {
 }
 
 /// A rule's matches; none means every call. The error names the field, relative to the rule.
-fn matches(from: Option<&[Match]>) -> Result<Vec<ModelMatch>, String> {
+fn matches(from: Option<&[Match]>) -> Result<ThinVec<ModelMatch>, String> {
     let everything = [Match::default()];
     let matches = from.filter(|matches| !matches.is_empty()).unwrap_or(&everything);
     matches
@@ -46,7 +48,7 @@ fn one(from: &Match) -> Result<ModelMatch, String> {
         path: from.method.as_ref().map_or(Ok(PathMatch::Prefix("/".into())), path)?,
         method: None,
         headers: headers(from.headers.as_deref().unwrap_or_default())?,
-        query: Vec::new(),
+        query: ThinVec::new(),
     })
 }
 
@@ -77,9 +79,9 @@ fn regex_of(name: &str) -> String {
     name.replace('.', r"\.")
 }
 
-fn headers(from: &[HeaderMatch]) -> Result<Vec<ValueMatch>, String> {
+fn headers(from: &[HeaderMatch]) -> Result<ThinVec<ValueMatch>, String> {
     let mut seen = HashSet::new();
-    let mut matches = Vec::with_capacity(from.len());
+    let mut matches = ThinVec::with_capacity(from.len());
     for (n, header) in from.iter().enumerate() {
         let name: Text = header.name.to_ascii_lowercase().into();
         // Of several entries for a name the first counts (API documentation of GRPCHeaderMatch).

@@ -8,7 +8,7 @@ use super::rule::Rules;
 use crate::api::HttpRoute;
 use crate::api::http_route::Rule as ApiRule;
 use crate::api::route::Route as ApiRoute;
-use headgate_proxy::model::{Match, ObjectName, Route, RouteId, RouteKind};
+use headgate_proxy::model::{Match, ObjectName, Route, RouteId, RouteKind, ThinVec};
 use std::borrow::Borrow;
 use std::sync::Arc;
 
@@ -25,14 +25,14 @@ pub(super) fn translate_rules<K: ApiRoute, R: Borrow<ApiRule>>(
     name: &ObjectName,
     route: &K,
     kind: RouteKind,
-    from: impl Iterator<Item = (R, Result<Vec<Match>, String>)>,
+    from: impl Iterator<Item = (R, Result<ThinVec<Match>, String>)>,
 ) -> Translated {
     let parents = Parents::of(lookup, name, route);
     if parents.is_empty() {
         return Translated::nothing(parents);
     }
     let mut rules = Rules::new(lookup, K::KIND, name);
-    let mut translated: Vec<_> =
+    let mut translated: ThinVec<_> =
         from.enumerate().map(|(n, (rule, matches))| rules.translate(n, rule.borrow(), matches)).collect();
     let Rules { problems, mut backends, .. } = rules;
     // All of it is dropped: then it isn't accepted, and doesn't count, but its requests still get their 500.
@@ -52,7 +52,7 @@ pub(super) fn translate_rules<K: ApiRoute, R: Borrow<ApiRule>>(
     Translated {
         route: (!attached.is_empty()).then(|| Routed::Http(Arc::new(model))),
         backends,
-        attached: if none_left { Vec::new() } else { attached },
+        attached: if none_left { Arc::default() } else { attached },
         draft: Arc::new(parents.draft(none_left, &problems)),
         notes: above.notes,
     }

@@ -7,7 +7,7 @@ use super::gateway::View;
 use super::grants::{Grants, Reference};
 use super::policy::{self, Attached};
 use crate::cluster::{Cluster, Kind};
-use headgate_proxy::model::{BackendTls, ObjectName, Text};
+use headgate_proxy::model::{BackendTls, ListenerId, ObjectName, Text};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -162,12 +162,25 @@ pub(super) struct Lookup<'a> {
     destinations: &'a Destinations,
     governing: &'a policy::Policies,
     seen: Vec<Seen>,
+    /// Those of the route that was translated before.
+    listeners: Option<Arc<[ListenerId]>>,
 }
 
 impl<'a> Lookup<'a> {
     pub(super) fn new(around: &Around<'a>) -> Self {
         let Around { cluster, views, grants, policies, destinations, governing } = *around;
-        Self { cluster, views, grants, policies, destinations, governing, seen: Vec::new() }
+        Self { cluster, views, grants, policies, destinations, governing, seen: Vec::new(), listeners: None }
+    }
+
+    /// After a route that had these listeners.
+    pub(super) fn after(self, listeners: Option<Arc<[ListenerId]>>) -> Self {
+        Self { listeners, ..self }
+    }
+
+    /// Listeners to be kept: once for routes that have the same, as most of a Gateway's have.
+    pub(super) fn shared(&self, listeners: Vec<ListenerId>) -> Arc<[ListenerId]> {
+        let known = self.listeners.as_ref().filter(|known| ***known == *listeners);
+        known.cloned().unwrap_or_else(|| listeners.into())
     }
 
     pub(super) fn into_inputs(self) -> Inputs {

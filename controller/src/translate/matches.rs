@@ -4,16 +4,16 @@ use crate::api::http_route::{
     HeaderMatch, HeaderMatchType, Match, Method, PathMatch as ApiPathMatch, PathMatchType, QueryMatch,
     QueryMatchType,
 };
-use headgate_proxy::model::{Match as ModelMatch, PathMatch, StringMatch, Text, ValueMatch};
+use headgate_proxy::model::{Match as ModelMatch, PathMatch, StringMatch, Text, ThinVec, ValueMatch};
 use headgate_proxy::path::normalise;
 use headgate_proxy::router::check_regex;
 use std::collections::HashSet;
 
 /// Translates a rule's matches; none means every request. The error names the field, relative to the rule.
-pub(super) fn translate(matches: Option<&[Match]>) -> Result<Vec<ModelMatch>, String> {
+pub(super) fn translate(matches: Option<&[Match]>) -> Result<ThinVec<ModelMatch>, String> {
     let everything = [Match::default()];
     let matches = matches.filter(|matches| !matches.is_empty()).unwrap_or(&everything);
-    let mut all = Vec::with_capacity(matches.len());
+    let mut all = ThinVec::with_capacity(matches.len());
     for (n, from) in matches.iter().enumerate() {
         all.push(one(from).map_err(|why| format!("matches[{n}].{why}"))?);
     }
@@ -65,9 +65,9 @@ fn method(from: &Method) -> Text {
     .into()
 }
 
-fn headers(from: &[HeaderMatch]) -> Result<Vec<ValueMatch>, String> {
+fn headers(from: &[HeaderMatch]) -> Result<ThinVec<ValueMatch>, String> {
     let mut seen = HashSet::new();
-    let mut matches = Vec::with_capacity(from.len());
+    let mut matches = ThinVec::with_capacity(from.len());
     for (n, header) in from.iter().enumerate() {
         let name: Text = header.name.to_ascii_lowercase().into();
         // Of several entries for a name the first counts (API documentation of HTTPHeaderMatch).
@@ -81,9 +81,9 @@ fn headers(from: &[HeaderMatch]) -> Result<Vec<ValueMatch>, String> {
     Ok(matches)
 }
 
-fn query(from: &[QueryMatch]) -> Result<Vec<ValueMatch>, String> {
+fn query(from: &[QueryMatch]) -> Result<ThinVec<ValueMatch>, String> {
     let mut seen = HashSet::new();
-    let mut matches = Vec::with_capacity(from.len());
+    let mut matches = ThinVec::with_capacity(from.len());
     for (n, parameter) in from.iter().enumerate() {
         if !seen.insert(&parameter.name) {
             continue;

@@ -59,7 +59,7 @@ impl Refresh<'_> {
             }) {
                 return;
             }
-            let mut lookup = Lookup::new(around);
+            let mut lookup = Lookup::new(around).after(tally.listeners_last.clone());
             let mut translated = translate(&mut lookup, &id.1, &route.unpack());
             // Made of the same objects by every route that names it: kept once.
             for backend in &mut translated.backends {
@@ -69,6 +69,7 @@ impl Refresh<'_> {
             // Most of a Gateway's routes are told the same.
             translated.draft = reuse(tally.told_last.as_ref(), translated.draft);
             tally.told_last = Some(translated.draft.clone());
+            tally.listeners_last = Some(translated.attached.clone());
             let translated = Arc::new(translated);
             remembered =
                 Some(Remembered { route: route.body().clone(), inputs: lookup.into_inputs(), translated });

@@ -7,7 +7,7 @@ use super::lookup::Lookup;
 use super::policy::Note;
 use crate::api::route::{ParentRef, Route};
 use crate::status::{ConditionType, Draft, ParentDraft, Reason, RouteDraft};
-use headgate_proxy::model::{self, Backend, HostPattern, ListenerId, ObjectName};
+use headgate_proxy::model::{self, Backend, HostPattern, ListenerId, ObjectName, ThinVec};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) struct Translated {
     /// Backends that it forwards to.
     pub(super) backends: Vec<Arc<Backend>>,
     /// Listeners that accepted it.
-    pub(super) attached: Vec<ListenerId>,
+    pub(super) attached: Arc<[ListenerId]>,
     /// What its parents say.
     pub(super) draft: Arc<RouteDraft>,
     /// What became of the policies that govern it.
@@ -53,16 +53,16 @@ type Outcome = Result<(), (Reason, String)>;
 pub(super) struct Parents {
     outcomes: Vec<(ParentRef, Outcome)>,
     /// Listeners that take it, sorted.
-    pub(super) attached: Vec<ListenerId>,
+    pub(super) attached: Arc<[ListenerId]>,
     /// As written; never empty.
-    pub(super) hostnames: Vec<HostPattern>,
+    pub(super) hostnames: ThinVec<HostPattern>,
     generation: i64,
 }
 
 impl Parents {
     /// Asks all parents of ours.
     pub(super) fn of<K: Route>(lookup: &mut Lookup<'_>, name: &ObjectName, route: &K) -> Self {
-        let mut hostnames: Vec<_> =
+        let mut hostnames: ThinVec<_> =
             route.hostnames().iter().map(|hostname| HostPattern::parse(hostname)).collect();
         if hostnames.is_empty() {
             hostnames.push(HostPattern::Any);
@@ -79,7 +79,7 @@ impl Parents {
         attached.sort();
         attached.dedup();
         let generation = route.meta().generation.unwrap_or_default();
-        Self { outcomes, attached, hostnames, generation }
+        Self { outcomes, attached: lookup.shared(attached), hostnames, generation }
     }
 
     /// Whether none is ours.
@@ -104,7 +104,7 @@ impl Translated {
     /// A route without parents of ours: nobody here serves it or speaks to it.
     pub(super) fn nothing(parents: Parents) -> Self {
         let draft = Arc::new(parents.draft(false, &Problems::default()));
-        Self { route: None, backends: Vec::new(), attached: Vec::new(), draft, notes: BTreeSet::new() }
+        Self { route: None, backends: Vec::new(), attached: Arc::default(), draft, notes: BTreeSet::new() }
     }
 }
 

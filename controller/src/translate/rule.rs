@@ -13,8 +13,8 @@ use crate::cluster::Kind;
 use crate::status::Reason;
 use filters::{Filters, Refused};
 use headgate_proxy::model::{
-    Action, Backend, Failure, Filter, Match, Mirror, ObjectName, PathMatch, Retry, Rule, Target, Timeouts,
-    WeightedBackend,
+    Action, Backend, Failure, Filter, Match, Mirror, ObjectName, PathMatch, Retry, Rule, Target, ThinVec,
+    Timeouts, WeightedBackend,
 };
 use std::str::FromStr;
 use std::sync::Arc;
@@ -68,17 +68,17 @@ impl<'a, 'c> Rules<'a, 'c> {
         &mut self,
         n: usize,
         from: &ApiRule,
-        matches: Result<Vec<Match>, String>,
+        matches: Result<ThinVec<Match>, String>,
     ) -> Rule {
         self.n = n;
         let mut rule = Rule {
             name: from.name.as_deref().map(Into::into),
-            matches: Vec::new(),
-            filters: Vec::new(),
+            matches: ThinVec::new(),
+            filters: ThinVec::new(),
             action: Action::Fail(Failure::InvalidMatch),
-            timeouts: Timeouts::default(),
+            timeouts: None,
             retry: None,
-            policies: Vec::new(),
+            policies: ThinVec::new(),
             session: None,
         };
         match matches {
@@ -91,7 +91,7 @@ impl<'a, 'c> Rules<'a, 'c> {
         }
         rule.timeouts = timeouts(from.timeouts.as_ref()).unwrap_or_else(|why| {
             self.problems.ignored.push(self.at(&why));
-            Timeouts::default()
+            None
         });
         rule.retry = from.retry.as_ref().and_then(|from| match retry(from) {
             Ok(retry) => Some(Box::new(retry)),
@@ -113,9 +113,8 @@ impl<'a, 'c> Rules<'a, 'c> {
         });
         let prefixes_only = rule.matches.iter().all(|one| matches!(one.path, PathMatch::Prefix(_)));
         match self.steps(from, prefixes_only) {
-            Ok((mut steps, action)) => {
-                steps.shrink_to_fit();
-                (rule.filters, rule.action) = (steps, action);
+            Ok((steps, action)) => {
+                (rule.filters, rule.action) = (steps.into(), action);
             }
             Err((reason, why)) => {
                 self.problems.dropped.push((reason, self.at(&why)));
@@ -153,7 +152,7 @@ impl<'a, 'c> Rules<'a, 'c> {
         if references.is_empty() {
             return Ok(Action::Fail(Failure::NoBackends));
         }
-        let mut split = Vec::with_capacity(references.len());
+        let mut split = ThinVec::with_capacity(references.len());
         for (m, reference) in references.iter().enumerate() {
             let field = format!("backendRefs[{m}]");
             let here = |(reason, why): Refused| (reason, format!("{field}.{why}"));
@@ -182,7 +181,7 @@ impl<'a, 'c> Rules<'a, 'c> {
                 }
                 Target::Backend(_) | Target::Fail(_) => None,
             };
-            split.push(WeightedBackend { target, weight, filters: steps, session });
+            split.push(WeightedBackend { target, weight, filters: steps.into(), session });
         }
         Ok(Action::Forward(split))
     }
@@ -243,8 +242,8 @@ fn retry(from: &ApiRetry) -> Result<Retry, String> {
     Ok(Retry { codes: from.codes.iter().flatten().map(code).collect::<Result<_, _>>()?, attempts, backoff })
 }
 
-fn timeouts(from: Option<&ApiTimeouts>) -> Result<Timeouts, String> {
-    let Some(from) = from else { return Ok(Timeouts::default()) };
+fn timeouts(from: Option<&ApiTimeouts>) -> Result<Option<Box<Timeouts>>, String> {
+    let Some(from) = from else { return Ok(None) };
     let read = |field: &str, value: Option<&String>| match value {
         None => Ok(None),
         // GEP-2257 says how durations are written, GEP-1742 that zero is none.
@@ -254,10 +253,10 @@ fn timeouts(from: Option<&ApiTimeouts>) -> Result<Timeouts, String> {
             Err(error) => Err(format!("timeouts.{field}: {error}; there is no timeout")),
         },
     };
-    Ok(Timeouts {
-        request: read("request", from.request.as_ref())?,
-        backend_request: read("backendRequest", from.backend_request.as_ref())?,
-    })
+    let request = read("request", from.request.as_ref())?;
+    let backend_request = read("backendRequest", from.backend_request.as_ref())?;
+    let timeouts = Timeouts { request, backend_request };
+    Ok((!timeouts.is_none()).then(|| Box::new(timeouts)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::lookup::Lookup;
 use super::route::{Parents, Problems, Routed, Translated, created};
 use crate::api::route::StreamRoute as ApiRoute;
 use headgate_proxy::model::{
-    ObjectName, RouteId, RouteKind, StreamRoute, Target, Transport, WeightedBackend,
+    ObjectName, RouteId, RouteKind, StreamRoute, Target, ThinVec, Transport, WeightedBackend,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(super) fn translate<K: ApiRoute>(
         return Translated::nothing(parents);
     }
     let transport = if kind == RouteKind::Udp { Transport::Udp } else { Transport::Tcp };
-    let (mut problems, mut backends, mut split) = (Problems::default(), Vec::new(), Vec::new());
+    let (mut problems, mut backends, mut split) = (Problems::default(), Vec::new(), ThinVec::new());
     for (n, reference) in route.backend_refs().iter().enumerate() {
         let found =
             backend_ref::resolve_stream(lookup, K::KIND.name(), &name.namespace, reference, transport);

@@ -31,6 +31,8 @@ pub(super) struct Tally {
     pub(super) attached: BTreeMap<ListenerId, i32>,
     /// What the route is told that was translated last.
     pub(super) told_last: Option<Arc<RouteDraft>>,
+    /// The listeners that took it.
+    pub(super) listeners_last: Option<Arc<[ListenerId]>>,
     /// What became of policies.
     pub(super) told: Notes,
     /// What of it ports have told.
@@ -90,7 +92,7 @@ impl Tally {
         if old == new {
             return BTreeSet::new();
         }
-        old.into_iter().chain(new).map(|listener| listener.gateway).collect()
+        old.iter().chain(&*new).map(|listener| listener.gateway.clone()).collect()
     }
 
     /// Takes note of what became of policies of ports, in place of what was told before.
@@ -105,7 +107,7 @@ impl Tally {
 
     fn add(&mut self, route: &Remembered) {
         let Remembered { inputs, translated, .. } = route;
-        for listener in &translated.attached {
+        for listener in &*translated.attached {
             *self.attached.entry(listener.clone()).or_default() += 1;
             for backend in inputs.told_backends() {
                 let users = self.users.entry(backend).or_default();
@@ -139,7 +141,7 @@ impl Tally {
     /// Takes out what only a route had, of which `replaced_by` is there now.
     fn subtract(&mut self, route: &Remembered, replaced_by: Option<&Routed>) {
         let Remembered { inputs, translated, .. } = route;
-        for listener in &translated.attached {
+        for listener in &*translated.attached {
             count_down(&mut self.attached, listener);
             for backend in inputs.told_backends() {
                 if let Some(users) = self.users.get_mut(&backend) {

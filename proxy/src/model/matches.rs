@@ -2,6 +2,7 @@
 
 use super::Text;
 use serde::Serialize;
+use thin_vec::ThinVec;
 
 /// One alternative of a rule.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -12,11 +13,11 @@ pub struct Match {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<Text>,
     /// Header conditions, names in lower case, each name once.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<ValueMatch>,
+    #[serde(skip_serializing_if = "ThinVec::is_empty")]
+    pub headers: ThinVec<ValueMatch>,
     /// Query parameter conditions, names case-sensitive, each name once.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub query: Vec<ValueMatch>,
+    #[serde(skip_serializing_if = "ThinVec::is_empty")]
+    pub query: ThinVec<ValueMatch>,
 }
 
 /// A condition on the path, without query, in the normalised form of security.md §5.

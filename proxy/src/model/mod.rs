@@ -55,6 +55,8 @@ pub use rate_limit::{
 pub use route::{Action, Carrier, Failure, Retry, Route, Rule, Session, Target, Timeouts, WeightedBackend};
 pub use sorted::Sorted;
 pub use stream::StreamRoute;
+/// A list that takes one word where it is empty.
+pub use thin_vec::{ThinVec, thin_vec};
 
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;

@@ -2,7 +2,9 @@
 
 use super::{BackendId, Filter, HostPattern, ListenerId, Match, Redirect, RouteId, ScopedPolicies, Text};
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Duration;
+use thin_vec::ThinVec;
 
 /// One route object.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -12,36 +14,36 @@ pub struct Route {
     /// Seconds since the Unix epoch when the object was created: the older of two equal matches wins.
     pub created: i64,
     /// Listeners that accepted it, sorted. Empty: it serves nothing.
-    pub listeners: Vec<ListenerId>,
+    pub listeners: Arc<[ListenerId]>,
     /// Hostnames **as written**, never empty (`Any` when the object names none). A request must match its listener's
     /// hostname and one of these.
-    pub hostnames: Vec<HostPattern>,
+    pub hostnames: ThinVec<HostPattern>,
     /// Rules in the order of the object.
-    pub rules: Vec<Rule>,
+    pub rules: ThinVec<Rule>,
 }
 
-/// One rule of a route.
+/// One rule of a route. Small: there are thousands, and most have little of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rule {
     /// Its name, if it has one (`sectionName` of policies).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Text>,
     /// Alternatives. Empty: the rule takes no request, because nobody knows which ones were meant.
-    pub matches: Vec<Match>,
+    pub matches: ThinVec<Match>,
     /// Steps for every request that the rule takes.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub filters: Vec<Filter>,
+    #[serde(skip_serializing_if = "ThinVec::is_empty")]
+    pub filters: ThinVec<Filter>,
     /// What happens then.
     pub action: Action,
     /// Bounds on the time it may take.
-    #[serde(skip_serializing_if = "Timeouts::is_none")]
-    pub timeouts: Timeouts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Box<Timeouts>>,
     /// When a request is sent once more. Absent: only when nothing of it can have reached a backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Box<Retry>>,
     /// Policies in force, by listener.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub policies: Vec<ScopedPolicies>,
+    #[serde(skip_serializing_if = "ThinVec::is_empty")]
+    pub policies: ThinVec<ScopedPolicies>,
     /// What sends a client to the same endpoint again, whichever backend it is of. Absent: what each backend has for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Box<Session>>,
@@ -93,7 +95,7 @@ pub struct Retry {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Action {
     /// Forward to one of these, chosen by weight. When all weights are 0 (or the list is empty) the answer is 500.
-    Forward(Vec<WeightedBackend>),
+    Forward(ThinVec<WeightedBackend>),
     /// Answer with a redirect.
     Redirect(Box<Redirect>),
     /// Answer with an error: the rule could not be honoured.
@@ -108,8 +110,8 @@ pub struct WeightedBackend {
     /// Its share is `weight` of the sum of all.
     pub weight: u32,
     /// Steps for requests that go there, after the rule's.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub filters: Vec<Filter>,
+    #[serde(skip_serializing_if = "ThinVec::is_empty")]
+    pub filters: ThinVec<Filter>,
     /// What sends a client to the same endpoint of this backend again, where the rule doesn't say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Box<Session>>,
@@ -118,7 +120,7 @@ pub struct WeightedBackend {
 impl WeightedBackend {
     /// A share of which nothing else is said.
     pub fn new(target: Target, weight: u32) -> Self {
-        Self { target, weight, filters: Vec::new(), session: None }
+        Self { target, weight, filters: ThinVec::new(), session: None }
     }
 }
 

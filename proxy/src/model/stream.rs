@@ -2,6 +2,8 @@
 
 use super::{HostPattern, ListenerId, RouteId, WeightedBackend};
 use serde::Serialize;
+use std::sync::Arc;
+use thin_vec::ThinVec;
 
 /// One route object: `TLSRoute`, `TCPRoute` or `UDPRoute`. Of several that fit, the one with the most specific hostname
 /// serves, then the oldest.
@@ -12,9 +14,9 @@ pub struct StreamRoute {
     /// Seconds since the Unix epoch when the object was created.
     pub created: i64,
     /// Listeners that accepted it, sorted.
-    pub listeners: Vec<ListenerId>,
+    pub listeners: Arc<[ListenerId]>,
     /// Server names **as written**, never empty: `Any` for kinds that have none.
-    pub hostnames: Vec<HostPattern>,
+    pub hostnames: ThinVec<HostPattern>,
     /// Where connections or sessions go, by weight; without filters. When all weights are 0 they end at once.
-    pub backends: Vec<WeightedBackend>,
+    pub backends: ThinVec<WeightedBackend>,
 }

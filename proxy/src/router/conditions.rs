@@ -161,7 +161,8 @@ mod tests {
 
     fn conditions(method: Option<&str>, headers: Vec<ValueMatch>, query: Vec<ValueMatch>) -> Conditions {
         let method = method.map(Into::into);
-        Conditions::compile(&Match { path: PathMatch::Prefix("/".into()), method, headers, query }).unwrap()
+        let (path, headers, query) = (PathMatch::Prefix("/".into()), headers.into(), query.into());
+        Conditions::compile(&Match { path, method, headers, query }).unwrap()
     }
 
     fn hold(
@@ -249,6 +250,7 @@ mod tests {
             (vec![], vec![regex("a", "[")]),
         ] {
             let path = PathMatch::Prefix("/".into());
+            let (headers, query) = (headers.into(), query.into());
             assert!(Conditions::compile(&Match { path, method: None, headers, query }).is_err());
         }
     }

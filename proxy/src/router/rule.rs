@@ -371,7 +371,7 @@ fn compile_rule(
     let authorizer = Authorizer::compile(&from.filters, context);
     let metrics = context.metrics.rule(&id.route, index, id.name.as_ref());
     let retry = from.retry.as_deref().filter(|retry| retry.attempts > 0).cloned();
-    let timeouts = from.timeouts;
+    let timeouts = from.timeouts.as_deref().copied().unwrap_or_default();
     let compile = |from: &model::ScopedPolicies| {
         let policies = Policies::compile(&from.policies, context);
         (from.listeners.clone().into(), Arc::new(policies))

@@ -4,7 +4,7 @@ pub(crate) mod naive;
 
 use super::*;
 use crate::metrics::Metrics;
-use crate::model::{Action as A, Failure, Match, Model, Route, Target, WeightedBackend};
+use crate::model::{Action as A, Failure, Match, Model, Route, Target, WeightedBackend, thin_vec};
 use crate::rejection::Malformed;
 use crate::sample::{
     NoSockets, backend_id, certificate, exact, listener_id, model, port, port_id, prefix, regex, route, rule,
@@ -220,9 +220,9 @@ fn prefix_len_is_what_a_prefix_rewrite_replaces() {
 fn more_conditions_win_and_a_miss_goes_on_to_fewer() {
     let plain = || prefix("/");
     let method = || Match { method: Some("GET".into()), ..plain() };
-    let header = || Match { headers: vec![value("x-a", "1")], ..plain() };
-    let headers = || Match { headers: vec![value("x-a", "1"), value("x-b", "2")], ..plain() };
-    let query = || Match { query: vec![value("q", "1")], ..plain() };
+    let header = || Match { headers: thin_vec![value("x-a", "1")], ..plain() };
+    let headers = || Match { headers: thin_vec![value("x-a", "1"), value("x-b", "2")], ..plain() };
+    let query = || Match { query: thin_vec![value("q", "1")], ..plain() };
     let rules = [plain(), query(), header(), headers(), method()].map(|one| rule(vec![one], "a"));
     let served = serve(model(vec![port(80, &[("http", "*")])], vec![route("r", rules.to_vec())]));
     let post = |target: &str, headers| served.ask(target, &Ask { method: Method::POST, headers, ..GET });
@@ -291,14 +291,14 @@ fn action_of(served: &Served, path: &str) -> Result<(), Rejection> {
 #[test]
 fn what_cannot_be_compiled_answers_500_where_it_would_have_matched() {
     let broken_header = Match {
-        headers: vec![crate::model::ValueMatch {
+        headers: thin_vec![crate::model::ValueMatch {
             name: "x".into(),
             value: crate::model::StringMatch::Regex("(".into()),
         }],
         ..prefix("/header")
     };
     let mut filter = rule(vec![prefix("/filter")], "a");
-    filter.filters = vec![crate::model::Filter::Rewrite(crate::model::Rewrite {
+    filter.filters = thin_vec![crate::model::Filter::Rewrite(crate::model::Rewrite {
         hostname: Some("a b".into()),
         path: None,
     })];

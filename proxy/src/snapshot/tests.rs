@@ -1,7 +1,7 @@
 //! Publishing: what is built anew and what stays, and what threads and sockets see meanwhile.
 
 use super::*;
-use crate::model::{HostPattern, Port, Route};
+use crate::model::{HostPattern, Port, Route, thin_vec};
 use crate::rejection::Rejection;
 use crate::router::tests::naive::{any_model, find, requests};
 use crate::router::{Action, Found, Head, Rule};
@@ -41,7 +41,7 @@ fn rule_of(publisher: &Publisher, host: &str) -> Result<Arc<Rule>, Rejection> {
 /// A route of the listener `http` for one host, to a backend of its own name.
 fn host_route(name: &str) -> Route {
     let mut route = route(name, vec![rule(vec![prefix("/")], name)]);
-    route.hostnames = vec![HostPattern::Exact(format!("{name}.example").into())];
+    route.hostnames = thin_vec![HostPattern::Exact(format!("{name}.example").into())];
     route
 }
 
@@ -71,7 +71,7 @@ fn an_edit_recompiles_its_route_and_no_other() {
 
     let mut after = before.clone();
     let mut edited = host_route("r7");
-    edited.rules[0].timeouts.request = Some(std::time::Duration::from_secs(1));
+    edited.rules[0].timeouts.get_or_insert_default().request = Some(std::time::Duration::from_secs(1));
     after.routes.insert(edited.id.clone(), Arc::new(edited));
     // Equal by value, not by pointer: a relist.
     let again = host_route("r8");
@@ -365,7 +365,7 @@ fn a_listener_that_moves_to_another_port_takes_its_routes_along() {
     publisher.publish(model(one_port(), vec![host_route("a")]));
     publisher.publish(model(vec![port(81, &[("http", "*")])], vec![host_route("a")]));
     let mut edited = host_route("a");
-    edited.listeners.push(listener_id("http"));
+    edited.listeners = edited.listeners.iter().cloned().chain([listener_id("http")]).collect();
     edited.created = 1;
     publisher.publish(model(vec![port(81, &[("http", "*")])], vec![edited, host_route("b")]));
     let mut reader = publisher.reader();

@@ -10,6 +10,7 @@ use headgate_proxy::model::{
     Authorities, Authorization, AuthorizationRule, BasicAuth, ClaimToHeader, CredentialSource, Exemption,
     ExternalAuth, ExternalAuthenticator, Guard, JwtAuth, JwtKeys, KeyPart, LimitResponse, ObjectName,
     OnMissingKey, Policies, Rate, RateLimit, RateLimits, Redacted, RemoteKeys, Requirement, ScopedPolicies,
+    thin_vec,
 };
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -117,7 +118,7 @@ pub fn put(setup: &mut Setup, policies: Policies) {
         let route = Arc::make_mut(route);
         for rule in &mut route.rules {
             rule.policies =
-                vec![ScopedPolicies { listeners: route.listeners.clone(), policies: policies.clone() }];
+                thin_vec![ScopedPolicies { listeners: route.listeners.to_vec(), policies: policies.clone() }];
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::http2::{Frames, data, http2_backend};
 use headgate_proxy::Limits;
 use headgate_proxy::model::{
     BackendLimits, BackendPolicy, BackendProtocol, Breaker, BreakerScope, Ejection, FailureWhen, OnOpen,
-    Retry, Rule, Timeouts, Trip,
+    Retry, Rule, Timeouts, Trip, thin_vec,
 };
 use headgate_proxy::notice::{Change, Notice, Subject};
 use hyper::body::{Frame, Incoming};
@@ -528,7 +528,7 @@ async fn tries_beyond_the_limit_are_not_made() {
     let mut setup = Setup::only(&[backend.address]);
     let route = Arc::make_mut(setup.model.routes.values_mut().next().unwrap());
     let retry = Retry { codes: vec![500], attempts: 2, backoff: SHORT };
-    route.rules = vec![Rule { retry: Some(Box::new(retry)), ..route.rules[0].clone() }];
+    route.rules = thin_vec![Rule { retry: Some(Box::new(retry)), ..route.rules[0].clone() }];
     let limits = |most| BackendLimits { max_parallel_retries: Some(most), ..BackendLimits::default() };
     for (most, tries) in [(0, 1), (1, 3)] {
         policed(&mut setup, "only", BackendPolicy { limits: limits(most), ..BackendPolicy::default() });

@@ -6,7 +6,7 @@ use crate::tls;
 use headgate_proxy::model::{
     ClientAddress, ClientHeaders, ClientHttp2, ClientLimits, ClientPath, ClientTimeouts, ClientTls,
     ClientTrial, Clients, EscapedSlashes, Filter, HeaderEdits, Policies, ProxyProtocol, ScopedPolicies,
-    TlsVersion, Underscores,
+    TlsVersion, Underscores, thin_vec,
 };
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -28,7 +28,7 @@ fn put(setup: &mut Setup, most: u64) {
         let policies = Arc::new(Policies { request_body_bytes: Some(most), ..Policies::default() });
         for rule in &mut route.rules {
             rule.policies =
-                vec![ScopedPolicies { listeners: route.listeners.clone(), policies: policies.clone() }];
+                thin_vec![ScopedPolicies { listeners: route.listeners.to_vec(), policies: policies.clone() }];
         }
     }
 }

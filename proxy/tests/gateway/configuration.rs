@@ -251,7 +251,7 @@ async fn gateways_with_the_same_port_see_nothing_of_each_other() {
     port.id.gateway = gateway.clone();
     port.listeners[0].id.gateway = gateway.clone();
     let mut route = (**other.model.routes.values().next().unwrap()).clone();
-    route.listeners[0].gateway = gateway;
+    Arc::make_mut(&mut route.listeners)[0].gateway = gateway;
     let id = port.id.clone();
     setup.model.ports.insert(id.clone(), Arc::new(port));
     setup.model.routes.insert(route.id.clone(), Arc::new(route));

@@ -5,7 +5,7 @@ use crate::http2::{Frames, data, http2_backend};
 use bytes::{BufMut, BytesMut};
 use headgate_proxy::model::{
     AuthProtocol, BackendProtocol, ExternalAuth, Failure, Filter, HeaderEdits, HostPattern, ListenerFilter,
-    PortProtocol, Redirect, StringMatch, Text, Timeouts, ValueMatch,
+    PortProtocol, Redirect, StringMatch, Text, Timeouts, ValueMatch, thin_vec,
 };
 use http_body_util::BodyExt;
 use hyper::body::Frame;
@@ -289,7 +289,7 @@ async fn filters_of_a_listener_come_before_routing() {
     for route in setup.model.routes.values_mut().filter(|route| &*route.id.name.name == "green") {
         let value = StringMatch::Exact("green".into());
         Arc::make_mut(route).rules[0].matches[0].headers =
-            vec![ValueMatch { name: "x-tenant".into(), value }];
+            thin_vec![ValueMatch { name: "x-tenant".into(), value }];
     }
     let ask_of = |name: &str| {
         let told: Vec<Text> = vec!["x-tenant".into()];

@@ -4,7 +4,7 @@ use headgate_proxy::model::{
     Action, Backend as ModelBackend, BackendId, BackendKind, BackendProtocol, Content, Endpoint, EndpointSet,
     Filter, HostPattern, Listener, ListenerId, Match, Model, ObjectName, PathMatch, Port, PortId,
     PortProtocol, Route, RouteId, RouteKind, Rule, StreamRoute, Target, Timeouts, Tls, Transport,
-    WeightedBackend,
+    WeightedBackend, thin_vec,
 };
 use headgate_proxy::{Limits, Options, Proxy, start};
 use std::future::Future;
@@ -99,8 +99,8 @@ impl Setup {
         let route = StreamRoute {
             id: id.clone(),
             created,
-            listeners: vec![listener_id(listener)],
-            hostnames: vec![hostname],
+            listeners: [listener_id(listener)].into(),
+            hostnames: thin_vec![hostname],
             backends: backends.iter().map(backend).collect(),
         };
         self.model.stream_routes.insert(id, Arc::new(route));
@@ -188,23 +188,23 @@ impl Setup {
     ) -> &mut Self {
         let id = RouteId { kind, name: ObjectName::new("test", name) };
         let path = PathMatch::Prefix(prefix.into());
-        let matches = vec![Match { path, method: None, headers: vec![], query: vec![] }];
+        let matches = thin_vec![Match { path, method: None, headers: thin_vec![], query: thin_vec![] }];
         let rule = Rule {
             name: None,
             matches,
-            filters,
+            filters: filters.into(),
             action,
-            timeouts,
+            timeouts: (!timeouts.is_none()).then(|| Box::new(timeouts)),
             retry: None,
-            policies: Vec::new(),
+            policies: thin_vec![],
             session: None,
         };
         let route = Route {
             id: id.clone(),
             created: 0,
-            listeners: vec![listener_id(listener)],
-            hostnames: vec![HostPattern::Any],
-            rules: vec![rule],
+            listeners: [listener_id(listener)].into(),
+            hostnames: thin_vec![HostPattern::Any],
+            rules: thin_vec![rule],
         };
         self.model.routes.insert(id, Arc::new(route));
         self
@@ -236,7 +236,7 @@ fn listener_id(name: &str) -> ListenerId {
 /// Forwards to one backend.
 pub fn to(backend: &str) -> Action {
     let target = Target::Backend(backend_id(backend));
-    Action::Forward(vec![WeightedBackend::new(target, 1)])
+    Action::Forward(thin_vec![WeightedBackend::new(target, 1)])
 }
 
 /// A running proxy.

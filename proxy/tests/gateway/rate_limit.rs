@@ -3,7 +3,7 @@
 use crate::harness::{Backend, Client, Gateway, Response, Setup, soon, to};
 use headgate_proxy::model::{
     Algorithm, Exemption, KeyPart, LimitHeaders, LimitResponse, ListenerId, ObjectName, OnMissingKey,
-    Policies, Rate, RateLimit, RateLimits, RateOverride, RouteKind, ScopedPolicies,
+    Policies, Rate, RateLimit, RateLimits, RateOverride, RouteKind, ScopedPolicies, thin_vec,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub fn put(setup: &mut Setup, limits: RateLimits) {
         let policies = Arc::new(Policies { rate_limits: Some(limits.clone()), ..Policies::default() });
         for rule in &mut route.rules {
             rule.policies =
-                vec![ScopedPolicies { listeners: route.listeners.clone(), policies: policies.clone() }];
+                thin_vec![ScopedPolicies { listeners: route.listeners.to_vec(), policies: policies.clone() }];
         }
     }
 }
@@ -321,7 +321,7 @@ async fn policies_hold_for_their_listeners_alone() {
         let policies =
             Policies { rate_limits: Some(limits(vec![limit("all", 1, HOUR)])), ..Policies::default() };
         let scoped = ScopedPolicies { listeners: vec![elsewhere.clone()], policies: Arc::new(policies) };
-        Arc::make_mut(route).rules[0].policies = vec![scoped];
+        Arc::make_mut(route).rules[0].policies = thin_vec![scoped];
     }
     let gateway = setup.start();
     assert_eq!(pass(&gateway, "/", "").await, 10);

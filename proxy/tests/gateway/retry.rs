@@ -1,7 +1,7 @@
 //! Retries: what is tried again, how often, where, and for how long.
 
 use crate::harness::{Backend, Gateway, Setup, backend_id, endpoints, nobody, ok, to};
-use headgate_proxy::model::{BackendProtocol, Retry, RetryBudget, Rule, Timeouts};
+use headgate_proxy::model::{BackendProtocol, Retry, RetryBudget, Rule, Timeouts, thin_vec};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,7 +29,7 @@ fn retrying(addresses: &[SocketAddr], attempts: u32, timeouts: Timeouts) -> Gate
     setup.rule("retried", "any", "/", to("b"), vec![], timeouts);
     let route = Arc::make_mut(setup.model.routes.values_mut().next().unwrap());
     let retry = Retry { codes: vec![503], attempts, backoff: Duration::from_millis(1) };
-    route.rules = vec![Rule { retry: Some(Box::new(retry)), ..route.rules[0].clone() }];
+    route.rules = thin_vec![Rule { retry: Some(Box::new(retry)), ..route.rules[0].clone() }];
     setup.start()
 }
 
@@ -92,7 +92,7 @@ async fn a_budget_of_retries_is_the_backends() {
     setup.rule("retried", "any", "/", to("b"), vec![], Timeouts::default());
     let route = Arc::make_mut(setup.model.routes.values_mut().next().unwrap());
     let retry = Retry { codes: vec![503], attempts: 2, backoff: Duration::from_millis(1) };
-    route.rules = vec![Rule { retry: Some(Box::new(retry)), ..route.rules[0].clone() }];
+    route.rules = thin_vec![Rule { retry: Some(Box::new(retry)), ..route.rules[0].clone() }];
     let gateway = setup.start();
     // Two retries, and the backend's own answer; then one, and ours instead of a second; then none.
     assert_eq!(gateway.get("/").await.text(), "sorry");

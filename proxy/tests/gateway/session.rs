@@ -2,7 +2,7 @@
 
 use crate::harness::{Backend, Gateway, Response, Setup, backend_id, endpoints, to};
 use headgate_proxy::model::{
-    Action, BackendProtocol, Carrier, Rule, Session, Target, Timeouts, WeightedBackend,
+    Action, BackendProtocol, Carrier, Rule, Session, Target, Timeouts, WeightedBackend, thin_vec,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ fn sticky(setup: &mut Setup, action: Action, carrier: Carrier, lifetime: Option<
     setup.rule("sticky", "any", "/", action, vec![], Timeouts::default());
     let route = Arc::make_mut(setup.model.routes.values_mut().next().unwrap());
     route.rules =
-        vec![Rule { session: Some(Box::new(Session { carrier, lifetime })), ..route.rules[0].clone() }];
+        thin_vec![Rule { session: Some(Box::new(Session { carrier, lifetime })), ..route.rules[0].clone() }];
     setup.start()
 }
 
@@ -83,7 +83,7 @@ async fn a_session_keeps_to_one_backend_of_a_split() {
     setup.backend("one", BackendProtocol::Http1, &[one.address]);
     setup.backend("other", BackendProtocol::Http1, &[other.address]);
     let share = |name, weight| WeightedBackend::new(Target::Backend(backend_id(name)), weight);
-    let action = Action::Forward(vec![share("one", 1), share("other", 1)]);
+    let action = Action::Forward(thin_vec![share("one", 1), share("other", 1)]);
     let gateway = sticky(&mut setup, action, cookie(), None);
     for _ in 0..10 {
         let first = ask(&gateway, "X: 1").await;
@@ -101,7 +101,7 @@ async fn backends_of_a_split_have_sessions_of_their_own() {
     setup.backend("other", BackendProtocol::Http1, &[backends[2].address]);
     let session = Session { carrier: cookie(), lifetime: None };
     let share = |name| WeightedBackend::new(Target::Backend(backend_id(name)), 1);
-    let action = Action::Forward(vec![
+    let action = Action::Forward(thin_vec![
         WeightedBackend { session: Some(Box::new(session)), ..share("kept") },
         share("other"),
     ]);

@@ -7,7 +7,7 @@ use crate::cluster::Kind;
 use crate::translate::backend_ref::resolve;
 use crate::translate::lookup::Lookup;
 use headgate_proxy::model::{
-    self, AuthMethod, Backend, BackendId, Guard, ListenerId, ObjectName, ScopedPolicies,
+    self, AuthMethod, Backend, BackendId, Guard, ListenerId, ObjectName, ScopedPolicies, ThinVec,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -97,8 +97,8 @@ impl Above {
         backends: &mut Vec<Arc<Backend>>,
         n: usize,
         rule: Option<&str>,
-    ) -> Vec<ScopedPolicies> {
-        let mut scoped = Vec::<ScopedPolicies>::new();
+    ) -> ThinVec<ScopedPolicies> {
+        let mut scoped = ThinVec::<ScopedPolicies>::new();
         if self.is_empty() {
             return scoped;
         }
