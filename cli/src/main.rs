@@ -7,6 +7,7 @@ mod echo;
 mod exit;
 mod limits;
 mod log;
+mod memory;
 mod run;
 mod stop;
 mod translate;

@@ -1,7 +1,7 @@
 //! `headgate run`: starts the data plane, then runs the control plane on this thread until a signal asks to stop, then
 //! drains. Where configuration comes from (files or a cluster) is the only thing that differs.
 
-use crate::{api_server, limits, log, stop::Stop};
+use crate::{api_server, limits, log, memory, stop::Stop};
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use futures_util::{FutureExt, TryFutureExt};
@@ -156,6 +156,8 @@ async fn serve(args: Args) -> Result<()> {
     let metrics = Metrics::default();
     let proxy = start_proxy(&args, &metrics)?;
     tracing::info!(version = crate::version::VERSION, admin = %proxy.admin_address(), "started");
+    // Ends with the runtime.
+    tokio::spawn(memory::give_back());
     let publisher = proxy.publisher();
     let (stop, stopped) = watch::channel(false);
     if args.file.is_empty() {

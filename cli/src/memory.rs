@@ -1,0 +1,58 @@
+//! Memory that was freed goes back to the system.
+//!
+//! jemalloc gives pages back some seconds after they were freed, but it looks only when the thread that freed them asks for
+//! memory again: after a start or a great change megabytes would stay for as long as nothing happens.
+
+use std::time::Duration;
+use tikv_jemalloc_ctl::{Access, AsName, arenas};
+
+/// Often enough that nobody wonders, seldom enough that a busy thread doesn't notice.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Gives back, again and again, what is free.
+pub async fn give_back() {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        purge();
+    }
+}
+
+/// Pages may be kept for no time at all, which is carried out at once; what is freed next, as long as usual.
+fn purge() {
+    for arena in 0..arenas::narenas::read().unwrap_or_default() {
+        let name = format!("arena.{arena}.dirty_decay_ms\0");
+        let kept: Result<isize, _> = name.name().update(0);
+        // An arena that no thread uses has none.
+        if let Ok(usual) = kept {
+            let _ = name.name().write(usual);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECE: usize = 16 << 10;
+    const PIECES: usize = 4 << 10;
+
+    /// In bytes.
+    fn resident() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
+    #[test]
+    fn what_was_freed_goes_back() {
+        let pieces: Vec<_> = (0..PIECES).map(|n| vec![n as u8 | 1; PIECE]).collect();
+        let full = resident();
+        drop(pieces);
+        let freed = resident();
+        purge();
+        let purged = resident();
+        let all = PIECE * PIECES;
+        assert!(full > all && freed + all / 2 > full, "jemalloc keeps it by itself: {full}, then {freed}");
+        assert!(purged + all * 3 / 4 < full, "{full}, then {freed}, then {purged}");
+    }
+}
