@@ -62,10 +62,10 @@ scripts: ## Lint the shell scripts
 # Static, position-independent: it runs in an empty root file system; its relocations are packed, which is 1.6 MB. Naming
 # the target keeps the flags away from build scripts and proc macros, which can't be static. A release knows what is hot.
 binary:
-	flags=$$(cat hack/static.flags); \
-	if [ $(PROFILE) = release ]; then flags+=" $$(hack/pgo.sh flags)"; fi; \
+	flags=$$(cat hack/static.flags); link=(); \
+	if [ $(PROFILE) = release ]; then flags+=" $$(hack/pgo.sh flags)"; read -ra link <<< "$$(hack/pgo.sh link)"; fi; \
 	CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS=$$flags \
-	    cargo build --locked --profile $(PROFILE) --target $(TARGET) -p headgate
+	    cargo rustc --locked --profile $(PROFILE) --target $(TARGET) -p headgate --bin headgate -- "$${link[@]}"
 	hack/static.sh "$(CARGO_TARGET_DIR)/$(TARGET)/$(PROFILE)/headgate"
 
 image: binary ## The container image, as an archive in target/image/headgate.tar

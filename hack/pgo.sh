@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Profile-guided optimisation of the release build: the compiler is told how often each function and branch ran under load, so
-# that what a request needs lies together, and what is hardly ever needed is small and elsewhere. It is told by a file that is
-# committed: a release is built in one go, and is the same everywhere. Functions that are newer than the file are built
-# without it.
+# What the release build is optimised by. A profile tells the compiler how often each function and branch ran under load, so
+# that what a request needs lies together, and what is hardly ever needed is small and elsewhere. A list tells the linker
+# what runs at all: the kernel maps 64 KiB around whatever does, and what lies there takes memory too. Both are files that are
+# committed: a release is built in one go, and is the same everywhere. Functions that are newer are built without.
 #
-#   hack/pgo.sh flags   # rustc's flags; `make binary PROFILE=release` uses them
+#   hack/pgo.sh flags   # rustc's flags for everything; `make binary PROFILE=release` uses them
+#   hack/pgo.sh link    # and for the last step
 #   hack/pgo.sh train   # measures anew (`make pgo`): before a release, and where a request's path has changed
 #
-# Training takes twenty minutes where bench/scale.sh's API server is built already. What runs is the load of bench/, every
-# scenario, and thousands of routes beside a real API server: a start and edits.
+# Training takes half an hour where bench/scale.sh's API server is built already. What runs is the load of bench/,
+# every scenario, and thousands of routes beside a real API server: a start and edits.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,24 +19,45 @@ die() {
 }
 
 hack/apt.sh xz:xz-utils
-kept=hack/release.profdata.xz
+profile=hack/release.profdata.xz
+order=hack/release.order.xz
 folder=${HEADGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/headgate}/pgo
+target=$(uname -m)-unknown-linux-gnu
+
+# A committed file, unpacked: under another name whenever it is another, so that what is built by it is built again.
+unpacked() {
+    local file
+    file=$folder/$(sha256sum < "$1" | cut -c1-16)
+    if [ ! -e "$file" ]; then
+        mkdir -p "$folder"
+        xz -dc "$1" > "$file.$$"
+        mv "$file.$$" "$file"
+    fi
+    echo "$file"
+}
 
 flags() {
-    local unpacked
-    unpacked=$folder/$(sha256sum < "$kept" | cut -c1-16).profdata
-    if [ ! -e "$unpacked" ]; then
-        mkdir -p "$folder"
-        xz -dc "$kept" > "$unpacked.$$"
-        mv "$unpacked.$$" "$unpacked"
-    fi
     # The linker keeps apart what the compiler marks as hot, as for the start only, and as unlikely.
-    echo "-C profile-use=$unpacked -C link-arg=-Wl,-z,keep-text-section-prefix"
+    echo "-C profile-use=$(unpacked "$profile") -C link-arg=-Wl,-z,keep-text-section-prefix"
+}
+
+link() {
+    # Of LLVM's linker, which is rustc's own there. The list has what is hot in the order of its calls.
+    if [ "$target" = x86_64-unknown-linux-gnu ]; then
+        echo "-C link-arg=-Wl,--symbol-ordering-file=$(unpacked "$order"),--no-warn-symbol-ordering,--call-graph-profile-sort=none"
+    fi
+}
+
+# cargo rustc for the release with symbols, with flags of ours.
+build() {
+    local flags=$1
+    shift
+    CARGO_PROFILE_RELEASE_STRIP=none env "CARGO_TARGET_$(tr a-z- A-Z_ <<< "$target")_RUSTFLAGS=$(< hack/static.flags) $flags" \
+        cargo rustc --locked --profile release --target "$target" -p headgate --bin headgate -- "$@"
 }
 
 train() {
-    local target tools counts binary
-    target=$(uname -m)-unknown-linux-gnu
+    local tools counts
     tools=$(rustc --print sysroot)/lib/rustlib/$target/bin
     if [ ! -x "$tools/llvm-profdata" ]; then
         rustup component add llvm-tools || die "llvm-profdata is missing: rustup component add llvm-tools"
@@ -45,20 +67,42 @@ train() {
     rm -rf "$counts"
 
     # As the release build is, or its functions have other names; only the last step is a quicker one.
-    CARGO_TARGET_DIR=$folder/target CARGO_PROFILE_RELEASE_STRIP=none \
-        env "CARGO_TARGET_$(tr a-z- A-Z_ <<< "$target")_RUSTFLAGS=$(< hack/static.flags) -C profile-generate=$counts" \
-        cargo rustc --locked --profile release --target "$target" -p headgate -- -C lto=thin
-    binary=$folder/target/$target/release/headgate
-
-    bench/run.sh --headgate "$binary" --rounds 1 --seconds 1 > /dev/null
-    bench/scale.sh --headgate "$binary" --routes 5000 --starts 1 --counted 100 --edits 300 --samples 40 --requests 5000 > /dev/null
-
+    CARGO_TARGET_DIR=$folder/target build "-C profile-generate=$counts" -C lto=thin
+    counted "$folder/target/$target/release/headgate"
     "$tools/llvm-profdata" merge -o "$counts/release.profdata" "$counts"/*.profraw
-    xz -9 --stdout "$counts/release.profdata" > "$kept"
-    echo "pgo.sh: $kept is new: $(stat -c %s "$kept") bytes" >&2
+    xz -9 --stdout "$counts/release.profdata" > "$profile"
+
+    build "$(flags)"
+    listed "${CARGO_TARGET_DIR:-$PWD/target}/$target/release/headgate"
+    echo "pgo.sh: new: $(stat -c '%n %s bytes' "$profile" "$order" | paste -sd, -)" >&2
+}
+
+# Counts by everything that bench/ measures.
+counted() {
+    bench/run.sh --headgate "$1" --rounds 1 --seconds 1 > /dev/null
+    bench/scale.sh --headgate "$1" --routes 5000 --starts 1 --counted 100 --edits 300 --samples 40 --requests 5000 > /dev/null
+}
+
+# Lists what runs at a start, while routes change and requests come, libraries of C among it. Then the rest of what is hot, which
+# other loads need, as the linker has it.
+listed() {
+    local work
+    hack/apt.sh valgrind:valgrind nm:binutils
+    work=$(mktemp -d)
+    printf '#!/bin/sh\nexec valgrind -q --tool=callgrind --demangle=no --callgrind-out-file=%s/%%p.calls %s "$@"\n' \
+        "$work" "$1" > "$work/headgate"
+    chmod +x "$work/headgate"
+    bench/scale.sh --headgate "$work/headgate" --routes 300 --starts 1 --counted 10 --edits 40 --samples 10 --requests 500 > /dev/null
+    sed -n 's/^c\?fn=([0-9]*) \([^'"'"']*\).*/\1/p' "$work"/*.calls | sort -u > "$work/ran"
+    nm --numeric-sort --format=sysv "$1" | awk -F '|' '{ gsub(/ /, ""); if ($7 ~ /^\.text/) print $1, $7 }' > "$work/all"
+    {
+        awk 'NR == FNR { ran[$1]; next } $1 in ran { print $1 }' "$work/ran" "$work/all"
+        awk 'NR == FNR { ran[$1]; next } !($1 in ran) && $2 == ".text.hot" { print $1 }' "$work/ran" "$work/all"
+    } | xz -9 --stdout > "$order"
+    rm -rf "$work"
 }
 
 case ${1:-} in
-    flags | train) "$1" ;;
-    *) die "flags or train, not '${1:-}'" ;;
+    flags | link | train) "$1" ;;
+    *) die "flags, link or train, not '${1:-}'" ;;
 esac
