@@ -9,7 +9,7 @@ mod object;
 mod packed;
 mod trim;
 
-pub use object::{Kept, Kind, Object, Watched};
+pub use object::{Kept, Kind, Object, Watched, name_of};
 pub use packed::{Body, Pack, Packed};
 pub use trim::{API_KEYS, OIDC, REDIS};
 

@@ -242,7 +242,7 @@ fn take(kind: Kind, state: &mut [Part], n: usize, event: Event<Untyped>) -> Vec<
             }
         }
         Event::Delete(object) => {
-            let name = name(&read(kind, object));
+            let name = object.name();
             part.known.remove(&name);
             match all_complete {
                 true => vec![Change::Delete(kind, name)],
@@ -265,11 +265,8 @@ fn finish_list(kind: Kind, state: &mut [Part], n: usize) -> Vec<Change> {
     part.known = listed;
     if again {
         let gone = gone.into_iter().map(|name| Change::Delete(kind, name));
-        return std::mem::take(&mut part.listing)
-            .into_iter()
-            .map(|read| change(kind, read))
-            .chain(gone)
-            .collect();
+        let listed = std::mem::take(&mut part.listing).into_iter().map(|read| change(kind, read));
+        return listed.chain(gone).collect();
     }
     if !state.iter().all(|part| part.complete) {
         return Vec::new();
@@ -285,10 +282,9 @@ fn finish_list(kind: Kind, state: &mut [Part], n: usize) -> Vec<Change> {
 }
 
 fn read(kind: Kind, object: Untyped) -> Read {
+    let name = object.name();
     // Here already: a list of a big cluster isn't kept whole.
     kind.decode(object.json).map_err(|error| {
-        let meta = object.metadata;
-        let name = ObjectName::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default());
         // The text may quote the value.
         let why = if kind == Kind::Secret { "it can't be decoded".to_owned() } else { error.to_string() };
         (name, why)

@@ -1,6 +1,8 @@
 //! An object as the API server sends it. Its kind reads it ([`Kind::decode`](crate::cluster::Kind::decode)), so that one that
 //! can't be read costs nobody else in its list anything, and that all kinds share the code of one watch.
 
+use crate::cluster::name_of;
+use headgate_proxy::model::ObjectName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::{ApiResource, DynamicResourceScope};
@@ -12,9 +14,16 @@ use std::borrow::Cow;
 #[derive(Clone, Debug)]
 pub(super) struct Untyped {
     /// Name, namespace and version.
-    pub(super) metadata: ObjectMeta,
+    metadata: ObjectMeta,
     /// All of it.
     pub(super) json: Value,
+}
+
+impl Untyped {
+    /// Namespace and name.
+    pub(super) fn name(&self) -> ObjectName {
+        name_of(self)
+    }
 }
 
 impl<'de> Deserialize<'de> for Untyped {
