@@ -1,15 +1,15 @@
 //! Memory that was freed goes back to the system.
 //!
-//! jemalloc gives pages back some seconds after they were freed, but it looks only when the thread that freed them asks for
-//! memory again: after a start or a great change megabytes would stay for as long as nothing happens.
+//! jemalloc gives pages back some seconds after they were freed, but it looks only when a thread asks for memory again: after a
+//! start or a great change megabytes of the control plane's would stay for as long as nothing happens.
 
 use std::time::Duration;
-use tikv_jemalloc_ctl::{Access, AsName, arenas};
+use tikv_jemalloc_ctl::{Access, AsName};
 
-/// Often enough that nobody wonders, seldom enough that a busy thread doesn't notice.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Gives back, again and again, what is free.
+/// Gives back, again and again, what is free of this thread's. Those that serve requests look while they do, and would wait
+/// for the pages that they need next.
 pub async fn give_back() {
     loop {
         tokio::time::sleep(PAUSE).await;
@@ -19,13 +19,12 @@ pub async fn give_back() {
 
 /// Pages may be kept for no time at all, which is carried out at once; what is freed next, as long as usual.
 fn purge() {
-    for arena in 0..arenas::narenas::read().unwrap_or_default() {
-        let name = format!("arena.{arena}.dirty_decay_ms\0");
-        let kept: Result<isize, _> = name.name().update(0);
-        // An arena that no thread uses has none.
-        if let Ok(usual) = kept {
-            let _ = name.name().write(usual);
-        }
+    let arena: Result<u32, _> = "thread.arena\0".name().read();
+    let Ok(arena) = arena else { return };
+    let name = format!("arena.{arena}.dirty_decay_ms\0");
+    let kept: Result<isize, _> = name.name().update(0);
+    if let Ok(usual) = kept {
+        let _ = name.name().write(usual);
     }
 }
 
