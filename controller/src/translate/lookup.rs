@@ -6,6 +6,7 @@ use super::destination::{Destination, Destinations, Target, Traffic};
 use super::gateway::View;
 use super::grants::{Grants, Reference};
 use super::policy::{self, Attached};
+use super::reuse;
 use crate::cluster::{Cluster, Kind};
 use headgate_proxy::model::{BackendTls, ListenerId, ObjectName, Text};
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -179,8 +180,7 @@ impl<'a> Lookup<'a> {
 
     /// Listeners to be kept: once for routes that have the same, as most of a Gateway's have.
     pub(super) fn shared(&self, listeners: Vec<ListenerId>) -> Arc<[ListenerId]> {
-        let known = self.listeners.as_ref().filter(|known| ***known == *listeners);
-        known.cloned().unwrap_or_else(|| listeners.into())
+        reuse(self.listeners.as_ref(), listeners.into())
     }
 
     pub(super) fn into_inputs(self) -> Inputs {

@@ -422,7 +422,7 @@ pub(crate) fn gateways<'a>(
 }
 
 /// The part that was there before, when it says the same: so that who compares by pointer sees that nothing changed.
-fn reuse<V: PartialEq>(before: Option<&Arc<V>>, new: Arc<V>) -> Arc<V> {
+fn reuse<V: PartialEq + ?Sized>(before: Option<&Arc<V>>, new: Arc<V>) -> Arc<V> {
     match before {
         Some(before) if *before == new => before.clone(),
         _ => new,

@@ -255,8 +255,7 @@ fn timeouts(from: Option<&ApiTimeouts>) -> Result<Option<Box<Timeouts>>, String>
     };
     let request = read("request", from.request.as_ref())?;
     let backend_request = read("backendRequest", from.backend_request.as_ref())?;
-    let timeouts = Timeouts { request, backend_request };
-    Ok((!timeouts.is_none()).then(|| Box::new(timeouts)))
+    Ok(Timeouts { request, backend_request }.boxed())
 }
 
 #[cfg(test)]

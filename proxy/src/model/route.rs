@@ -171,4 +171,9 @@ impl Timeouts {
     pub fn is_none(&self) -> bool {
         self.request.is_none() && self.backend_request.is_none()
     }
+
+    /// As a rule has them.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (!self.is_none()).then(|| Box::new(self))
+    }
 }

@@ -9,8 +9,7 @@ use headgate_proxy::model::{
     Algorithm, AnswerCache, ApiKeyAuth, Auth, AuthAction, AuthMethod, AuthProtocol, Authenticator,
     Authorities, Authorization, AuthorizationRule, BasicAuth, ClaimToHeader, CredentialSource, Exemption,
     ExternalAuth, ExternalAuthenticator, Guard, JwtAuth, JwtKeys, KeyPart, LimitResponse, ObjectName,
-    OnMissingKey, Policies, Rate, RateLimit, RateLimits, Redacted, RemoteKeys, Requirement, ScopedPolicies,
-    thin_vec,
+    OnMissingKey, Policies, Rate, RateLimit, RateLimits, Redacted, RemoteKeys, Requirement,
 };
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -111,18 +110,7 @@ fn basic() -> AuthMethod {
     })
 }
 
-/// Puts policies on every route of a setup.
-pub fn put(setup: &mut Setup, policies: Policies) {
-    let policies = Arc::new(policies);
-    for route in setup.model.routes.values_mut() {
-        let route = Arc::make_mut(route);
-        for rule in &mut route.rules {
-            rule.policies =
-                thin_vec![ScopedPolicies { listeners: route.listeners.to_vec(), policies: policies.clone() }];
-        }
-    }
-}
-
+/// Policies that ask who clients are.
 pub fn guarded(auth: Auth) -> Policies {
     Policies { guard: Some(Guard::Auth(Arc::new(auth))), ..Policies::default() }
 }
@@ -148,7 +136,7 @@ impl Guarded {
         })
         .await;
         let mut setup = Setup::only(&[backend.address]);
-        put(&mut setup, policies);
+        setup.govern(policies);
         let gateway = setup.start();
         Self { backend, seen, gateway }
     }
@@ -674,7 +662,7 @@ impl Guarded {
         let backend = Backend::echo().await;
         let mut setup = Setup::only(&[backend.address]);
         setup.backend("authorizer", headgate_proxy::model::BackendProtocol::Http1, authorizer);
-        put(&mut setup, guarded(auth));
+        setup.govern(guarded(auth));
         let gateway = setup.start();
         Self { backend, seen: Arc::default(), gateway }
     }

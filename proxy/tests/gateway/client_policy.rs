@@ -5,8 +5,8 @@ use crate::http2::{connect, get};
 use crate::tls;
 use headgate_proxy::model::{
     ClientAddress, ClientHeaders, ClientHttp2, ClientLimits, ClientPath, ClientTimeouts, ClientTls,
-    ClientTrial, Clients, EscapedSlashes, Filter, HeaderEdits, Policies, ProxyProtocol, ScopedPolicies,
-    TlsVersion, Underscores, thin_vec,
+    ClientTrial, Clients, EscapedSlashes, Filter, HeaderEdits, Policies, ProxyProtocol, TlsVersion,
+    Underscores,
 };
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -23,14 +23,7 @@ async fn bounded(most: u64) -> (Backend, Gateway) {
 }
 
 fn put(setup: &mut Setup, most: u64) {
-    for route in setup.model.routes.values_mut() {
-        let route = Arc::make_mut(route);
-        let policies = Arc::new(Policies { request_body_bytes: Some(most), ..Policies::default() });
-        for rule in &mut route.rules {
-            rule.policies =
-                thin_vec![ScopedPolicies { listeners: route.listeners.to_vec(), policies: policies.clone() }];
-        }
-    }
+    setup.govern(Policies { request_body_bytes: Some(most), ..Policies::default() });
 }
 
 #[tokio::test]

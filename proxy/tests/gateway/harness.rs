@@ -2,9 +2,9 @@
 
 use headgate_proxy::model::{
     Action, Backend as ModelBackend, BackendId, BackendKind, BackendProtocol, Content, Endpoint, EndpointSet,
-    Filter, HostPattern, Listener, ListenerId, Match, Model, ObjectName, PathMatch, Port, PortId,
-    PortProtocol, Route, RouteId, RouteKind, Rule, StreamRoute, Target, Timeouts, Tls, Transport,
-    WeightedBackend, thin_vec,
+    Filter, HostPattern, Listener, ListenerId, Match, Model, ObjectName, PathMatch, Policies, Port, PortId,
+    PortProtocol, Route, RouteId, RouteKind, Rule, ScopedPolicies, StreamRoute, Target, Timeouts, Tls,
+    Transport, WeightedBackend, thin_vec,
 };
 use headgate_proxy::{Limits, Options, Proxy, start};
 use std::future::Future;
@@ -194,7 +194,7 @@ impl Setup {
             matches,
             filters: filters.into(),
             action,
-            timeouts: (!timeouts.is_none()).then(|| Box::new(timeouts)),
+            timeouts: timeouts.boxed(),
             retry: None,
             policies: thin_vec![],
             session: None,
@@ -208,6 +208,18 @@ impl Setup {
         };
         self.model.routes.insert(id, Arc::new(route));
         self
+    }
+
+    /// Puts policies on every rule of every route, for all of its listeners.
+    pub fn govern(&mut self, policies: Policies) {
+        let policies = Arc::new(policies);
+        for route in self.model.routes.values_mut() {
+            let route = Arc::make_mut(route);
+            let scoped = ScopedPolicies { listeners: route.listeners.to_vec(), policies: policies.clone() };
+            for rule in &mut route.rules {
+                rule.policies = thin_vec![scoped.clone()];
+            }
+        }
     }
 
     /// One HTTP/1.1 backend for everything.

@@ -37,14 +37,7 @@ fn limits(limits: Vec<RateLimit>) -> RateLimits {
 
 /// Puts limits on every route of a setup.
 pub fn put(setup: &mut Setup, limits: RateLimits) {
-    for route in setup.model.routes.values_mut() {
-        let route = Arc::make_mut(route);
-        let policies = Arc::new(Policies { rate_limits: Some(limits.clone()), ..Policies::default() });
-        for rule in &mut route.rules {
-            rule.policies =
-                thin_vec![ScopedPolicies { listeners: route.listeners.to_vec(), policies: policies.clone() }];
-        }
-    }
+    setup.govern(Policies { rate_limits: Some(limits), ..Policies::default() });
 }
 
 async fn limited(all: RateLimits) -> (Backend, Setup, Gateway) {

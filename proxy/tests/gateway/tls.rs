@@ -358,7 +358,7 @@ async fn clients_are_known_by_certificates_that_were_validated() {
         }
         let wanted = ClientCertificateAuth { sans: vec![san.into()], subject: None, fingerprints: vec![] };
         let auth = auth::auth(vec![("certificate", AuthMethod::ClientCertificate(wanted))]);
-        auth::put(&mut setup, auth::guarded(auth));
+        setup.govern(auth::guarded(auth));
         setup
     };
     let gateway = with(ClientValidationMode::ValidOnly, "*.example").start();
