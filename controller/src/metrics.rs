@@ -7,7 +7,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
 /// Seconds in which changes are in force.
-const DELAYS: [f64; 10] = [0.003, 0.005, 0.0075, 0.01, 0.015, 0.03, 0.1, 0.3, 1.0, 3.0];
+const DELAYS: [f64; 11] = [0.001, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.03, 0.1, 0.3, 1.0, 3.0];
 
 /// Counters of the control plane. Clones count together.
 #[derive(Clone, Debug)]

@@ -27,10 +27,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// Changes that may wait for the loop; a source waits beyond that.
 pub const CHANGES: usize = 1024;
-/// Changes are gathered until none has come for so long: a rollout comes as many.
-const QUIET: Duration = Duration::from_millis(2);
-/// How long they are gathered at most.
-const GATHER: Duration = Duration::from_millis(5);
+/// Between two publications, at least. A change that comes after a pause is acted on at once, together with those that are
+/// there; a rollout comes as many, and they are gathered for so long.
+const PACE: Duration = Duration::from_millis(5);
 /// How often ports that could not be opened are tried again.
 const RETRY_PORTS: Duration = Duration::from_secs(5);
 
@@ -132,6 +131,7 @@ impl Reconciler {
     /// Runs until the source ends or `stop` says so.
     pub async fn run(mut self, mut changes: mpsc::Receiver<Vec<Change>>, mut stop: watch::Receiver<bool>) {
         let mut retry = tokio::time::interval(RETRY_PORTS);
+        let mut next = Instant::now();
         loop {
             let mut since = None;
             tokio::select! {
@@ -139,7 +139,7 @@ impl Reconciler {
                     Some(batch) => {
                         since = Some(Instant::now());
                         self.take(batch);
-                        self.gather(&mut changes).await;
+                        self.gather(&mut changes, next).await;
                     }
                     None => return,
                 },
@@ -147,7 +147,9 @@ impl Reconciler {
                 _ = retry.tick(), if !self.failed_ports.is_empty() => self.due.routing = true,
                 _ = stop.wait_for(|stop| *stop) => return,
             }
-            self.step(since);
+            if self.step(since) {
+                next = Instant::now() + PACE;
+            }
         }
     }
 
@@ -160,22 +162,22 @@ impl Reconciler {
         }
     }
 
-    async fn gather(&mut self, changes: &mut mpsc::Receiver<Vec<Change>>) {
-        let most = Instant::now() + GATHER;
-        let quiet = || (Instant::now() + QUIET).min(most);
-        while let Ok(Some(batch)) = timeout_at(quiet(), changes.recv()).await {
+    /// Takes what is there, and what comes until `end`.
+    async fn gather(&mut self, changes: &mut mpsc::Receiver<Vec<Change>>, end: Instant) {
+        while let Ok(Some(batch)) = timeout_at(end, changes.recv()).await {
             self.take(batch);
         }
     }
 
-    /// Acts on what is due. `since`: when the first change of it came.
-    fn step(&mut self, since: Option<Instant>) {
+    /// Acts on what is due, and says whether that meant to publish. `since`: when the first change of it came.
+    fn step(&mut self, since: Option<Instant>) -> bool {
         if !self.cluster.is_complete(Kind::ALL) {
-            return;
+            return false;
         }
         let effect = std::mem::take(&mut self.due);
         self.metrics.undecodable.set(i64::try_from(self.cluster.undecodable.len()).unwrap_or(i64::MAX));
-        if effect.routing || !effect.routes.is_empty() {
+        let routes = effect.routing || !effect.routes.is_empty();
+        if routes {
             self.route(&effect);
         } else {
             let changed = self.translator.endpoints(&self.cluster, &effect.endpoints, &effect.hosts);
@@ -199,6 +201,7 @@ impl Reconciler {
                 );
             }
         }
+        routes
     }
 
     /// Translates and publishes. What could not be bound is known only then, and is a part of the statuses.

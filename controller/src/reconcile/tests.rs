@@ -32,6 +32,7 @@ struct Case {
     taken: watch::Sender<Option<u16>>,
     /// Method and path of what was written, with the body.
     written: mpsc::Receiver<(String, Value)>,
+    metrics: Metrics,
     _stop: watch::Sender<bool>,
 }
 
@@ -45,16 +46,17 @@ impl Case {
         let (leads, leading) = watch::channel(leads);
         let (changes, receiver) = mpsc::channel(CHANGES);
         let (stop, stopped) = watch::channel(false);
+        let metrics = Metrics::default();
         let reconciler = Reconciler::for_cluster(
             Settings::new(Mode::Cluster { bind: [0, 0, 0, 0].into() }),
             publisher.clone(),
-            Metrics::default(),
+            metrics.clone(),
             Writer::new(Client::new(service, "default")),
             Infrastructure { ports: 20000..=20009, service: Default::default() },
             leading,
         );
         tokio::task::spawn_local(reconciler.run(receiver, stopped));
-        Self { publisher, changes, leads, taken, written, _stop: stop }
+        Self { publisher, changes, leads, taken, written, metrics, _stop: stop }
     }
 
     /// Tells of objects of a kind, all of them.
@@ -190,6 +192,28 @@ fn a_gateway_is_programmed_when_it_is_served_and_said_once() {
         // What is there already is not said again, whatever else moves.
         case.upsert(class()).await;
         assert_eq!(case.settle().await.keys().collect::<Vec<_>>(), [] as [&String; 0]);
+    });
+}
+
+#[test]
+fn what_comes_after_a_pause_is_served_at_once_and_a_rollout_is_gathered() {
+    run(async {
+        let mut case = Case::start(true);
+        case.list_all(vec![class(), gateway("1")]).await;
+        case.settle().await;
+        let (begin, before) = (Instant::now(), case.metrics.translations.get());
+        let gone = || Change::Delete(Kind::Gateway, ObjectName::new("a", "gw"));
+        case.changes.send(vec![gone()]).await.unwrap();
+        while case.metrics.translations.get() == before {
+            tokio::task::yield_now().await;
+        }
+        for change in [Change::Upsert(gateway("2")), gone(), Change::Upsert(gateway("3"))] {
+            case.changes.send(vec![change]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(Instant::now(), begin, "nobody has waited");
+        case.settle().await;
+        assert_eq!(case.metrics.translations.get(), before + 2);
     });
 }
 
