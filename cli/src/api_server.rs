@@ -26,8 +26,11 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// Certificates or credentials that can't be read, and what isn't supported: a proxy.
 pub fn connect(config: Config) -> Result<Client> {
     if let Some(proxy) = &config.proxy_url {
+        // Without the password that may be in it.
+        let authority = proxy.authority().map_or("", |authority| authority.as_str());
+        let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
         bail!(
-            "the cluster's configuration wants the proxy {proxy}, which isn't supported: unset proxy-url or HTTPS_PROXY"
+            "the cluster's configuration wants the proxy {place}, which isn't supported: unset proxy-url or HTTPS_PROXY"
         );
     }
     let mut tcp = HttpConnector::new();
@@ -136,10 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_refused() {
+    fn a_proxy_is_refused_without_a_word_of_its_password() {
         let mut config = Config::new("https://127.0.0.1:6443".parse().unwrap());
-        config.proxy_url = Some("http://proxy:3128".parse().unwrap());
+        config.proxy_url = Some("http://me:secret@proxy:3128".parse().unwrap());
         let error = connect(config).err().expect("an error").to_string();
-        assert!(error.contains("http://proxy:3128"), "{error}");
+        assert!(error.contains("the proxy proxy:3128,"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
     }
 }
