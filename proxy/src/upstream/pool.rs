@@ -14,6 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use thin_vec::ThinVec;
 
 /// Idle connections kept per endpoint and thread: what a burst of that many parallel requests leaves behind.
 const MAX_IDLE: usize = 512;
@@ -32,14 +33,15 @@ struct Idle {
     _rest: Option<Place>,
 }
 
+/// There is one for each endpoint and thread: what most don't have takes a word.
 #[derive(Default)]
 struct Pool {
     /// Set from the first request until the endpoint is retired and nothing runs: keeps the slot from being reused.
     address: Option<Arc<Address>>,
     in_flight: u32,
-    idle: Vec<Idle>,
-    multiplexed: Vec<h2::Connection>,
     ailing_until: u32,
+    idle: ThinVec<Idle>,
+    multiplexed: ThinVec<h2::Connection>,
 }
 
 /// The pools of one thread.
@@ -145,17 +147,25 @@ impl Pools {
         self.sweeps.set(now);
         for pool in self.by_slot.borrow_mut().iter_mut() {
             if pool.address.as_ref().is_some_and(|address| address.is_retired()) {
-                pool.idle = Vec::new();
-                pool.multiplexed.clear();
+                pool.idle = ThinVec::new();
+                pool.multiplexed = ThinVec::new();
                 if pool.in_flight == 0 {
                     *pool = Pool::default();
                 }
                 continue;
             }
-            pool.idle.retain_mut(|idle| now - idle.since < IDLE_SWEEPS && idle.connection.is_quiet());
-            pool.multiplexed.retain_mut(|connection| connection.survives_sweep(IDLE_SWEEPS));
+            retain(&mut pool.idle, |idle| now - idle.since < IDLE_SWEEPS && idle.connection.is_quiet());
+            retain(&mut pool.multiplexed, |connection| connection.survives_sweep(IDLE_SWEEPS));
         }
         self.lines.borrow_mut().retain(|line| Rc::strong_count(line) > 1 || self.is_seated(line.room()));
+    }
+}
+
+/// Keeps what is to be kept, and no room where that is nothing.
+fn retain<T>(all: &mut ThinVec<T>, keep: impl FnMut(&mut T) -> bool) {
+    all.retain_mut(keep);
+    if all.is_empty() {
+        *all = ThinVec::new();
     }
 }
 
@@ -211,7 +221,7 @@ impl Lease {
     }
 
     /// Runs `with` on the HTTP/2 connections to the endpoint.
-    pub(crate) fn multiplexed<T>(&self, with: impl FnOnce(&mut Vec<h2::Connection>) -> T) -> T {
+    pub(crate) fn multiplexed<T>(&self, with: impl FnOnce(&mut ThinVec<h2::Connection>) -> T) -> T {
         with(&mut self.pools.by_slot.borrow_mut()[self.slot].multiplexed)
     }
 }
