@@ -1,30 +1,38 @@
 //! Memory that was freed goes back to the system.
 //!
 //! jemalloc gives pages back some seconds after they were freed, but it looks only when a thread asks for memory again: after a
-//! start or a great change megabytes of the control plane's would stay for as long as nothing happens.
+//! start, a great change or a scrape megabytes would stay for as long as nothing happens. Threads that serve requests look
+//! while they do, and would wait for the pages that they need next: for them this is not.
 
 use std::time::Duration;
-use tikv_jemalloc_ctl::{Access, AsName};
+use tikv_jemalloc_ctl::{Access, AsName, Name};
 
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Gives back, again and again, what is free of this thread's. Those that serve requests look while they do, and would wait
-/// for the pages that they need next.
-pub async fn give_back() {
+/// Gives back, again and again, what is free of this thread's.
+pub async fn keep_giving_back() {
     loop {
         tokio::time::sleep(PAUSE).await;
-        purge();
+        give_back();
     }
 }
 
-/// Pages may be kept for no time at all, which is carried out at once; what is freed next, as long as usual.
-fn purge() {
+/// Gives back what is free of this thread's: what is not to be kept goes at once, and what is freed next is kept as usual.
+pub fn give_back() {
     let arena: Result<u32, _> = "thread.arena\0".name().read();
     let Ok(arena) = arena else { return };
-    let name = format!("arena.{arena}.dirty_decay_ms\0");
-    let kept: Result<isize, _> = name.name().update(0);
-    if let Ok(usual) = kept {
-        let _ = name.name().write(usual);
+    without("thread.tcache.enabled\0", false);
+    without(&format!("arena.{arena}.dirty_decay_ms\0"), 0_isize);
+}
+
+/// Sets what jemalloc calls so to `nothing` for a moment.
+fn without<T>(name: &str, nothing: T)
+where
+    Name: Access<T>,
+{
+    let name = name.name();
+    if let Ok(usual) = name.update(nothing) {
+        let _ = name.write(usual);
     }
 }
 
@@ -48,7 +56,7 @@ mod tests {
         let full = resident();
         drop(pieces);
         let freed = resident();
-        purge();
+        give_back();
         let purged = resident();
         let all = PIECE * PIECES;
         assert!(full > all && freed + all / 2 > full, "jemalloc keeps it by itself: {full}, then {freed}");

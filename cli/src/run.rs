@@ -157,7 +157,7 @@ async fn serve(args: Args) -> Result<()> {
     let proxy = start_proxy(&args, &metrics)?;
     tracing::info!(version = crate::version::VERSION, admin = %proxy.admin_address(), "started");
     // Ends with the runtime.
-    tokio::spawn(memory::give_back());
+    tokio::spawn(memory::keep_giving_back());
     let publisher = proxy.publisher();
     let (stop, stopped) = watch::channel(false);
     if args.file.is_empty() {
@@ -184,7 +184,8 @@ fn start_proxy(args: &Args, metrics: &Metrics) -> Result<Proxy> {
         AccessLogForm::Off => AccessLog::Off,
     };
     let threads = args.threads.unwrap_or(cpus).get();
-    let mut options = Options { threads, access_log, ..Options::new(args.admin_address) };
+    let give_back = memory::give_back;
+    let mut options = Options { threads, access_log, give_back, ..Options::new(args.admin_address) };
     metrics.register(&mut options.registry);
     headgate_proxy::start(options)
         .with_context(|| format!("start the proxy, admin address {}", args.admin_address))

@@ -396,6 +396,10 @@ impl Telling {
                 self.offer(*kind, name, version, merge::service(service, draft, &now));
             }
         }
+        if self.offered.is_empty() {
+            // After a start it had room for all.
+            self.offered.shrink_to_fit();
+        }
     }
 
     fn offer(

@@ -116,6 +116,10 @@ impl Writer {
     pub fn withdraw(&mut self, target: &Target) {
         self.pending.remove(target);
         self.written.remove(target);
+        if self.written.is_empty() {
+            // After a start it had room for all.
+            self.written.shrink_to_fit();
+        }
     }
 
     /// Forgets everything of some kinds: what isn't on its way won't be.

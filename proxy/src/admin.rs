@@ -31,6 +31,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_AGE: Duration = Duration::from_secs(300);
 /// Pause after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two times that memory is given back.
+const GIVE_BACK: Duration = Duration::from_secs(2);
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
 
@@ -55,11 +57,17 @@ impl Admin {
 }
 
 /// Serves probes and the model of `publisher`, and the metrics of `registry`
-/// ([`crate::metrics::Metrics::register`] adds those of the data plane).
+/// ([`crate::metrics::Metrics::register`] adds those of the data plane). Calls `give_back` now and then
+/// ([`crate::Options::give_back`]).
 ///
 /// # Errors
 /// When the address can't be bound, or the operating system has no room for another thread.
-pub fn start(address: SocketAddr, publisher: Publisher, registry: Registry) -> io::Result<Admin> {
+pub fn start(
+    address: SocketAddr,
+    publisher: Publisher,
+    registry: Registry,
+    give_back: fn(),
+) -> io::Result<Admin> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -72,10 +80,18 @@ pub fn start(address: SocketAddr, publisher: Publisher, registry: Registry) -> i
                 error = serve(listener, state) => tracing::error!(?error, "the admin port can't serve"),
                 // The sender is dropped, never used.
                 _ = stopped => {}
+                () = again_and_again(give_back) => {}
             }
         });
     })?;
     Ok(Admin { address, _stop: stop })
+}
+
+async fn again_and_again(give_back: fn()) {
+    loop {
+        tokio::time::sleep(GIVE_BACK).await;
+        give_back();
+    }
 }
 
 async fn serve(listener: std::net::TcpListener, state: Arc<State>) -> io::Result<Infallible> {

@@ -86,13 +86,16 @@ pub struct Options {
     pub limits: Limits,
     /// Metrics of others, to be served with ours.
     pub registry: Registry,
+    /// Gives what memory is free on the thread that calls it back to the system: the admin port's thread does so now and
+    /// then, for a scrape of many routes takes megabytes.
+    pub give_back: fn(),
 }
 
 impl Options {
-    /// One thread, no access log, default limits.
+    /// One thread, no access log, default limits; memory is left to the allocator.
     pub fn new(admin: SocketAddr) -> Self {
         let (access_log, limits, registry) = (AccessLog::Off, Limits::default(), Registry::default());
-        Self { threads: 1, admin, access_log, limits, registry }
+        Self { threads: 1, admin, access_log, limits, registry, give_back: || {} }
     }
 }
 
@@ -113,7 +116,7 @@ pub struct Proxy {
 /// # Errors
 /// When a thread can't be started or the admin address can't be bound.
 pub fn start(options: Options) -> io::Result<Proxy> {
-    let Options { threads: count, admin, access_log, limits, mut registry } = options;
+    let Options { threads: count, admin, access_log, limits, mut registry, give_back } = options;
     let count = count.max(1);
     let metrics = Metrics::new(count);
     let (threads, queues): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(COMMANDS)).unzip();
@@ -131,7 +134,7 @@ pub fn start(options: Options) -> io::Result<Proxy> {
         ends.push(runtime::start(Parts { index, commands, reader, metrics, log, limits })?);
     }
     metrics.register(&mut registry);
-    let admin = admin::start(admin, publisher.clone(), registry)?;
+    let admin = admin::start(admin, publisher.clone(), registry, give_back)?;
     Ok(Proxy { publisher, listeners, threads, ends, admin, writer })
 }
 

@@ -80,6 +80,9 @@ impl Pools {
         let slot = address.slot();
         let mut pools = self.by_slot.borrow_mut();
         if pools.len() <= slot {
+            // Twice the room, as a list takes by itself, would be much for thousands of endpoints.
+            let more = slot + 1 - pools.len();
+            pools.reserve_exact(more + slot / 8);
             pools.resize_with(slot + 1, Pool::default);
         }
         let pool = &mut pools[slot];
@@ -237,6 +240,10 @@ impl Home for Lease {
         let retired = pool.address.as_ref().is_none_or(|address| address.is_retired());
         if !retired && pool.idle.len() < MAX_IDLE {
             let rest = connection.seat().and_then(Seat::rest);
+            if pool.idle.capacity() == 0 {
+                // Few endpoints have more than one; a list would take room for four.
+                pool.idle.reserve_exact(1);
+            }
             pool.idle.push(Idle { connection, since: self.pools.sweeps.get(), _rest: rest });
         }
     }
