@@ -4,7 +4,7 @@
 //! ([`super::trim`]), and what a change of one has for an effect.
 
 use super::packed::{Pack, Packed};
-use super::{Cluster, Effect, service_of, trim};
+use super::{Cluster, Effect, Store, service_of, trim};
 use crate::api::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute,
     TlsRoute, UdpRoute, XBackend, XBackendTrafficPolicy,
@@ -51,6 +51,9 @@ pub trait Kept: Clone + fmt::Debug + Send + Sync {
 
     /// Takes the parts of a version before that are the same.
     fn share(self: &mut Arc<Self>, _before: &Self) {}
+
+    /// Takes its name from where it is kept already.
+    fn take_name(self: &mut Arc<Self>, _name: &ObjectName) {}
 }
 
 impl<K: Watched> Kept for K {
@@ -71,6 +74,17 @@ impl<K: Watched> Kept for K {
 pub fn name_of(object: &impl Resource) -> ObjectName {
     let meta = object.meta();
     ObjectName::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+/// A name with the texts that are there already: each version of an object brings its own, and thousands share a namespace.
+fn kept_name<K>(store: &Store<K>, name: ObjectName) -> ObjectName {
+    match store.range(..=&name).next_back() {
+        Some((known, _)) if *known == name => known.clone(),
+        Some((neighbour, _)) if neighbour.namespace == name.namespace => {
+            ObjectName { namespace: neighbour.namespace.clone(), ..name }
+        }
+        Some(_) | None => name,
+    }
 }
 
 macro_rules! kinds {
@@ -165,8 +179,10 @@ macro_rules! kinds {
                 effect.routing |= self.undecodable.remove(&(object.kind(), name.clone())).is_some();
                 match object {
                     $(Object::$kind(object) => {
+                        let name = kept_name(&self.$store, name);
                         let before = self.$store.get(&name).cloned();
                         let mut new = object;
+                        Kept::take_name(&mut new, &name);
                         if let Some(before) = &before {
                             if new.is_like(before) {
                                 // A status is written on top of the newest version, whatever is new in it.

@@ -82,6 +82,10 @@ impl<K: Pack> Kept for Packed<K> {
             Arc::make_mut(self).body = before.body.clone();
         }
     }
+
+    fn take_name(self: &mut Arc<Self>, name: &ObjectName) {
+        Arc::make_mut(self).name = name.clone();
+    }
 }
 
 impl<K> Clone for Packed<K> {
