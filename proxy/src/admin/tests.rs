@@ -17,7 +17,7 @@ fn run() -> Running {
     let mut registry = Registry::default();
     metrics.register(&mut registry);
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    Running { admin: start(address, publisher.clone(), registry).unwrap(), publisher }
+    Running { admin: start(address, publisher.clone(), registry, || {}).unwrap(), publisher }
 }
 
 impl Running {

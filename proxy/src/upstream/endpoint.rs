@@ -6,27 +6,32 @@
 use crate::model::EndpointSet;
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// One address that requests go to, shared by all backends that list it.
+/// One address that requests go to, shared by all backends that list it. There are tens of thousands of them.
 #[derive(Debug)]
 pub(crate) struct Address {
-    socket: SocketAddr,
-    slot: usize,
+    ip: IpAddr,
+    port: u16,
     retired: AtomicBool,
+    slot: u32,
+    /// Sets that list it. Only the control thread counts.
+    uses: AtomicU32,
 }
+
+const _: () = assert!(size_of::<Address>() <= 32);
 
 impl Address {
     /// Where to connect.
     pub(crate) fn socket(&self) -> SocketAddr {
-        self.socket
+        (self.ip, self.port).into()
     }
 
     /// Its number.
     pub(crate) fn slot(&self) -> usize {
-        self.slot
+        self.slot as usize
     }
 
     /// Whether no set lists it any more. It never comes back: the same address listed again gets a new number.
@@ -45,12 +50,12 @@ pub(crate) struct Member {
 /// Every address that some set lists.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
-    /// By their sockets, with how many sets list them.
-    listed: HashTable<(Arc<Address>, usize)>,
+    /// By their sockets.
+    listed: HashTable<Arc<Address>>,
     hasher: RandomState,
     /// Listed no more; the slot is free when nobody but us holds the address.
     retired: Vec<Arc<Address>>,
-    slots: usize,
+    slots: u32,
 }
 
 impl Addresses {
@@ -60,19 +65,22 @@ impl Addresses {
         for endpoint in &set.endpoints {
             let socket = endpoint.address;
             let hash = self.hasher.hash_one(socket);
-            let address = match self.listed.find_mut(hash, |(known, _)| known.socket == socket) {
-                Some((address, uses)) => {
-                    *uses += 1;
-                    address.clone()
-                }
+            let address = match self.listed.find(hash, |known| known.socket() == socket) {
+                Some(known) => known.clone(),
                 None => {
-                    let slot = self.free_slot();
-                    let address = Arc::new(Address { socket, slot, retired: AtomicBool::new(false) });
-                    let hasher = |(known, _): &(Arc<Address>, usize)| self.hasher.hash_one(known.socket);
-                    self.listed.insert_unique(hash, (address.clone(), 1), hasher);
+                    let address = Arc::new(Address {
+                        ip: socket.ip(),
+                        port: socket.port(),
+                        retired: AtomicBool::new(false),
+                        slot: self.free_slot(),
+                        uses: AtomicU32::new(0),
+                    });
+                    let hasher = |known: &Arc<Address>| self.hasher.hash_one(known.socket());
+                    self.listed.insert_unique(hash, address.clone(), hasher);
                     address
                 }
             };
+            address.uses.fetch_add(1, Ordering::Relaxed);
             members.push(Member { address });
         }
         members
@@ -80,21 +88,20 @@ impl Addresses {
 
     /// Takes back what [`Addresses::list`] gave for a set that is out of force.
     pub(super) fn unlist(&mut self, members: &[Member]) {
-        for member in members {
-            let socket = member.address.socket;
-            let hash = self.hasher.hash_one(socket);
-            let found = self.listed.find_entry(hash, |(known, _)| known.socket == socket);
-            let Ok(mut listed) = found else { continue };
-            listed.get_mut().1 -= 1;
-            if listed.get().1 == 0 {
-                let ((address, _), _) = listed.remove();
+        for Member { address } in members {
+            if address.uses.fetch_sub(1, Ordering::Relaxed) > 1 {
+                continue;
+            }
+            let hash = self.hasher.hash_one(address.socket());
+            if let Ok(listed) = self.listed.find_entry(hash, |known| Arc::ptr_eq(known, address)) {
+                let (address, _) = listed.remove();
                 address.retired.store(true, Ordering::Relaxed);
                 self.retired.push(address);
             }
         }
     }
 
-    fn free_slot(&mut self) -> usize {
+    fn free_slot(&mut self) -> u32 {
         if let Some(free) = self.retired.iter().position(|address| Arc::strong_count(address) == 1) {
             return self.retired.swap_remove(free).slot;
         }
