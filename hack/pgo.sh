@@ -87,17 +87,18 @@ counted() {
 # other loads need, as the linker has it.
 listed() {
     local work
-    hack/apt.sh valgrind:valgrind nm:binutils
+    hack/apt.sh nm:binutils
     work=$(mktemp -d)
-    printf '#!/bin/sh\nexec valgrind -q --tool=callgrind --demangle=no --callgrind-out-file=%s/%%p.calls %s "$@"\n' \
-        "$work" "$1" > "$work/headgate"
+    cc -O1 -Wall -o "$work/ran" hack/ran.c
+    nm --numeric-sort --format=sysv "$1" > "$work/symbols"
+    printf '#!/bin/sh\nexec %s %s %s "$@" < %s\n' "$work/ran" "$work/ran.txt" "$1" "$work/symbols" > "$work/headgate"
     chmod +x "$work/headgate"
-    bench/scale.sh --headgate "$work/headgate" --routes 300 --starts 1 --counted 10 --edits 40 --samples 10 --requests 500 > /dev/null
-    sed -n 's/^c\?fn=([0-9]*) \([^'"'"']*\).*/\1/p' "$work"/*.calls | sort -u > "$work/ran"
-    nm --numeric-sort --format=sysv "$1" | awk -F '|' '{ gsub(/ /, ""); if ($7 ~ /^\.text/) print $1, $7 }' > "$work/all"
+    bench/scale.sh --headgate "$work/headgate" --routes 1000 --starts 1 --counted 10 --edits 100 --samples 20 --requests 1000 > /dev/null
+    sort -u -o "$work/ran.txt" "$work/ran.txt"
+    awk -F '|' '{ gsub(/ /, ""); if ($7 ~ /^\.text/) print $1, $7 }' "$work/symbols" > "$work/all"
     {
-        awk 'NR == FNR { ran[$1]; next } $1 in ran { print $1 }' "$work/ran" "$work/all"
-        awk 'NR == FNR { ran[$1]; next } !($1 in ran) && $2 == ".text.hot" { print $1 }' "$work/ran" "$work/all"
+        awk 'NR == FNR { ran[$1]; next } $1 in ran { print $1 }' "$work/ran.txt" "$work/all"
+        awk 'NR == FNR { ran[$1]; next } !($1 in ran) && $2 == ".text.hot" { print $1 }' "$work/ran.txt" "$work/all"
     } | xz -9 --stdout > "$order"
     rm -rf "$work"
 }
