@@ -130,6 +130,11 @@ pub struct Cluster {
     complete: HashSet<Kind>,
 }
 
+/// Fills the nodes of a tree: they are half empty when its keys came in order.
+pub(crate) fn pack<K: Ord, V>(tree: &mut BTreeMap<K, V>) {
+    *tree = std::mem::take(tree).into_iter().collect();
+}
+
 impl Cluster {
     /// Takes note of a change.
     pub fn apply(&mut self, change: Change) -> Effect {
@@ -161,8 +166,22 @@ impl Cluster {
                 for name in gone {
                     effect.merge(self.delete(kind, &name));
                 }
+                self.pack(kind);
                 effect
             }
+        }
+    }
+
+    /// Has the objects of a kind take little room after a list, where there may be thousands.
+    fn pack(&mut self, kind: Kind) {
+        if kind == Kind::HttpRoute {
+            pack(&mut self.http_routes);
+        } else if kind == Kind::GrpcRoute {
+            pack(&mut self.grpc_routes);
+        } else if kind == Kind::Service {
+            pack(&mut self.services);
+        } else if kind == Kind::EndpointSlice {
+            pack(&mut self.endpoint_slices);
         }
     }
 

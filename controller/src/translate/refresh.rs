@@ -39,8 +39,12 @@ impl Refresh<'_> {
         for id in &gone {
             self.one(id, None, &translate);
         }
+        let before = self.tally.len();
         for (name, route) in store {
             self.one(&(K::KIND, name.clone()), Some(route), &translate);
+        }
+        if self.tally.len() > 2 * before {
+            self.tally.pack();
         }
     }
 

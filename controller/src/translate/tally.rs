@@ -7,7 +7,7 @@ use super::destination::{Target, Users};
 use super::policy::{Note, Notes};
 use super::route::{Routed, Translated};
 use super::{Remembered, reuse};
-use crate::cluster::Kind;
+use crate::cluster::{Kind, pack};
 use crate::status::RouteDraft;
 use headgate_proxy::model::{
     Backend, BackendId, ListenerId, ObjectName, Route, RouteId, Sorted, StreamRoute,
@@ -52,6 +52,16 @@ impl Tally {
     /// All routes that are in it.
     pub(super) fn ids(&self) -> impl Iterator<Item = &Id> {
         self.remembered.keys()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.remembered.len()
+    }
+
+    /// Takes little room from now on, where many were put in.
+    pub(super) fn pack(&mut self) {
+        pack(&mut self.remembered);
     }
 
     /// All routes, translated.
