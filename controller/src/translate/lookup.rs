@@ -20,7 +20,7 @@ pub(super) type Views = BTreeMap<ParentName, Arc<View>>;
 /// packs them into four words.
 #[derive(Debug)]
 enum Seen {
-    Gateway(ObjectName, Option<Arc<View>>),
+    Gateway(ObjectName, Option<Arc<View>>, Ungoverned),
     ListenerSet(ObjectName, Option<Arc<View>>),
     Service(ObjectName, Option<Arc<Service>>, Absent),
     Namespace(Text, Option<Arc<Namespace>>),
@@ -36,6 +36,9 @@ enum Seen {
 
 const _: () = assert!(size_of::<Seen>() == 32);
 
+/// Whether a Gateway that was looked at has no policy, as most haven't, and that was looked at, too.
+type Ungoverned = bool;
+
 /// What a Service that was looked at hasn't, as most haven't: less than an entry of its own for each.
 #[derive(Clone, Copy, Debug, Default)]
 struct Absent {
@@ -47,7 +50,7 @@ impl Seen {
     /// Whether both are about the same thing.
     fn is_about(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Gateway(name, _), Self::Gateway(other, _))
+            (Self::Gateway(name, ..), Self::Gateway(other, ..))
             | (Self::ListenerSet(name, _), Self::ListenerSet(other, _))
             | (Self::Service(name, ..), Self::Service(other, ..))
             | (Self::Policies(name, _), Self::Policies(other, _))
@@ -111,8 +114,9 @@ impl Inputs {
             }
         }
         self.0.iter().all(|seen| match seen {
-            Seen::Gateway(name, before) => {
+            Seen::Gateway(name, before, ungoverned) => {
                 same(before.as_ref(), views.get(&ParentName::Gateway(name.clone())))
+                    && !(*ungoverned && governing.govern(&(Kind::Gateway, name.clone())))
             }
             Seen::ListenerSet(name, before) => {
                 same(before.as_ref(), views.get(&ParentName::ListenerSet(name.clone())))
@@ -218,7 +222,7 @@ impl<'a> Lookup<'a> {
         let found = found.map(|(_, view)| view);
         let seen = found.cloned();
         self.note(match name {
-            ParentName::Gateway(name) => Seen::Gateway(name, seen),
+            ParentName::Gateway(name) => Seen::Gateway(name, seen, false),
             ParentName::ListenerSet(name) => Seen::ListenerSet(name, seen),
         });
         found
@@ -278,11 +282,31 @@ impl<'a> Lookup<'a> {
         let found = self.governing.attached.get(&id).cloned();
         let governed = self.governing.govern(&id.1);
         let (policy, (kind, name)) = id;
-        match governed {
-            true => self.note(Seen::Attached(policy, kind, name, found.clone())),
-            false => self.note(Seen::Ungoverned(kind, name)),
+        match (governed, self.ungoverned(kind, &name)) {
+            (true, _) => self.note(Seen::Attached(policy, kind, name, found.clone())),
+            (false, Some(ungoverned)) => *ungoverned = true,
+            (false, None) => self.note(Seen::Ungoverned(kind, name)),
         }
         found
+    }
+
+    /// Whether a Gateway that was looked at has no policy, to be noted down.
+    fn ungoverned(&mut self, kind: Kind, gateway: &ObjectName) -> Option<&mut Ungoverned> {
+        self.seen.iter_mut().find_map(|seen| match seen {
+            Seen::Gateway(name, _, ungoverned) if kind == Kind::Gateway && name == gateway => {
+                Some(ungoverned)
+            }
+            Seen::Gateway(..)
+            | Seen::Service(..)
+            | Seen::ListenerSet(..)
+            | Seen::Namespace(..)
+            | Seen::Grants(_)
+            | Seen::Policies(..)
+            | Seen::Destination(..)
+            | Seen::Traffic(..)
+            | Seen::Attached(..)
+            | Seen::Ungoverned(..) => None,
+        })
     }
 
     pub(super) fn permit(&mut self, reference: &Reference<'_>) -> bool {
