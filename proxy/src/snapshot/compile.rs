@@ -19,7 +19,7 @@ pub(super) struct Compiler {
     metrics: Arc<Metrics>,
     registry: Registry,
     auth: auth::Registry,
-    routes: HashMap<RouteId, CompiledRoute>,
+    routes: BTreeMap<RouteId, CompiledRoute>,
     streams: HashMap<RouteId, Arc<Stream>>,
     tables: HashMap<ListenerId, Arc<RouteTable>>,
     ports: HashMap<PortId, Arc<PortTable>>,
@@ -36,7 +36,7 @@ impl Compiler {
             registry: Registry::new(metrics.clone()),
             metrics,
             auth: auth::Registry::default(),
-            routes: HashMap::new(),
+            routes: BTreeMap::new(),
             streams: HashMap::new(),
             tables: HashMap::new(),
             ports: HashMap::new(),
@@ -121,6 +121,7 @@ impl Compiler {
             auth: &mut self.auth,
             backends: &new.backends,
         };
+        let routes = self.routes.len();
         for (id, _, route) in old.routes.changes(&new.routes) {
             let compiled = route.map(|route| CompiledRoute::compile(route, &mut context));
             // The new one first: what both have stays in place.
@@ -141,6 +142,10 @@ impl Compiler {
                 }
                 touched.insert(listener.clone());
             }
+        }
+        if self.routes.len() > 2 * routes {
+            // They came in order, which leaves the nodes of a tree half empty.
+            self.routes = std::mem::take(&mut self.routes).into_iter().collect();
         }
         touched
     }
