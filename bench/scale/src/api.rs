@@ -88,17 +88,24 @@ impl Api {
     }
 
     /// Waits for the answer, which has to be a good one.
-    pub fn receive(&mut self) -> Result<Value> {
+    pub fn receive(&mut self) -> Result<Vec<u8>> {
         let answer = self.connection.receive()?;
         let text = String::from_utf8_lossy(&answer.body);
         ensure!((200..300).contains(&answer.status), "the API server says {}: {text}", answer.status);
-        // Probes answer with a word.
-        Ok(serde_json::from_slice(&answer.body).unwrap_or_default())
+        Ok(answer.body.to_vec())
     }
 
     /// Both.
     pub fn call(&mut self, verb: Verb, path: &str, body: Option<&Value>) -> Result<Value> {
         self.send(verb, path, body)?;
+        let answer = self.receive().with_context(|| path.to_owned())?;
+        // Probes answer with a word.
+        Ok(serde_json::from_slice(&answer).unwrap_or_default())
+    }
+
+    /// What there is to read, as it is.
+    pub fn get(&mut self, path: &str) -> Result<Vec<u8>> {
+        self.send(Verb::Get, path, None)?;
         self.receive().with_context(|| path.to_owned())
     }
 

@@ -26,6 +26,7 @@ pub fn size(arguments: &Arguments, routes: usize) -> Result<Size> {
     say(routes, "making objects");
     cluster.define(&arguments.crds)?;
     cluster.fill(&objects::all(routes))?;
+    cluster.collect_garbage()?;
 
     say(routes, "the first start");
     let start = || Headgate::start(&arguments.headgate, &cluster, &folder.0);
@@ -38,6 +39,7 @@ pub fn size(arguments: &Arguments, routes: usize) -> Result<Size> {
     ensure!(accepted == routes, "{accepted} of {routes} routes have a status that accepts them");
 
     say(routes, "starting again");
+    cluster.collect_garbage()?;
     let mut starts = Vec::new();
     for _ in 0..arguments.starts {
         // Without a goodbye: draining would take longer than all the rest.
@@ -52,6 +54,7 @@ pub fn size(arguments: &Arguments, routes: usize) -> Result<Size> {
     let cost = cost(arguments, &cluster, &headgate, routes)?;
 
     say(routes, "editing");
+    cluster.collect_garbage()?;
     let world = World { server: &cluster.server, proxy, routes };
     let edited = edit(&arguments.plan, world, &cluster, &headgate)?;
     headgate.quiet()?;
@@ -81,6 +84,7 @@ pub fn size(arguments: &Arguments, routes: usize) -> Result<Size> {
         cpus_of_others: edited.cpus_of_others,
         cpus_of_headgate: edited.cpus_of_headgate,
         cpus_of_cluster: edited.cpus_of_cluster,
+        collections: edited.collections,
         samples,
     })
 }
@@ -135,6 +139,7 @@ struct Edited {
     cpus_of_others: f64,
     cpus_of_headgate: f64,
     cpus_of_cluster: f64,
+    collections: u64,
 }
 
 fn edit(plan: &Plan, world: World<'_>, cluster: &Cluster, headgate: &Headgate) -> Result<Edited> {
@@ -142,10 +147,12 @@ fn edit(plan: &Plan, world: World<'_>, cluster: &Cluster, headgate: &Headgate) -
         Ok([cpu::used()?, headgate.process.cpu()?, cluster.cpu()?, cpu::used_by_me()?])
     };
     let delays = || Ok::<_, anyhow::Error>(Histogram::read(&headgate.metrics()?, PUBLISH_DELAY));
+    let collections = cluster.collections()?;
     let (began, before, delays_before) = (Instant::now(), cpu()?, delays()?);
     let churn = churn::run(world, plan)?;
     let (after, delays_after) = (cpu()?, delays()?);
     let took = began.elapsed().as_secs_f64();
+    let collections = cluster.collections()? - collections;
     let [all, of_headgate, of_cluster, mine] =
         [0, 1, 2, 3].map(|n| (after[n] - before[n]).as_secs_f64() / took);
     let delays = delays_after.zip(delays_before).map(|(after, before)| after.since(&before));
@@ -161,6 +168,7 @@ fn edit(plan: &Plan, world: World<'_>, cluster: &Cluster, headgate: &Headgate) -
         cpus_of_others: (all - of_headgate - of_cluster - mine).max(0.0),
         cpus_of_headgate: of_headgate,
         cpus_of_cluster: of_cluster,
+        collections,
     })
 }
 

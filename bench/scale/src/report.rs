@@ -96,6 +96,8 @@ pub struct Size {
     pub cpus_of_headgate: f64,
     /// And the API server with etcd.
     pub cpus_of_cluster: f64,
+    /// How often the API server collected garbage then, which takes both CPUs for seconds.
+    pub collections: u64,
     /// Each route that was edited or created one by one.
     pub samples: Vec<Sample>,
 }
@@ -205,7 +207,7 @@ const CHANGES: [Row; 8] = [
     ),
 ];
 
-const REQUESTS: [Row; 4] = [
+const REQUESTS: [Row; 5] = [
     judged(
         "failed requests, routes that nobody edits",
         |size| tally(&size.stable),
@@ -222,6 +224,7 @@ const REQUESTS: [Row; 4] = [
     told("CPUs: Headgate, API server and etcd, others", |size| {
         format!("{:.2}, {:.2}, {:.2}", size.cpus_of_headgate, size.cpus_of_cluster, size.cpus_of_others)
     }),
+    told("collections of garbage by the API server meanwhile", |size| size.collections.to_string()),
 ];
 
 impl Report {
