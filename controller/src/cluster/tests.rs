@@ -1,4 +1,5 @@
 use super::*;
+use k8s_openapi::api::core::v1::Service;
 use serde_json::json;
 
 fn route(version: &str, generation: i64, host: &str, status: bool) -> Object {
@@ -98,6 +99,25 @@ fn what_cannot_be_read_leaves_what_could() {
     cluster.apply(Change::Undecodable(Kind::HttpRoute, name("never"), "no".into()));
     cluster.apply(Change::Replace { kind: Kind::HttpRoute, objects: vec![], undecodable: vec![] });
     assert!(cluster.undecodable.is_empty() && cluster.http_routes.is_empty());
+}
+
+#[test]
+fn of_services_ports_are_kept_and_of_ours_all() {
+    let kept = |labels: &serde_json::Value| {
+        let service: Service = serde_json::from_value(json!({
+            "metadata": {"namespace": "a", "name": "s", "uid": "u", "labels": labels},
+            "spec": {"type": "ClusterIP", "clusterIPs": ["192.0.2.1"], "ports": [{"name": "web", "port": 80}]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}},
+        }))
+        .unwrap();
+        let Object::Service(kept) = service.wrap() else { unreachable!("a Service") };
+        serde_json::to_value(&*kept).unwrap()
+    };
+    let somebodys = kept(&json!({"app": "web"}));
+    assert_eq!(somebodys["metadata"], json!({"namespace": "a", "name": "s", "uid": "u"}));
+    assert_eq!(somebodys["spec"], json!({"type": "ClusterIP", "ports": [{"name": "web", "port": 80}]}));
+    let ours = kept(&json!({crate::infra::CONTROLLER: "us"}));
+    assert_eq!(ours["spec"]["clusterIPs"], json!(["192.0.2.1"]));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::infra::CONTROLLER;
 use headgate_crds::{AuthPolicy, CircuitBreakerPolicy, ClientPolicy, GatewayParameters, RateLimitPolicy};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, Node, ObjectReference, Pod, PodSpec, PodStatus, Secret, Service,
+    ConfigMap, Namespace, Node, ObjectReference, Pod, PodSpec, PodStatus, Secret, Service, ServiceSpec,
 };
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -58,14 +58,13 @@ impl Trim for ClientPolicy {}
 impl Trim for ReferenceGrant {}
 impl Trim for GatewayParameters {}
 impl Trim for ClusterTrustBundle {}
-impl Trim for Service {}
 
 macro_rules! routes {
     ($($kind:ty)*) => {
         $(
             impl Trim for $kind {
                 fn trim(&mut self) {
-                    route_metadata(&mut self.metadata);
+                    self.metadata = essential(&mut self.metadata);
                 }
             }
         )*
@@ -74,22 +73,44 @@ macro_rules! routes {
 
 routes!(HttpRoute GrpcRoute TlsRoute TcpRoute UdpRoute);
 
-/// Of a route count who it is, how old it is, and its versions.
-fn route_metadata(meta: &mut ObjectMeta) {
-    *meta = ObjectMeta {
+/// Who an object is, how old it is, and its versions.
+fn essential(meta: &mut ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
         name: meta.name.take(),
         namespace: meta.namespace.take(),
         creation_timestamp: meta.creation_timestamp.take(),
         generation: meta.generation,
         resource_version: meta.resource_version.take(),
         ..ObjectMeta::default()
-    };
+    }
+}
+
+/// Whether it is one of ours, which are compared with what they should be.
+fn is_ours(meta: &ObjectMeta) -> bool {
+    meta.labels.as_ref().is_some_and(|labels| labels.contains_key(CONTROLLER))
+}
+
+impl Trim for Service {
+    fn trim(&mut self) {
+        if is_ours(&self.metadata) {
+            return;
+        }
+        self.metadata = ObjectMeta {
+            uid: self.metadata.uid.take(),
+            deletion_timestamp: self.metadata.deletion_timestamp.take(),
+            ..essential(&mut self.metadata)
+        };
+        self.spec = self.spec.take().map(|spec| ServiceSpec {
+            type_: spec.type_,
+            ports: spec.ports,
+            ..ServiceSpec::default()
+        });
+    }
 }
 
 impl Trim for EndpointSlice {
     fn trim(&mut self) {
-        // Ours are compared with what they should be.
-        if self.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(CONTROLLER)) {
+        if is_ours(&self.metadata) {
             return;
         }
         self.metadata.annotations = None;
