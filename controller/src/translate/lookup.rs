@@ -193,18 +193,14 @@ impl<'a> Lookup<'a> {
 
     /// What a Service that was looked at hasn't.
     fn absent(&mut self, service: &ObjectName) -> Option<&mut Absent> {
-        self.seen.iter_mut().find_map(|seen| match seen {
-            Seen::Service(name, _, absent) if name == service => Some(absent),
-            Seen::Service(..)
-            | Seen::Gateway(..)
-            | Seen::ListenerSet(..)
-            | Seen::Namespace(..)
-            | Seen::Grants(_)
-            | Seen::Policies(..)
-            | Seen::Destination(..)
-            | Seen::Traffic(..)
-            | Seen::Attached(..)
-            | Seen::Ungoverned(..) => None,
+        self.seen.iter_mut().find_map(|seen| {
+            if let Seen::Service(name, _, absent) = seen
+                && name == service
+            {
+                Some(absent)
+            } else {
+                None
+            }
         })
     }
 
@@ -292,20 +288,15 @@ impl<'a> Lookup<'a> {
 
     /// Whether a Gateway that was looked at has no policy, to be noted down.
     fn ungoverned(&mut self, kind: Kind, gateway: &ObjectName) -> Option<&mut Ungoverned> {
-        self.seen.iter_mut().find_map(|seen| match seen {
-            Seen::Gateway(name, _, ungoverned) if kind == Kind::Gateway && name == gateway => {
+        let mut seen = self.seen.iter_mut().filter(|_| kind == Kind::Gateway);
+        seen.find_map(|seen| {
+            if let Seen::Gateway(name, _, ungoverned) = seen
+                && name == gateway
+            {
                 Some(ungoverned)
+            } else {
+                None
             }
-            Seen::Gateway(..)
-            | Seen::Service(..)
-            | Seen::ListenerSet(..)
-            | Seen::Namespace(..)
-            | Seen::Grants(_)
-            | Seen::Policies(..)
-            | Seen::Destination(..)
-            | Seen::Traffic(..)
-            | Seen::Attached(..)
-            | Seen::Ungoverned(..) => None,
         })
     }
 
