@@ -26,7 +26,6 @@ pub fn size(arguments: &Arguments, routes: usize) -> Result<Size> {
     say(routes, "making objects");
     cluster.define(&arguments.crds)?;
     cluster.fill(&objects::all(routes))?;
-    cluster.collect_garbage()?;
 
     say(routes, "the first start");
     let start = || Headgate::start(&arguments.headgate, &cluster, &folder.0);
