@@ -92,20 +92,22 @@ impl Api {
         let answer = self.connection.receive()?;
         let text = String::from_utf8_lossy(&answer.body);
         ensure!((200..300).contains(&answer.status), "the API server says {}: {text}", answer.status);
-        Ok(answer.body.to_vec())
+        Ok(answer.body)
     }
 
     /// Both.
     pub fn call(&mut self, verb: Verb, path: &str, body: Option<&Value>) -> Result<Value> {
-        self.send(verb, path, body)?;
-        let answer = self.receive().with_context(|| path.to_owned())?;
         // Probes answer with a word.
-        Ok(serde_json::from_slice(&answer).unwrap_or_default())
+        Ok(serde_json::from_slice(&self.ask(verb, path, body)?).unwrap_or_default())
     }
 
     /// What there is to read, as it is.
     pub fn get(&mut self, path: &str) -> Result<Vec<u8>> {
-        self.send(Verb::Get, path, None)?;
+        self.ask(Verb::Get, path, None)
+    }
+
+    fn ask(&mut self, verb: Verb, path: &str, body: Option<&Value>) -> Result<Vec<u8>> {
+        self.send(verb, path, body)?;
         self.receive().with_context(|| path.to_owned())
     }
 
