@@ -4,18 +4,7 @@
 //! start, a great change or a scrape megabytes would stay for as long as nothing happens. Threads that serve requests look
 //! while they do, and would wait for the pages that they need next: for them this is not.
 
-use std::time::Duration;
 use tikv_jemalloc_ctl::{Access, AsName, Name};
-
-const PAUSE: Duration = Duration::from_secs(2);
-
-/// Gives back, again and again, what is free of this thread's.
-pub async fn keep_giving_back() {
-    loop {
-        tokio::time::sleep(PAUSE).await;
-        give_back();
-    }
-}
 
 /// Gives back what is free of this thread's: what is not to be kept goes at once, and what is freed next is kept as usual.
 pub fn give_back() {

@@ -157,7 +157,7 @@ async fn serve(args: Args) -> Result<()> {
     let proxy = start_proxy(&args, &metrics)?;
     tracing::info!(version = crate::version::VERSION, admin = %proxy.admin_address(), "started");
     // Ends with the runtime.
-    tokio::spawn(memory::keep_giving_back());
+    tokio::spawn(headgate_proxy::keep_giving_back(memory::give_back));
     let publisher = proxy.publisher();
     let (stop, stopped) = watch::channel(false);
     if args.file.is_empty() {

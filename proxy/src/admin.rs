@@ -31,8 +31,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_AGE: Duration = Duration::from_secs(300);
 /// Pause after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Between two times that memory is given back.
-const GIVE_BACK: Duration = Duration::from_secs(2);
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
 
@@ -80,18 +78,11 @@ pub fn start(
                 error = serve(listener, state) => tracing::error!(?error, "the admin port can't serve"),
                 // The sender is dropped, never used.
                 _ = stopped => {}
-                () = again_and_again(give_back) => {}
+                () = crate::keep_giving_back(give_back) => {}
             }
         });
     })?;
     Ok(Admin { address, _stop: stop })
-}
-
-async fn again_and_again(give_back: fn()) {
-    loop {
-        tokio::time::sleep(GIVE_BACK).await;
-        give_back();
-    }
 }
 
 async fn serve(listener: std::net::TcpListener, state: Arc<State>) -> io::Result<Infallible> {

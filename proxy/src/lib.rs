@@ -73,6 +73,17 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// What a worker may take to end after its drain is over.
 const LAST_TURN: Duration = Duration::from_secs(1);
 
+/// Between two times that memory is given back.
+const GIVE_BACK: Duration = Duration::from_secs(2);
+
+/// Calls `give_back` ([`Options::give_back`]) on this thread, again and again: for threads that serve no requests.
+pub async fn keep_giving_back(give_back: fn()) {
+    loop {
+        tokio::time::sleep(GIVE_BACK).await;
+        give_back();
+    }
+}
+
 /// How the data plane is to run.
 #[derive(Debug)]
 pub struct Options {
