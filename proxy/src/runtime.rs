@@ -15,7 +15,7 @@ use crate::model::PortId;
 use crate::rate_limit::Links;
 use crate::router::PortTable;
 use crate::snapshot::Reader;
-use crate::timer::Wheel;
+use crate::timer::{self, Wheel};
 use crate::upstream::pool::{Pools, SWEEP};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -124,6 +124,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<oneshot::Receiver<()>> {
             .enable_io()
             .enable_time()
             .max_io_events_per_tick(EVENTS)
+            .on_thread_unpark(timer::woke)
             .build_local(LocalOptions::default());
         let runtime = match runtime {
             Ok(runtime) => runtime,

@@ -14,8 +14,11 @@ use std::time::Duration;
 
 /// Length of a tick: all our bounds are hundreds of milliseconds or more (security.md §8).
 const TICK: Duration = Duration::from_millis(100);
-/// By how much the coarse clock is late: ticks of the kernel are as long as this, or shorter.
-const COARSE: Duration = Duration::from_millis(10);
+/// By how much a time may be late: ticks of the kernel are half as long, or shorter, and so is what a thread does by one
+/// reading of the clock.
+const LATE: Duration = Duration::from_millis(20);
+/// How often a time that was read is taken again before the thread rests.
+const READINGS: u32 = 64;
 /// Places on the wheel: 102 s, beyond every default bound but one, so that few entries go round twice.
 const PLACES: usize = 1024;
 /// `queued` of an entry that isn't on the wheel.
@@ -52,7 +55,7 @@ impl Wheel {
     /// An empty wheel. It turns while [`Wheel::run`] is polled.
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
-            start: coarse_time(),
+            start: CLOCK.with(Clock::time),
             now: Cell::new(0),
             places: RefCell::new((0..PLACES).map(|_| Vec::new()).collect()),
             armed: Cell::new(0),
@@ -62,12 +65,12 @@ impl Wheel {
 
     /// The deadline `bound` from now. Rounded up, so that nothing fires early.
     pub(crate) fn after(&self, bound: Duration) -> Deadline {
-        let now = self.elapsed().saturating_add(COARSE);
+        let now = self.elapsed().saturating_add(LATE);
         Deadline(ticks(now.saturating_add(bound)).saturating_add(1))
     }
 
     fn elapsed(&self) -> Duration {
-        coarse_time().saturating_sub(self.start)
+        CLOCK.with(Clock::time).saturating_sub(self.start)
     }
 
     /// Turns the wheel for ever. One task per thread.
@@ -131,9 +134,38 @@ fn ticks(time: Duration) -> u64 {
         .saturating_add(u64::from(time.subsec_millis() / tick))
 }
 
-/// The time of a clock that never goes back, as of the kernel's last tick: a fifth of what an exact one costs.
-fn coarse_time() -> Duration {
-    time_of(ClockId::MonotonicCoarse)
+/// A thread's clock that never goes back, as of a tick of the kernel: a fifth of what an exact one costs. Where the thread says
+/// when it [`woke`], the clock is read once for all that it does then.
+struct Clock {
+    /// How often `last` may still be taken; `None`: never, as nobody says when the thread woke.
+    left: Cell<Option<u32>>,
+    last: Cell<Duration>,
+}
+
+thread_local! {
+    static CLOCK: Clock = const { Clock { left: Cell::new(None), last: Cell::new(Duration::ZERO) } };
+}
+
+impl Clock {
+    fn time(&self) -> Duration {
+        match self.left.get() {
+            Some(left @ 1..) => {
+                self.left.set(Some(left - 1));
+                self.last.get()
+            }
+            left => {
+                let now = time_of(ClockId::MonotonicCoarse);
+                self.last.set(now);
+                self.left.set(left.map(|_| READINGS));
+                now
+            }
+        }
+    }
+}
+
+/// To be called whenever this thread has waited for something to do.
+pub(crate) fn woke() {
+    CLOCK.with(|clock| clock.left.set(Some(0)));
 }
 
 /// The time of a clock of the kernel's.
@@ -293,6 +325,24 @@ mod tests {
         assert_eq!(woken(&count), 0);
         wheel.advance(9 * PLACES as u64);
         assert_eq!((woken(&count), wheel.armed.get()), (1, 0));
+    }
+
+    #[test]
+    fn the_clock_is_read_once_by_a_thread_that_says_when_it_woke() {
+        let time = || CLOCK.with(Clock::time);
+        let rest = || std::thread::sleep(LATE);
+        let before = time();
+        rest();
+        assert!(time() > before);
+        woke();
+        let first = time();
+        rest();
+        assert!((0..READINGS).all(|_| time() == first));
+        let second = time();
+        assert!(second > first);
+        rest();
+        woke();
+        assert!(time() > second);
     }
 
     #[test]
