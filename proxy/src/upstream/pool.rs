@@ -7,7 +7,7 @@
 use super::endpoint::Address;
 use super::h1::{Connection, Home};
 use super::h2;
-use super::health::{Place, Places, Room, Seat};
+use super::health::{Places, Room, Seat};
 use super::identity::Identity;
 use super::line::{Line, attend};
 use std::cell::{Cell, RefCell};
@@ -26,13 +26,6 @@ const IDLE_SWEEPS: u32 = 12;
 /// Sweeps during which an endpoint that refused a connection is avoided when there are others: 5 to 10 s.
 const AILING_SWEEPS: u32 = 2;
 
-struct Idle {
-    connection: Connection,
-    since: u32,
-    /// Where the backend's connections are bounded.
-    _rest: Option<Place>,
-}
-
 /// There is one for each endpoint and thread: what most don't have takes a word.
 #[derive(Default)]
 struct Pool {
@@ -40,7 +33,7 @@ struct Pool {
     address: Option<Arc<Address>>,
     in_flight: u32,
     ailing_until: u32,
-    idle: ThinVec<Idle>,
+    idle: ThinVec<Connection>,
     multiplexed: ThinVec<h2::Connection>,
 }
 
@@ -123,7 +116,7 @@ impl Pools {
             let idle = pool
                 .idle
                 .iter()
-                .position(|idle| idle.connection.seat().is_some_and(|seat| Arc::ptr_eq(seat.room(), room)));
+                .position(|idle| idle.seat().is_some_and(|seat| Arc::ptr_eq(seat.room(), room)));
             if let Some(idle) = idle {
                 return Some((Some(pool.idle.remove(idle)), None));
             }
@@ -139,7 +132,7 @@ impl Pools {
     fn is_seated(&self, room: &Arc<Room>) -> bool {
         let is_of = |seat: Option<&Seat>| seat.is_some_and(|seat| Arc::ptr_eq(seat.room(), room));
         self.by_slot.borrow().iter().any(|pool| {
-            pool.idle.iter().any(|idle| is_of(idle.connection.seat()))
+            pool.idle.iter().any(|idle| is_of(idle.seat()))
                 || pool.multiplexed.iter().any(|connection| is_of(connection.seat()))
         })
     }
@@ -157,7 +150,7 @@ impl Pools {
                 }
                 continue;
             }
-            retain(&mut pool.idle, |idle| now - idle.since < IDLE_SWEEPS && idle.connection.is_quiet());
+            retain(&mut pool.idle, |idle| now - idle.since() < IDLE_SWEEPS && idle.is_quiet());
             retain(&mut pool.multiplexed, |connection| connection.survives_sweep(IDLE_SWEEPS));
         }
         self.lines.borrow_mut().retain(|line| Rc::strong_count(line) > 1 || self.is_seated(line.room()));
@@ -199,9 +192,10 @@ impl Lease {
             let mut connection = {
                 let idle = &mut self.pools.by_slot.borrow_mut()[self.slot].idle;
                 // The last one, but where backends share an address.
-                let fitting = idle.iter().rposition(|idle| idle.connection.is_of(identity))?;
-                idle.remove(fitting).connection
+                let fitting = idle.iter().rposition(|idle| idle.is_of(identity))?;
+                idle.remove(fitting)
             };
+            connection.resume();
             if connection.is_quiet() && (!certain || connection.is_quiet_now()) {
                 return Some(connection);
             }
@@ -234,17 +228,16 @@ impl Home for Lease {
         if self.line.as_ref().is_some_and(|line| !line.keeps()) {
             return;
         }
-        connection.rest();
         let mut pools = self.pools.by_slot.borrow_mut();
         let pool = &mut pools[self.slot];
         let retired = pool.address.as_ref().is_none_or(|address| address.is_retired());
         if !retired && pool.idle.len() < MAX_IDLE {
-            let rest = connection.seat().and_then(Seat::rest);
+            connection.rest(self.pools.sweeps.get());
             if pool.idle.capacity() == 0 {
                 // Few endpoints have more than one; a list would take room for four.
                 pool.idle.reserve_exact(1);
             }
-            pool.idle.push(Idle { connection, since: self.pools.sweeps.get(), _rest: rest });
+            pool.idle.push(connection);
         }
     }
 }

@@ -37,9 +37,14 @@ pub(crate) struct Connection {
     timer: Timer,
     /// Whether an exchange was completed on it before: then the backend may close it at any moment.
     used: bool,
+    /// When it went idle, by the clock of who keeps it.
+    since: u32,
     /// Its place, where connections to the backend are bounded.
     seat: Option<Box<Seat>>,
 }
+
+// As many as endpoints, or more, are idle: with the head of its list one fits into 128 bytes.
+const _: () = assert!(size_of::<Connection>() <= 112);
 
 /// Where a connection goes when its exchange is over.
 pub(crate) trait Home {
@@ -50,7 +55,7 @@ pub(crate) trait Home {
 impl Connection {
     /// Wraps what was opened under an identity, or under none.
     pub(crate) fn new(io: Transport, identity: Option<Arc<Identity>>, timer: Timer) -> Self {
-        Self { io, identity, input: Input::new(BytesMut::new()), timer, used: false, seat: None }
+        Self { io, identity, input: Input::new(BytesMut::new()), timer, used: false, since: 0, seat: None }
     }
 
     /// Has it keep a place until it ends.
@@ -93,8 +98,24 @@ impl Connection {
     }
 
     /// It goes idle: others may have its buffer.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self, now: u32) {
+        self.since = now;
         self.input.rest();
+        if let Some(seat) = &mut self.seat {
+            seat.rest();
+        }
+    }
+
+    /// When it went idle.
+    pub(crate) fn since(&self) -> u32 {
+        self.since
+    }
+
+    /// It is idle no more.
+    pub(crate) fn resume(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            seat.resume();
+        }
     }
 
     /// The transport, and what was read beyond the answer's head: for a protocol that isn't HTTP.

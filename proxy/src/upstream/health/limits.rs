@@ -138,6 +138,8 @@ impl Places {
 pub(crate) struct Seat {
     places: Option<(Option<Place>, Option<Place>)>,
     room: Arc<Room>,
+    /// While the connection carries nothing.
+    rest: Option<Place>,
 }
 
 /// Why there is no seat.
@@ -161,16 +163,21 @@ impl Seat {
         let at_endpoint = match place(endpoint) {
             Ok(place) => place,
             Err(_) => {
-                drop(Self { places: Some((at_backend, None)), room: backend.0.clone() });
+                drop(Self { places: Some((at_backend, None)), room: backend.0.clone(), rest: None });
                 return Err(Full::Endpoint);
             }
         };
-        Ok(Self { places: Some((at_backend, at_endpoint)), room: backend.0.clone() })
+        Ok(Self { places: Some((at_backend, at_endpoint)), room: backend.0.clone(), rest: None })
     }
 
-    /// A place among connections that carry nothing.
-    pub(crate) fn rest(&self) -> Option<Place> {
-        Place::take(&self.room, Kind::Idle, Some(u32::MAX), false).ok().flatten()
+    /// The connection carries nothing from now on.
+    pub(crate) fn rest(&mut self) {
+        self.rest = Place::take(&self.room, Kind::Idle, Some(u32::MAX), false).ok().flatten();
+    }
+
+    /// It carries something again.
+    pub(crate) fn resume(&mut self) {
+        self.rest = None;
     }
 
     /// The backend's room.
