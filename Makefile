@@ -60,13 +60,16 @@ scripts: ## Lint the shell scripts
 	hack/scripts.sh
 
 # Static, position-independent: it runs in an empty root file system; its relocations are packed, which is 1.6 MB. Naming
-# the target keeps the flags away from build scripts and proc macros, which can't be static. A release knows what is hot.
+# the target keeps the flags away from build scripts and proc macros, which can't be static. A release knows what is hot. With
+# STRIP=none it keeps its symbols, for profilers.
+STRIP := symbols
 binary:
 	flags=$$(cat hack/static.flags); link=(); \
-	if [ $(PROFILE) = release ]; then flags+=" $$(hack/pgo.sh flags)"; read -ra link <<< "$$(hack/pgo.sh link)"; fi; \
+	if [ $(PROFILE) = release ]; then flags+=" $$(hack/pgo.sh flags)"; read -ra link <<< "$$(hack/pgo.sh link) -C strip=$(STRIP)"; fi; \
 	CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS=$$flags \
 	    cargo rustc --locked --profile $(PROFILE) --target $(TARGET) -p headgate --bin headgate -- "$${link[@]}"
 	hack/static.sh "$(CARGO_TARGET_DIR)/$(TARGET)/$(PROFILE)/headgate"
+	if [ $(PROFILE) = release ]; then hack/pgo.sh check "$(CARGO_TARGET_DIR)/$(TARGET)/$(PROFILE)/headgate"; fi
 
 image: binary ## The container image, as an archive in target/image/headgate.tar
 	rm -rf target/image/context && mkdir -p target/image/context

@@ -6,6 +6,7 @@
 #
 #   hack/pgo.sh flags   # rustc's flags for everything; `make binary PROFILE=release` uses them
 #   hack/pgo.sh link    # and for the last step
+#   hack/pgo.sh check B # fails where the profile knew next to nothing of what is in a binary
 #   hack/pgo.sh train   # measures anew (`make pgo`): before a release, and where a request's path has changed
 #
 # Training takes half an hour where bench/scale.sh's API server is built already. What runs is the load of bench/,
@@ -48,11 +49,26 @@ link() {
     fi
 }
 
+# Functions go by names that are made of the profile in Cargo.toml as well: where they are others, nothing is known to be hot, and
+# no compiler says so.
+check() {
+    local hot
+    # Of others nothing was measured.
+    [ "$target" = x86_64-unknown-linux-gnu ] || return 0
+    hack/apt.sh readelf:binutils
+    hot=$(readelf --wide --section-headers "$1" | sed -n 's/.* \.text\.hot  *PROGBITS  *[0-9a-f]* [0-9a-f]* \([0-9a-f]*\) .*/\1/p')
+    hot=$((16#${hot:-0} / 1024))
+    if [ "$hot" -lt 1024 ]; then
+        die "$1 has $hot KiB that are known to be hot: $profile is of something else; run \`make pgo\`"
+    fi
+    echo "pgo.sh: $hot KiB of it are known to be hot"
+}
+
 # cargo rustc for the release with symbols, with flags of ours.
 build() {
     local flags=$1
     shift
-    CARGO_PROFILE_RELEASE_STRIP=none env "CARGO_TARGET_$(tr a-z- A-Z_ <<< "$target")_RUSTFLAGS=$(< hack/static.flags) $flags" \
+    env "CARGO_TARGET_$(tr a-z- A-Z_ <<< "$target")_RUSTFLAGS=$(< hack/static.flags) $flags" \
         cargo rustc --locked --profile release --target "$target" -p headgate --bin headgate -- "$@"
 }
 
@@ -105,5 +121,6 @@ listed() {
 
 case ${1:-} in
     flags | link | train) "$1" ;;
-    *) die "flags, link or train, not '${1:-}'" ;;
+    check) check "${2:?a binary}" ;;
+    *) die "flags, link, check or train, not '${1:-}'" ;;
 esac
