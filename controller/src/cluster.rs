@@ -62,6 +62,8 @@ pub enum Change {
 pub struct Effect {
     /// The model or a status may be different, nobody knows where: translate.
     pub routing: bool,
+    /// Services and Namespaces that are: what routes look up by name.
+    pub named: BTreeSet<(Kind, ObjectName)>,
     /// Routes that are different, new or gone: translate those.
     pub routes: BTreeSet<(Kind, ObjectName)>,
     /// Services whose endpoints may be different.
@@ -79,6 +81,7 @@ impl Effect {
     pub fn merge(&mut self, other: Self) {
         self.routing |= other.routing;
         self.infrastructure |= other.infrastructure;
+        self.named.extend(other.named);
         self.routes.extend(other.routes);
         self.endpoints.extend(other.endpoints);
         self.hosts.extend(other.hosts);

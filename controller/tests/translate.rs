@@ -136,6 +136,27 @@ proptest! {
         }
     }
 
+    /// Any objects go, come back and change together.
+    #[test]
+    fn changes_come_together(batches in prop::collection::vec(prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..6), 1..6)) {
+        let all = everything();
+        let mut cluster = cluster(all.clone());
+        let mut remembering = translator();
+        remembering.translate(&cluster, &BTreeMap::new());
+        for batch in batches {
+            let mut effect = Effect::default();
+            for (index, gone) in batch {
+                let object = index.get(&all);
+                effect.merge(cluster.apply(match gone {
+                    true => Change::Delete(object.kind(), object.name()),
+                    false if changes_alone(object.kind()) => Change::Upsert(edited(object)),
+                    false => Change::Upsert(object.clone()),
+                }));
+            }
+            prop_assert_eq!(updated(&mut remembering, &cluster, &effect), outcome(&mut translator(), &cluster));
+        }
+    }
+
     /// Whatever a policy refers to may be gone, and its authenticators may say nothing: whom it guarded against stays outside. What
     /// guards a rule is as before, or closed.
     #[test]

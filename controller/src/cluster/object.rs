@@ -253,7 +253,7 @@ kinds! {
     XBackendTrafficPolicy "XBackendTrafficPolicy" in x_backend_traffic_policies as XBackendTrafficPolicy: by_generation;
     ClientPolicy "ClientPolicy" in client_policies as ClientPolicy: by_generation;
     ReferenceGrant "ReferenceGrant" in reference_grants as ReferenceGrant: routing;
-    Namespace "Namespace" in namespaces as Namespace: routing;
+    Namespace "Namespace" in namespaces as Namespace: named;
     Service "Service" in services as Service: service;
     EndpointSlice "EndpointSlice" in endpoint_slices as Packed<EndpointSlice>: endpoints;
     Secret "Secret" in secrets as Secret: routing;
@@ -265,6 +265,11 @@ kinds! {
 }
 
 impl Kind {
+    /// Whether it is a kind of route.
+    pub fn is_route(self) -> bool {
+        matches!(self, Self::HttpRoute | Self::GrpcRoute | Self::TlsRoute | Self::TcpRoute | Self::UdpRoute)
+    }
+
     /// Group and version, as YAML has them.
     pub fn api_version(self) -> String {
         let ApiResource { api_version, .. } = crate::writer::resource(self);
@@ -303,6 +308,11 @@ fn routing<K>(_: &K, _: Option<&K>) -> Effect {
     Effect { routing: true, ..Effect::default() }
 }
 
+/// Of kinds that routes look up by name.
+fn named<K: Watched>(new: &K, _: Option<&K>) -> Effect {
+    Effect { routing: true, named: [(K::KIND, name_of(new))].into(), ..Effect::default() }
+}
+
 fn infrastructure<K>(_: &K, _: Option<&K>) -> Effect {
     Effect { infrastructure: true, ..Effect::default() }
 }
@@ -326,11 +336,11 @@ fn service(new: &Service, before: Option<&Service>) -> Effect {
         }
         said
     };
-    Effect {
-        routing: !before.is_some_and(|before| said(before) == said(new)),
-        status: [(Kind::Service, name_of(new))].into(),
-        ..Effect::default()
-    }
+    let effect = match before {
+        Some(before) if said(before) == said(new) => Effect::default(),
+        Some(_) | None => named(new, before),
+    };
+    Effect { status: [(Kind::Service, name_of(new))].into(), ..effect }
 }
 
 /// The same of routes, whose changes are their own.

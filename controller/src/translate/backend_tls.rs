@@ -4,6 +4,7 @@
 //! two policies for one target the older counts (GEP-713); the other keeps the rest of its targets. What is told depends on
 //! which Gateways forward to the targets: each is an ancestor.
 
+use super::are_same;
 use super::bundle::{BundleRef, Bundles};
 use super::destination::Users;
 use crate::api::BackendTlsPolicy;
@@ -77,6 +78,11 @@ impl Policies {
             })
             .collect();
         Self { services, judged }
+    }
+
+    /// Whether routes see the same of both.
+    pub(super) fn look_like(&self, before: &Self) -> bool {
+        are_same(&self.services, &before.services)
     }
 
     /// What each policy is told, given by which Gateways its Services are used.

@@ -6,6 +6,7 @@
 
 mod traffic;
 
+use super::are_same;
 use super::backend_tls::verify;
 use super::bundle::Bundles;
 use super::certificate::{self, Certificates};
@@ -90,6 +91,12 @@ impl Destinations {
             judged.insert(name.clone(), told);
         }
         Self { backends, judged, policies: Policies::of(cluster, &before.policies) }
+    }
+
+    /// Whether routes see the same of both.
+    pub(super) fn look_like(&self, before: &Self) -> bool {
+        are_same(&self.backends, &before.backends)
+            && are_same(&self.policies.by_target, &before.policies.by_target)
     }
 
     /// What XBackendTrafficPolicies say of a backend.

@@ -7,6 +7,7 @@ use super::gateway::View;
 use super::grants::{Grants, Reference};
 use super::policy::{self, Attached};
 use super::reuse;
+use super::tally::Id;
 use crate::cluster::{Cluster, Kind};
 use headgate_proxy::model::{BackendTls, ListenerId, ObjectName, Text};
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -100,6 +101,22 @@ impl Inputs {
             | Seen::Attached(..)
             | Seen::Ungoverned(..)
             | Seen::Grants(_) => None,
+        })
+    }
+
+    /// What was looked up in the cluster itself, whether or not it was there.
+    pub(super) fn named(&self) -> impl Iterator<Item = Id> {
+        self.0.iter().filter_map(|seen| match seen {
+            Seen::Service(name, ..) => Some((Kind::Service, name.clone())),
+            Seen::Namespace(name, _) => Some((Kind::Namespace, ObjectName::new("", name.clone()))),
+            Seen::Gateway(..)
+            | Seen::ListenerSet(..)
+            | Seen::Grants(_)
+            | Seen::Policies(..)
+            | Seen::Destination(..)
+            | Seen::Traffic(..)
+            | Seen::Attached(..)
+            | Seen::Ungoverned(..) => None,
         })
     }
 

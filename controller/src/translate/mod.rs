@@ -155,19 +155,40 @@ impl Translator {
     /// Translates everything: looks at all objects, and translates what has others to look at. `failed_ports`: what the proxy
     /// could not bind when it was last told to, and why.
     pub fn translate(&mut self, cluster: &Cluster, failed_ports: &BTreeMap<PortId, String>) -> Translation {
-        self.grants = Grants::of(cluster, &self.grants);
+        self.renew(cluster, failed_ports, None)
+    }
+
+    /// The same, where `effect` says what is different since: then routes look only where they may see that.
+    fn renew(
+        &mut self,
+        cluster: &Cluster,
+        failed_ports: &BTreeMap<PortId, String>,
+        effect: Option<&Effect>,
+    ) -> Translation {
+        let grants = Grants::of(cluster, &self.grants);
         let classes = Classes::of(cluster, &self.settings);
-        self.policies = Policies::of(cluster, &mut self.bundles, &self.policies);
-        self.destinations = Destinations::of(
+        let policies = Policies::of(cluster, &mut self.bundles, &self.policies);
+        let destinations = Destinations::of(
             cluster,
             self.settings.mode,
             &mut self.bundles,
             &mut self.certificates,
             &self.destinations,
         );
+        let mut alike = Arc::ptr_eq(&grants, &self.grants)
+            && policies.look_like(&self.policies)
+            && destinations.look_like(&self.destinations);
+        (self.grants, self.policies, self.destinations) = (grants, policies, destinations);
+        let views = self.views.clone();
         self.gateways = self.evaluate(cluster, &classes, failed_ports);
+        alike &= are_same(&views, &self.views);
         let mut touched = Touched { routes: self.judge(cluster), ..Touched::default() };
-        self.refresh(cluster, None, &mut touched);
+        // Policies of anything else are its routes' as well.
+        alike &= touched.routes.iter().all(|(kind, _)| kind.is_route());
+        let only = effect
+            .filter(|effect| alike && !effect.named.iter().any(|object| self.tally.has_looked_up(object)));
+        let only = only.map(|effect| effect.routes.union(&touched.routes).cloned().collect());
+        self.refresh(cluster, only.as_ref(), &mut touched);
 
         let mut made = self.made.take().unwrap_or_default();
         let before = std::mem::take(&mut made.model.ports);
@@ -206,7 +227,7 @@ impl Translator {
         effect: &Effect,
     ) -> Translation {
         let Some(mut made) = self.made.clone().filter(|_| !effect.routing) else {
-            return self.translate(cluster, failed_ports);
+            return self.renew(cluster, failed_ports, self.made.is_some().then_some(effect));
         };
         let mut touched = Touched::default();
         if !self.governing.is_empty() {
@@ -419,6 +440,11 @@ pub(crate) fn gateways<'a>(
 ) -> BTreeMap<&'a ObjectName, &'a Arc<Gateway>> {
     let classes = Classes::of(cluster, settings);
     cluster.gateways.iter().filter(|(_, gateway)| classes.serve(&gateway.spec.gateway_class_name)).collect()
+}
+
+/// Whether both have the very same parts.
+fn are_same<K: PartialEq, V>(a: &BTreeMap<K, Arc<V>>, b: &BTreeMap<K, Arc<V>>) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|((k, a), (l, b))| k == l && Arc::ptr_eq(a, b))
 }
 
 /// The part that was there before, when it says the same: so that who compares by pointer sees that nothing changed.

@@ -39,6 +39,8 @@ pub(super) struct Tally {
     of_ports: BTreeSet<Note>,
     /// How often routes name each backend.
     named: BTreeMap<BackendId, usize>,
+    /// How many routes looked up each Service and Namespace.
+    looked_up: BTreeMap<Id, u32>,
     /// How many routes of a Gateway forward to each backend that is told so, or whose policies are.
     users: BTreeMap<Target, BTreeMap<ObjectName, usize>>,
 }
@@ -67,6 +69,11 @@ impl Tally {
     /// All routes, translated.
     pub(super) fn translated(&self) -> impl Iterator<Item = (&Id, &Arc<Translated>)> {
         self.remembered.iter().map(|(id, remembered)| (id, &remembered.translated))
+    }
+
+    /// Whether a route looked this Service or Namespace up.
+    pub(super) fn has_looked_up(&self, id: &Id) -> bool {
+        self.looked_up.contains_key(id)
     }
 
     /// The Gateways that a route is attached to.
@@ -117,6 +124,9 @@ impl Tally {
 
     fn add(&mut self, route: &Remembered) {
         let Remembered { inputs, translated, .. } = route;
+        for id in inputs.named() {
+            *self.looked_up.entry(id).or_default() += 1;
+        }
         for listener in &*translated.attached {
             *self.attached.entry(listener.clone()).or_default() += 1;
             for backend in inputs.told_backends() {
@@ -151,6 +161,9 @@ impl Tally {
     /// Takes out what only a route had, of which `replaced_by` is there now.
     fn subtract(&mut self, route: &Remembered, replaced_by: Option<&Routed>) {
         let Remembered { inputs, translated, .. } = route;
+        for id in inputs.named() {
+            count_down(&mut self.looked_up, &id);
+        }
         for listener in &*translated.attached {
             count_down(&mut self.attached, listener);
             for backend in inputs.told_backends() {
