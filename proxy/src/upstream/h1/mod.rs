@@ -31,20 +31,26 @@ use tokio::net::TcpStream;
 /// A connection to an endpoint.
 pub(crate) struct Connection {
     io: Transport,
-    /// Under which it was made; none: in clear text.
-    identity: Option<Arc<Identity>>,
     input: Input,
     timer: Timer,
     /// Whether an exchange was completed on it before: then the backend may close it at any moment.
     used: bool,
     /// When it went idle, by the clock of who keeps it.
     since: u32,
-    /// Its place, where connections to the backend are bounded.
-    seat: Option<Box<Seat>>,
+    terms: Option<Box<Terms>>,
 }
 
 // As many as endpoints, or more, are idle: with the head of its list one fits into 128 bytes.
 const _: () = assert!(size_of::<Connection>() <= 112);
+
+/// What most connections don't have.
+#[derive(Default)]
+pub(crate) struct Terms {
+    /// Under which it was made; none: in clear text.
+    identity: Option<Arc<Identity>>,
+    /// Its place, where connections to the backend are bounded.
+    seat: Option<Seat>,
+}
 
 /// Where a connection goes when its exchange is over.
 pub(crate) trait Home {
@@ -55,22 +61,29 @@ pub(crate) trait Home {
 impl Connection {
     /// Wraps what was opened under an identity, or under none.
     pub(crate) fn new(io: Transport, identity: Option<Arc<Identity>>, timer: Timer) -> Self {
-        Self { io, identity, input: Input::new(BytesMut::new()), timer, used: false, since: 0, seat: None }
+        let terms = identity.map(|identity| Box::new(Terms { identity: Some(identity), seat: None }));
+        Self { io, input: Input::new(BytesMut::new()), timer, used: false, since: 0, terms }
     }
 
     /// Has it keep a place until it ends.
     pub(crate) fn sit(&mut self, seat: Option<Seat>) {
-        self.seat = seat.map(Box::new);
+        if seat.is_some() {
+            self.terms.get_or_insert_default().seat = seat;
+        }
     }
 
     /// Its place, where it has one.
     pub(crate) fn seat(&self) -> Option<&Seat> {
-        self.seat.as_deref()
+        self.terms.as_ref()?.seat.as_ref()
+    }
+
+    fn seat_mut(&mut self) -> Option<&mut Seat> {
+        self.terms.as_mut()?.seat.as_mut()
     }
 
     /// Whether it was made under this identity.
     pub(crate) fn is_of(&self, identity: Option<&Arc<Identity>>) -> bool {
-        is_same(self.identity.as_ref(), identity)
+        is_same(self.terms.as_ref().and_then(|terms| terms.identity.as_ref()), identity)
     }
 
     /// Whether nothing was heard on it since it went idle: neither bytes, which nobody asked for, nor its end. Costs
@@ -101,7 +114,7 @@ impl Connection {
     pub(crate) fn rest(&mut self, now: u32) {
         self.since = now;
         self.input.rest();
-        if let Some(seat) = &mut self.seat {
+        if let Some(seat) = self.seat_mut() {
             seat.rest();
         }
     }
@@ -113,15 +126,15 @@ impl Connection {
 
     /// It is idle no more.
     pub(crate) fn resume(&mut self) {
-        if let Some(seat) = &mut self.seat {
+        if let Some(seat) = self.seat_mut() {
             seat.resume();
         }
     }
 
     /// The transport, and what was read beyond the answer's head: for a protocol that isn't HTTP.
     /// It has its place as long as it is open.
-    pub(crate) fn into_parts(self) -> (Transport, BytesMut, Timer, Option<Box<Seat>>) {
-        (self.io, self.input.bytes, self.timer, self.seat)
+    pub(crate) fn into_parts(self) -> (Transport, BytesMut, Timer, Option<Box<Terms>>) {
+        (self.io, self.input.bytes, self.timer, self.terms)
     }
 }
 
