@@ -132,7 +132,7 @@ impl Connection {
     }
 
     /// The transport, and what was read beyond the answer's head: for a protocol that isn't HTTP.
-    /// It has its place as long as it is open.
+    /// Its place is its own as long as its terms are kept.
     pub(crate) fn into_parts(self) -> (Transport, BytesMut, Timer, Option<Box<Terms>>) {
         (self.io, self.input.bytes, self.timer, self.terms)
     }
