@@ -138,21 +138,13 @@ proptest! {
 
     /// Any objects go, come back and change together.
     #[test]
-    fn changes_come_together(batches in prop::collection::vec(prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..6), 1..6)) {
+    fn changes_come_together(batches in batches()) {
         let all = everything();
         let mut cluster = cluster(all.clone());
         let mut remembering = translator();
         remembering.translate(&cluster, &BTreeMap::new());
         for batch in batches {
-            let mut effect = Effect::default();
-            for (index, gone) in batch {
-                let object = index.get(&all);
-                effect.merge(cluster.apply(match gone {
-                    true => Change::Delete(object.kind(), object.name()),
-                    false if changes_alone(object.kind()) => Change::Upsert(edited(object)),
-                    false => Change::Upsert(object.clone()),
-                }));
-            }
+            let effect = change(&mut cluster, &all, &batch);
             prop_assert_eq!(updated(&mut remembering, &cluster, &effect), outcome(&mut translator(), &cluster));
         }
     }
@@ -186,25 +178,38 @@ proptest! {
 
     /// The same of routes, whose changes are looked at alone, several at a time, with endpoints among them.
     #[test]
-    fn routes_change_alone(batches in prop::collection::vec(prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..6), 1..6)) {
+    fn routes_change_alone(batches in batches()) {
         let all = everything();
         let changing: Vec<Object> = all.iter().filter(|object| changes_alone(object.kind())).cloned().collect();
         let mut cluster = cluster(all);
         let mut remembering = translator();
         remembering.translate(&cluster, &BTreeMap::new());
         for batch in batches {
-            let mut effect = Effect::default();
-            for (index, gone) in batch {
-                let object = index.get(&changing);
-                effect.merge(cluster.apply(match gone {
-                    true => Change::Delete(object.kind(), object.name()),
-                    false => Change::Upsert(edited(object)),
-                }));
-            }
+            let effect = change(&mut cluster, &changing, &batch);
             prop_assert!(!effect.routing, "{:?}", effect);
             prop_assert_eq!(updated(&mut remembering, &cluster, &effect), outcome(&mut translator(), &cluster));
         }
     }
+}
+
+/// Objects that change together, and whether each goes or comes, edited.
+type Batch = Vec<(prop::sample::Index, bool)>;
+
+fn batches() -> impl Strategy<Value = Vec<Batch>> {
+    prop::collection::vec(prop::collection::vec(any::<(prop::sample::Index, bool)>(), 1..6), 1..6)
+}
+
+/// Has objects change, and says what is to be done about all of it.
+fn change(cluster: &mut Cluster, objects: &[Object], batch: &Batch) -> Effect {
+    let mut effect = Effect::default();
+    for (index, gone) in batch {
+        let object = index.get(objects);
+        effect.merge(cluster.apply(match gone {
+            true => Change::Delete(object.kind(), object.name()),
+            false => Change::Upsert(edited(object)),
+        }));
+    }
+    effect
 }
 
 /// What guards each rule, by listener.
@@ -240,8 +245,7 @@ fn emptied(policy: &AuthPolicy) -> AuthPolicy {
 }
 
 fn changes_alone(kind: Kind) -> bool {
-    let routes = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute];
-    kind == Kind::EndpointSlice || routes.contains(&kind)
+    kind == Kind::EndpointSlice || kind.is_route()
 }
 
 /// An HTTPRoute without its first rule, as its next generation; others as they are.

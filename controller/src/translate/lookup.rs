@@ -105,7 +105,7 @@ impl Inputs {
     }
 
     /// What was looked up in the cluster itself, whether or not it was there.
-    pub(super) fn named(&self) -> impl Iterator<Item = Id> {
+    pub(super) fn looked_up(&self) -> impl Iterator<Item = Id> {
         self.0.iter().filter_map(|seen| match seen {
             Seen::Service(name, ..) => Some((Kind::Service, name.clone())),
             Seen::Namespace(name, _) => Some((Kind::Namespace, ObjectName::new("", name.clone()))),

@@ -124,7 +124,7 @@ impl Tally {
 
     fn add(&mut self, route: &Remembered) {
         let Remembered { inputs, translated, .. } = route;
-        for id in inputs.named() {
+        for id in inputs.looked_up() {
             *self.looked_up.entry(id).or_default() += 1;
         }
         for listener in &*translated.attached {
@@ -161,7 +161,7 @@ impl Tally {
     /// Takes out what only a route had, of which `replaced_by` is there now.
     fn subtract(&mut self, route: &Remembered, replaced_by: Option<&Routed>) {
         let Remembered { inputs, translated, .. } = route;
-        for id in inputs.named() {
+        for id in inputs.looked_up() {
             count_down(&mut self.looked_up, &id);
         }
         for listener in &*translated.attached {
