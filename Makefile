@@ -12,9 +12,12 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
 # The profile of `make image`: release (fat LTO, a quarter of an hour) or fast (minutes).
 PROFILE ?= release
+# What a release doesn't keep; none: it has its symbols, for profilers.
+STRIP := symbols
 IMAGE := headgate.dev/headgate:dev
 ARCHIVE := target/image/headgate.tar
 TARGET := $(shell uname -m)-unknown-linux-gnu
+BINARY = $(CARGO_TARGET_DIR)/$(TARGET)/$(PROFILE)/headgate
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -60,20 +63,18 @@ scripts: ## Lint the shell scripts
 	hack/scripts.sh
 
 # Static, position-independent: it runs in an empty root file system; its relocations are packed, which is 1.6 MB. Naming
-# the target keeps the flags away from build scripts and proc macros, which can't be static. A release knows what is hot. With
-# STRIP=none it keeps its symbols, for profilers.
-STRIP := symbols
+# the target keeps the flags away from build scripts and proc macros, which can't be static. A release knows what is hot.
 binary:
 	flags=$$(cat hack/static.flags); link=(); \
 	if [ $(PROFILE) = release ]; then flags+=" $$(hack/pgo.sh flags)"; read -ra link <<< "$$(hack/pgo.sh link) -C strip=$(STRIP)"; fi; \
 	CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS=$$flags \
 	    cargo rustc --locked --profile $(PROFILE) --target $(TARGET) -p headgate --bin headgate -- "$${link[@]}"
-	hack/static.sh "$(CARGO_TARGET_DIR)/$(TARGET)/$(PROFILE)/headgate"
-	if [ $(PROFILE) = release ]; then hack/pgo.sh check "$(CARGO_TARGET_DIR)/$(TARGET)/$(PROFILE)/headgate"; fi
+	hack/static.sh "$(BINARY)"
+	if [ $(PROFILE) = release ]; then hack/pgo.sh check "$(BINARY)"; fi
 
 image: binary ## The container image, as an archive in target/image/headgate.tar
 	rm -rf target/image/context && mkdir -p target/image/context
-	cp "$(CARGO_TARGET_DIR)/$(TARGET)/$(PROFILE)/headgate" target/image/context/headgate
+	cp "$(BINARY)" target/image/context/headgate
 	hack/image.sh $(IMAGE) Dockerfile target/image/context $(ARCHIVE)
 
 e2e: ## Scenarios and conformance in a kind cluster, which is left running
