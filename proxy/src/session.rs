@@ -5,11 +5,12 @@
 //! anyway. One whose endpoint is gone, or whose time is over, is as good as none: the request is balanced, and the answer
 //! brings a new one. Of a rule that splits, a session is the rule's, or else that of each backend.
 
+use crate::expression::cookies;
 use crate::model::{self, Carrier, Scheme};
 use crate::router::{Split, SplitBackend};
 use crate::upstream::BackendState;
 use crate::upstream::pick::Choice;
-use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -146,9 +147,7 @@ fn now() -> u32 {
 }
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
+    cookies(headers).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 fn read(token: &str) -> Option<(u32, u64)> {
@@ -204,7 +203,7 @@ mod tests {
     #[test]
     fn cookies_are_found_by_their_whole_name() {
         let mut headers = HeaderMap::new();
-        headers.insert(COOKIE, HeaderValue::from_static("xs=1; s=2;s=3; sx=4; odd"));
+        headers.insert(http::header::COOKIE, HeaderValue::from_static("xs=1; s=2;s=3; sx=4; odd"));
         assert_eq!(cookie(&headers, "s"), Some("2"));
         assert_eq!(cookie(&headers, "t"), None);
     }

@@ -294,13 +294,9 @@ fn text_with_tabs(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Bytes that are asked together whether one of them is an end: a compiler makes a few wide instructions of that.
-const BLOCK: usize = 32;
-
 /// Where the first byte from `at` on is that is below `LEAST` or DEL. `LEAST` is at most 0x80.
 #[inline]
-fn first_below<const LEAST: u8>(bytes: &[u8], at: usize) -> usize {
-    let (mut at, near) = (at, at + BLOCK);
+fn first_below<const LEAST: u8>(bytes: &[u8], mut at: usize) -> usize {
     while let Some(next) = bytes[at..].first_chunk() {
         let word = u64::from_le_bytes(*next);
         // A borrow spoils only bytes behind the first one that is found.
@@ -312,22 +308,9 @@ fn first_below<const LEAST: u8>(bytes: &[u8], at: usize) -> usize {
             return at + found.trailing_zeros() as usize / 8;
         }
         at += 8;
-        if at == near {
-            return first_far::<LEAST>(bytes, at);
-        }
     }
     let end = bytes[at..].iter().position(|byte| *byte < LEAST || *byte == 0x7f);
     end.map_or(bytes.len(), |length| at + length)
-}
-
-/// The same of a long part: of a token, or of cookies.
-#[inline(never)]
-fn first_far<const LEAST: u8>(bytes: &[u8], at: usize) -> usize {
-    let is_end = |byte: &u8| (*byte < LEAST) | (*byte == 0x7f);
-    let has_none = |block: &&[u8; BLOCK]| !block.iter().fold(false, |found, byte| found | is_end(byte));
-    let passed = bytes[at..].as_chunks().0.iter().take_while(has_none).count();
-    // It ends within the next block, or there is none.
-    first_below::<LEAST>(bytes, at + BLOCK * passed)
 }
 
 #[cfg(test)]

@@ -113,16 +113,13 @@ impl Pools {
     pub(super) fn close_idle(&self, room: &Arc<Room>) -> bool {
         let mut pools = self.by_slot.borrow_mut();
         let closed = pools.iter_mut().find_map(|pool| {
-            let idle = pool
-                .idle
-                .iter()
-                .position(|idle| idle.seat().is_some_and(|seat| Arc::ptr_eq(seat.room(), room)));
+            let idle = pool.idle.iter().position(|idle| idle.seat().is_some_and(|seat| seat.is_in(room)));
             if let Some(idle) = idle {
                 return Some((Some(pool.idle.remove(idle)), None));
             }
-            let idle = pool.multiplexed.iter().position(|connection| {
-                connection.idle_seat().is_some_and(|seat| Arc::ptr_eq(seat.room(), room))
-            })?;
+            let is_idle =
+                |connection: &h2::Connection| connection.idle_seat().is_some_and(|seat| seat.is_in(room));
+            let idle = pool.multiplexed.iter().position(is_idle)?;
             Some((None, Some(pool.multiplexed.remove(idle))))
         });
         closed.is_some()
@@ -130,10 +127,10 @@ impl Pools {
 
     /// Whether a connection with a place in that room is open.
     fn is_seated(&self, room: &Arc<Room>) -> bool {
-        let is_of = |seat: Option<&Seat>| seat.is_some_and(|seat| Arc::ptr_eq(seat.room(), room));
+        let is_in = |seat: Option<&Seat>| seat.is_some_and(|seat| seat.is_in(room));
         self.by_slot.borrow().iter().any(|pool| {
-            pool.idle.iter().any(|idle| is_of(idle.seat()))
-                || pool.multiplexed.iter().any(|connection| is_of(connection.seat()))
+            pool.idle.iter().any(|idle| is_in(idle.seat()))
+                || pool.multiplexed.iter().any(|connection| is_in(connection.seat()))
         })
     }
 

@@ -180,9 +180,9 @@ impl Seat {
         self.rest = None;
     }
 
-    /// The backend's room.
-    pub(crate) fn room(&self) -> &Arc<Room> {
-        &self.room
+    /// Whether that is its backend's room.
+    pub(crate) fn is_in(&self, room: &Arc<Room>) -> bool {
+        Arc::ptr_eq(&self.room, room)
     }
 }
 
