@@ -13,6 +13,11 @@
 //!
 //! A [`Rejection`] at any step becomes the answer; so does a panic, of this request only.
 
+mod onward;
+mod unread;
+
+use self::onward::{forward_to, way};
+use self::unread::{Drained, drain};
 use crate::admit::{self, Passage, Subject};
 use crate::authorize::{self, Asked, Denial, Verdict};
 use crate::body::{Inbound, Outbound, Source};
@@ -26,26 +31,19 @@ use crate::headers::{self, Fields, Incoming, Ours, Upgrade};
 use crate::hints::Hints;
 use crate::host::Host;
 use crate::limits::{self, Limits};
-use crate::mirror;
 use crate::model::{BackendProtocol, ClientPath, RouteId, RouteKind};
 use crate::path::{check_query, path_of};
 use crate::policy::Policies;
 use crate::rejection::{Malformed, Rejection};
-use crate::router::{Action, Authorizer, Head, Listener, Rule, SplitBackend};
-use crate::session::{self, Held};
-use crate::timer::{Deadline, Timer};
-use crate::upstream::forward::{self, Answer, Times, forward};
+use crate::router::{Action, Authorizer, Head, Listener, Rule};
+use crate::session;
 use crate::upstream::h1::{Framing, RequestHead};
-use crate::upstream::pick::Choice;
-use crate::upstream::retry::retry;
-use crate::upstream::{BackendState, Way};
 use futures_util::FutureExt;
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode, Uri, request};
 use http_body::Body;
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -574,113 +572,6 @@ fn framing(headers: &HeaderMap, body: Option<&Inbound>) -> Framing {
     }
 }
 
-async fn forward_to(
-    client: &Client,
-    rule: &Rule,
-    share: &SplitBackend,
-    held: Option<Box<Held>>,
-    head: &RequestHead<'_>,
-    body: &mut Option<Inbound>,
-    finish: &mut Finish,
-) -> Result<Reply, Rejection> {
-    let mirrors = rule.mirrors().iter().chain(&share.mirrors);
-    mirror::send(&client.thread, mirrors, |backend| way(client, &rule.id.route, backend), head, body);
-    let backend = share.target.as_ref().map_err(|rejection| *rejection)?;
-    finish.note_backend(backend.id());
-    let wheel = &client.thread.wheel;
-    let timeouts = rule.timeouts();
-    let times = Times {
-        request: timeouts.request.map_or(Deadline::NEVER, |bound| wheel.after(bound)),
-        attempt: timeouts.backend_request,
-        body: client.limits().body,
-        stream: client.limits().stream,
-    };
-    let choice = held.as_ref().map_or(&Choice::Any, |held| &held.choice);
-    let (answer, session) = match send(client, rule, backend, head, body, times, choice).await {
-        // In a box, as above. Whoever stands in knows nothing of the session.
-        Err(Rejection::BreakerOpen) => {
-            (Box::pin(shut_out(client, rule, backend, head, body, times, finish)).await?, None)
-        }
-        outcome => (outcome?, rule.session().or(share.session.as_deref())),
-    };
-    finish.note_endpoint(answer.endpoint);
-    let endpoint = answer.endpoint;
-    let mut reply = reply(answer, rule, share, head.websocket);
-    if let Some(session) = session {
-        session.give(reply.headers.map(), held.as_deref(), backend, endpoint, finish.scheme());
-    }
-    Ok(reply)
-}
-
-/// Sends a request to a backend as its rule says.
-async fn send(
-    client: &Client,
-    rule: &Rule,
-    backend: &BackendState,
-    head: &RequestHead<'_>,
-    body: &mut Option<Inbound>,
-    times: Times,
-    choice: &Choice,
-) -> Result<Answer, Rejection> {
-    let (thread, way) = (&client.thread, way(client, &rule.id.route, backend)?);
-    if let Some(budget) = &way.budget {
-        budget.note_request();
-    }
-    match rule.retry() {
-        None => forward(thread, backend, way, head, body, times, choice).await,
-        // In a box: few rules have it, and idle connections keep the room of the largest request.
-        Some(from) => Box::pin(retry(thread, backend, way, head, body, times, choice.clone(), from)).await,
-    }
-}
-
-/// What a request gets that its backend's breaker keeps out: another backend's answer, or none.
-async fn shut_out(
-    client: &Client,
-    rule: &Rule,
-    backend: &BackendState,
-    head: &RequestHead<'_>,
-    body: &mut Option<Inbound>,
-    times: Times,
-    finish: &mut Finish,
-) -> Result<Answer, Rejection> {
-    // The policy may have gone meanwhile.
-    let health = backend.health().ok_or(Rejection::BreakerOpen)?;
-    let Some(fallback) = backend.fallback() else {
-        finish.shut = Some(Box::new(health.shut(&rule.id.route)));
-        return Err(Rejection::BreakerOpen);
-    };
-    finish.note_backend(fallback.id());
-    send(client, rule, &fallback, head, body, times, &Choice::Any).await
-}
-
-/// How requests of a route go to a backend.
-fn way(client: &Client, route: &RouteId, backend: &BackendState) -> Result<Way, Rejection> {
-    let way = backend.way(route, || client.table().as_ref()?.client_certificate().cloned())?;
-    Ok(match route.kind {
-        RouteKind::Http | RouteKind::Tls | RouteKind::Tcp | RouteKind::Udp => way,
-        // gRPC is HTTP/2, and a Service of it seldom says so.
-        RouteKind::Grpc => Way { protocol: BackendProtocol::H2c, ..way },
-    })
-}
-
-fn reply(answer: Answer, rule: &Rule, share: &SplitBackend, websocket: bool) -> Reply {
-    let upgrade = if websocket { Upgrade::WebSocket } else { Upgrade::None };
-    let Answer { status, mut headers, body, .. } = answer;
-    let (source, upgrade, switched) = match body {
-        forward::Body::Plain(source) => (source, Upgrade::None, None),
-        forward::Body::Switched(backend, lease) => {
-            (Source::Empty, upgrade, Some(Box::new(SwitchedTo { backend, lease })))
-        }
-    };
-    // Of lines nothing is about the connection.
-    if upgrade != Upgrade::None || matches!(headers, Fields::Map(_)) {
-        headers::prepare_response(headers.map(), upgrade);
-    }
-    share.filters.apply_to_response(&mut headers);
-    rule.filters.apply_to_response(&mut headers);
-    Reply { status, headers, source, close: false, switched }
-}
-
 /// An answer of the rule itself, without a body.
 async fn answered(
     rule: &Rule,
@@ -694,39 +585,4 @@ async fn answered(
     rule.filters.apply_to_response(&mut headers);
     let close = drain(client, body, waits).await == Drained::No;
     Reply { status, headers, source: Source::Empty, close, switched: None }
-}
-
-/// Whether a request's body is out of the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drained {
-    Yes,
-    No,
-}
-
-/// Reads what is left of a body that nobody wants, so that the connection can go on (security.md, rule 3).
-async fn drain(client: &Rc<Client>, body: Option<Inbound>, waits: bool) -> Drained {
-    let Some(mut body) = body else { return Drained::Yes };
-    // A client that waits for 100 doesn't send; HTTP/2 has streams of their own to reset.
-    let too_long = body.size_hint().lower() > limits::DRAINED_BODY;
-    if waits || too_long || client.version == Version::Http2 {
-        return Drained::No;
-    }
-    let timer = Timer::new(&client.thread.wheel);
-    let deadline = client.thread.wheel.after(client.thread.limits.drained_body);
-    let draining = async {
-        let mut left = limits::DRAINED_BODY;
-        loop {
-            match std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-                None => return Drained::Yes,
-                Some(Err(_)) => return Drained::No,
-                Some(Ok(frame)) => {
-                    match left.checked_sub(frame.data_ref().map_or(0, |data| data.len() as u64)) {
-                        Some(less) => left = less,
-                        None => return Drained::No,
-                    }
-                }
-            }
-        }
-    };
-    timer.bound(deadline, draining).await.unwrap_or(Drained::No)
 }
