@@ -447,7 +447,7 @@ mod tests {
             prop_assert_eq!(alike(answer(&bytes)), reference_answer(&bytes));
         }
 
-        /// Eight bytes at once, and many, find what one by one does.
+        /// Eight bytes at once find what one by one does.
         #[test]
         fn ends_are_found_wherever_they_are(
             length in 0..200_usize, at in 0..200_usize, odd in any::<u8>(), begin in 0..50_usize,

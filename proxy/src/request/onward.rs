@@ -42,7 +42,7 @@ pub(super) async fn forward_to(
     };
     let choice = held.as_ref().map_or(&Choice::Any, |held| &held.choice);
     let (answer, session) = match send(client, rule, backend, head, body, times, choice).await {
-        // In a box, as above. Whoever stands in knows nothing of the session.
+        // In a box, as in `send`. Whoever stands in knows nothing of the session.
         Err(Rejection::BreakerOpen) => {
             (Box::pin(shut_out(client, rule, backend, head, body, times, finish)).await?, None)
         }
