@@ -21,13 +21,11 @@ async fn requests_beyond_the_limit_are_refused() {
     assert_eq!(gateway.get("/").await.status(), 200);
 }
 
-#[tokio::test]
-async fn endpoints_have_limits_of_their_own() {
+/// Two endpoints which the policy lets do one thing at a time: both do, whoever else comes is refused, and then both answer.
+async fn one_at_each(policy: BackendPolicy, threads: usize) -> (Gateway, [Backend; 2]) {
     let (one, gate_one, seen_one) = gated(200).await;
     let (two, gate_two, seen_two) = gated(200).await;
-    let per_endpoint = BackendLimits { max_parallel_requests: Some(1), ..BackendLimits::default() };
-    let policy = BackendPolicy { per_endpoint, ..BackendPolicy::default() };
-    let gateway = only(&[one.address, two.address], policy).start();
+    let gateway = only(&[one.address, two.address], policy).start_with(Limits::default(), threads);
     let mut clients = [gateway.client().await, gateway.client().await];
     for client in &mut clients {
         client.send(GET).await;
@@ -35,11 +33,18 @@ async fn endpoints_have_limits_of_their_own() {
     came(&seen_one, 1).await;
     came(&seen_two, 1).await;
     assert_eq!(gateway.get("/").await.status(), 503);
-    gate_one.add_permits(1);
-    gate_two.add_permits(1);
+    gate_one.add_permits(9);
+    gate_two.add_permits(9);
     for client in &mut clients {
         assert_eq!(client.response().await.status(), 200);
     }
+    (gateway, [one, two])
+}
+
+#[tokio::test]
+async fn endpoints_have_limits_of_their_own() {
+    let per_endpoint = BackendLimits { max_parallel_requests: Some(1), ..BackendLimits::default() };
+    one_at_each(BackendPolicy { per_endpoint, ..BackendPolicy::default() }, 2).await;
 }
 
 #[tokio::test]
@@ -165,26 +170,12 @@ async fn threads_share_the_connections() {
 
 /// Two endpoints that may have one connection each, and nobody who waits.
 async fn one_each(threads: usize) -> [usize; 2] {
-    let (one, gate_one, seen_one) = gated(200).await;
-    let (two, gate_two, seen_two) = gated(200).await;
     let limits = BackendLimits { max_pending_requests: Some(0), ..BackendLimits::default() };
     let per_endpoint = BackendLimits { max_connections: Some(1), ..BackendLimits::default() };
     let policy = BackendPolicy { limits, per_endpoint, ..BackendPolicy::default() };
-    let gateway = only(&[one.address, two.address], policy).start_with(Limits::default(), threads);
-    let mut clients = [gateway.client().await, gateway.client().await];
-    for client in &mut clients {
-        client.send(GET).await;
-    }
-    came(&seen_one, 1).await;
-    came(&seen_two, 1).await;
-    assert_eq!(gateway.get("/").await.status(), 503);
-    gate_one.add_permits(9);
-    gate_two.add_permits(9);
-    for client in &mut clients {
-        assert_eq!(client.response().await.status(), 200);
-    }
+    let (gateway, backends) = one_at_each(policy, threads).await;
     assert_eq!(gateway.get("/").await.status(), 200);
-    [one.connections(), two.connections()]
+    backends.map(|backend| backend.connections())
 }
 
 #[tokio::test]
