@@ -11,6 +11,7 @@ mod trim;
 
 pub use object::{Kept, Kind, Object, Watched, name_of};
 pub use packed::{Body, Pack, Packed};
+pub(crate) use trim::LAST_APPLIED;
 pub use trim::{API_KEYS, OIDC, REDIS};
 
 use crate::api::policy::{Policy, PolicyStatus};

@@ -17,7 +17,6 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use kube::core::ApiResource;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 
@@ -87,6 +86,12 @@ fn kept_name<K>(store: &Store<K>, name: ObjectName) -> ObjectName {
     }
 }
 
+/// Without a place in a text that nobody but us has seen.
+fn why(error: serde_json::Error) -> String {
+    let why = error.to_string();
+    why.rsplit_once(" at line ").map_or(why.as_str(), |(why, _)| why).to_owned()
+}
+
 macro_rules! kinds {
     ($($kind:ident $name:literal in $store:ident as $kept:ty: $effect:ident;)*) => {
         /// Kinds that are watched.
@@ -109,10 +114,10 @@ macro_rules! kinds {
             /// An object of this kind from its JSON, without what nobody needs.
             ///
             /// # Errors
-            /// The JSON isn't as the kind's type wants it.
-            pub fn decode(self, json: Value) -> Result<Object, serde_json::Error> {
+            /// The JSON isn't as the kind's type wants it; what it wants instead.
+            pub fn decode(self, json: &[u8]) -> Result<Object, String> {
                 match self {
-                    $(Self::$kind => serde_json::from_value::<$kind>(json).map(Watched::wrap),)*
+                    $(Self::$kind => serde_json::from_slice::<$kind>(json).map(Watched::wrap).map_err(why),)*
                 }
             }
         }

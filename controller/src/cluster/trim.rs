@@ -15,7 +15,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlic
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// What `kubectl apply` notes down: the whole object once more.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Entries of Secrets that are read.
 const SECRET_ENTRIES: [&str; 7] =
     [".htpasswd", "auth", "ca.crt", "jwks", "tls.crt", "tls.key", "tls.ocsp-staple"];

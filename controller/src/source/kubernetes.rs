@@ -284,10 +284,9 @@ fn finish_list(kind: Kind, state: &mut [Part], n: usize) -> Vec<Change> {
 fn read(kind: Kind, object: Untyped) -> Read {
     let name = object.name();
     // Here already: a list of a big cluster isn't kept whole.
-    kind.decode(object.json).map_err(|error| {
-        // The text may quote the value.
-        let why = if kind == Kind::Secret { "it can't be decoded".to_owned() } else { error.to_string() };
-        (name, why)
+    kind.decode(&object.json).map_err(|why| {
+        // It may quote the value.
+        (name, if kind == Kind::Secret { "it can't be decoded".to_owned() } else { why })
     })
 }
 

@@ -110,9 +110,9 @@ fn object(node: &Node, list: Option<&Node>) -> Result<Found, Vec<Mistake>> {
         return Err(mistakes(problems));
     }
     finish(entry, &name, &mut value);
-    if let Err(error) = entry.kind.decode(value.clone()) {
-        // What serde says may quote the value, which in a Secret is one.
-        let why = if entry.kind == Kind::Secret { "can't be decoded".to_owned() } else { error.to_string() };
+    if let Err(why) = entry.kind.decode(value.to_string().as_bytes()) {
+        // It may quote the value, which in a Secret is one.
+        let why = if entry.kind == Kind::Secret { "can't be decoded".to_owned() } else { why };
         return Err(mistakes(vec![schema::Problem::new(&Path::default(), why)]));
     }
     Ok(Found { entry, name, place: node.place, value })

@@ -182,7 +182,7 @@ impl Known {
         let generation = before.map_or(given, |before| given.max(before.generation + 1));
         let mut complete = value.clone();
         complete["metadata"]["generation"] = generation.into();
-        let decoded = found.entry.kind.decode(complete);
+        let decoded = found.entry.kind.decode(complete.to_string().as_bytes());
         let object = decoded.expect("it was decoded before; only its age and generation are new");
         Self { object, value, generation }
     }

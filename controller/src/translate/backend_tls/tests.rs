@@ -70,7 +70,7 @@ impl Case {
     pub(in crate::translate) fn put(&mut self, value: Value) {
         let group = value["apiVersion"].as_str().unwrap().rsplit_once('/').map_or("", |(group, _)| group);
         let entry = catalog::find(group, value["kind"].as_str().unwrap()).unwrap();
-        self.cluster.apply(Change::Upsert(entry.kind.decode(value).unwrap()));
+        self.cluster.apply(Change::Upsert(entry.kind.decode(value.to_string().as_bytes()).unwrap()));
     }
 
     fn authority(&mut self, kind: &str, name: &str) {
