@@ -43,13 +43,13 @@ unit: ## Tests of all crates
 	cargo test --workspace --locked
 
 gen: ## Write generated files anew: Gateway API types, CRDs of the chart, docs/conformance.md
-	hack/gen.sh
 	hack/crds.sh write
+	hack/gen.sh
 	hack/conformance-page.sh
 
 drift: ## Fail where generated files aren't what `make gen` writes
-	hack/gen.sh --check
 	hack/crds.sh check
+	hack/gen.sh --check
 	hack/conformance-page.sh --check
 
 chart: ## Lint and render the chart

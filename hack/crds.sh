@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The chart's copies of Headgate's own CRDs, one file each, from what `headgate crds` prints.
+# The definitions of Headgate's own resources, as their types say: one file each in the chart, from where `headgate crds` has them.
 #
 #   hack/crds.sh write|check
 set -euo pipefail
@@ -9,7 +9,7 @@ folder=charts/headgate/files/crds
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-cargo run --quiet --locked -p headgate -- crds >"$out/all"
+cargo run --quiet --locked -p headgate-crds --example definitions >"$out/all"
 mkdir "$out/crds"
 # Documents are separated by "---"; the first "  name:" of one is the definition's name, plural.group.
 awk -v folder="$out/crds" '

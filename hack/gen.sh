@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes what is generated from the CRDs of the Gateway API anew: Rust types, and schemas for file mode. With --check,
+# Writes what is generated from the CRDs of the Gateway API anew, Rust types, and the schemas of all kinds for file mode. With --check,
 # fails where the files aren't what it would write.
 #
 # The CRDs are those of the Go module that the conformance suite is built from, so that there is one version of them.
@@ -8,8 +8,9 @@ cd "$(dirname "$0")/.."
 
 # Kinds whose types the gateway-api crate doesn't have in full at this version; `make gen` writes them.
 TYPES=(gateways grpcroutes httproutes listenersets tcproutes udproutes xbackends xbackendtrafficpolicies)
-# Kinds that files may hold.
+# Kinds that files may hold: those of the Gateway API, and of Kubernetes itself. Headgate's own are the chart's.
 SCHEMAS=(backendtlspolicies gatewayclasses gateways grpcroutes httproutes listenersets referencegrants tcproutes tlsroutes udproutes xbackends xbackendtrafficpolicies)
+BUILT_IN=(ClusterTrustBundles ConfigMaps EndpointSlices Namespaces ObjectMeta Secrets Services)
 
 out=.
 if [ "${1:-}" = --check ]; then
@@ -32,9 +33,17 @@ for plural in "${TYPES[@]}"; do
     "$kopium" --schema=derived --derive=Default --derive=PartialEq --smart-derive-elision -f - \
         < "$(crd "$plural")" > "$out/$types/$plural.rs"
 done
-cargo build --quiet --locked -p headgate-crds --example trim_schema
+cargo build --quiet --locked -p headgate-crds --example kind_schema
+kind_schema=${CARGO_TARGET_DIR:-target}/debug/examples/kind_schema
 for plural in "${SCHEMAS[@]}"; do
-    "${CARGO_TARGET_DIR:-target}/debug/examples/trim_schema" < "$(crd "$plural")" > "$out/$schemas/$plural.json"
+    "$kind_schema" < "$(crd "$plural")" > "$out/$schemas/$plural.json"
+done
+for own in charts/headgate/files/crds/*.headgate.dev.yaml; do
+    plural=${own##*/}
+    "$kind_schema" < "$own" > "$out/$schemas/${plural%.headgate.dev.yaml}.json"
+done
+for plural in "${BUILT_IN[@]}"; do
+    "$kind_schema" "${plural%s}" > "$out/$schemas/${plural,,}.json"
 done
 
 if [ "$out" != . ]; then

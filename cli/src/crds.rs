@@ -3,22 +3,34 @@
 use anyhow::Result;
 use std::io::Write;
 
-/// What is no text to readers of YAML 1.1, kubectl and Helm among them, unless it is quoted.
-const BOOLEANS: [&str; 6] = ["On", "Off", "on", "off", "Yes", "No"];
+macro_rules! of_the_chart {
+    ($($plural:literal)*) => {
+        [$(include_str!(concat!("../../charts/headgate/files/crds/", $plural, ".headgate.dev.yaml"))),*]
+    };
+}
 
-/// Prints the definitions of Headgate's own resources, one YAML document each.
+/// The definitions of Headgate's own resources, in the order of their names.
+const DEFINITIONS: [&str; 5] = of_the_chart!("authpolicies" "circuitbreakerpolicies" "clientpolicies" "gatewayparameters" "ratelimitpolicies");
+
+/// Prints them, one YAML document each.
 pub fn run() -> Result<()> {
     let mut out = std::io::stdout().lock();
-    for crd in headgate_crds::all() {
-        writeln!(out, "---")?;
-        for line in serde_yaml_ng::to_string(&crd)?.lines() {
-            match line.split_once("- ") {
-                Some((indent, word)) if indent.trim().is_empty() && BOOLEANS.contains(&word) => {
-                    writeln!(out, "{indent}- \"{word}\"")?;
-                }
-                Some(_) | None => writeln!(out, "{line}")?,
-            }
-        }
+    for definition in DEFINITIONS {
+        write!(out, "---\n{definition}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn none_is_missing_or_old() {
+        let types: Vec<_> =
+            headgate_crds::all().into_iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
+        let told =
+            DEFINITIONS.map(|definition| serde_yaml_ng::from_str::<serde_json::Value>(definition).unwrap());
+        assert_eq!(told[..], types[..], "run `make gen`");
+    }
 }
