@@ -42,7 +42,7 @@ unit: ## Tests of all crates
 	hack/redis.sh
 	cargo test --workspace --locked
 
-gen: ## Write generated files anew: Gateway API types, CRDs of the chart, docs/conformance.md
+gen: ## Write generated files anew: CRDs of the chart, Gateway API types, schemas, docs/conformance.md
 	hack/crds.sh write
 	hack/gen.sh
 	hack/conformance-page.sh

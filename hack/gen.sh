@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes what is generated from the CRDs of the Gateway API anew, Rust types, and the schemas of all kinds for file mode. With --check,
-# fails where the files aren't what it would write.
+# Writes anew what is generated of kinds: Rust types from the CRDs of the Gateway API, and the schemas of all that files may hold. With
+# --check, fails where the files aren't what it would write. Headgate's own schemas come from the chart: hack/crds.sh comes first.
 #
 # The CRDs are those of the Go module that the conformance suite is built from, so that there is one version of them.
 set -euo pipefail
