@@ -272,7 +272,7 @@ pub(crate) async fn serve(
             .await
         }
         PortProtocol::Tcp | PortProtocol::Udp => table.stream().map(|stream| {
-            Ok(Some(Greeted::Stream(Transport::Clear(socket), BytesMut::new(), stream.clone())))
+            Ok(Some(Greeted::Stream(Transport::Clear(socket.into()), BytesMut::new(), stream.clone())))
         }),
         PortProtocol::Tls => {
             // In a box, as all that an idle connection is better without: its task is as large as its largest part.

@@ -70,7 +70,7 @@ pub(crate) async fn clear(mut socket: TcpStream, http2: bool) -> io::Result<Opti
             true => Version::Http2,
             false => Version::Http1,
         };
-        let transport = Transport::Clear(socket);
+        let transport = Transport::Clear(socket.into());
         return Ok(Some(Ready { transport, begun, version, tls: None }));
     }
 }
@@ -102,7 +102,7 @@ pub(crate) async fn tls(
     let mut validates = false;
     let (certificate, base, stream) = match reception {
         Reception::Passthrough(stream) => {
-            return Ok(Some(Greeted::Stream(Transport::Clear(socket), begun, stream.clone())));
+            return Ok(Some(Greeted::Stream(Transport::Clear(socket.into()), begun, stream.clone())));
         }
         Reception::Http(certificate, None) => (certificate, usual, None),
         Reception::Http(certificate, Some(auth)) => match auth.config() {

@@ -1,8 +1,10 @@
 //! Bytes to and from the other side of a connection, a client's or a backend's: as they are, or encrypted.
 
 mod corked;
+mod socket;
 
 pub(crate) use corked::Corked;
+pub(crate) use socket::Socket;
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +16,7 @@ use tokio_rustls::TlsStream;
 /// A connection, open for bytes both ways.
 pub(crate) enum Transport {
     /// As they are.
-    Clear(TcpStream),
+    Clear(Socket),
     /// Encrypted.
     Tls(Box<TlsStream<Corked>>),
 }

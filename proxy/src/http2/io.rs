@@ -199,7 +199,7 @@ mod tests {
     async fn pieces_are_gathered_until_they_are_sent_or_too_many_and_keep_their_order() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let wire = Rc::new(Wire::new(Transport::Clear(listener.accept().await.unwrap().0)));
+        let wire = Rc::new(Wire::new(Transport::Clear(listener.accept().await.unwrap().0.into())));
         let mut io = Io::new(&wire, BytesMut::from(&b"begun"[..]));
         let send = || poll_fn(|cx| Poll::Ready(wire.send(cx)));
         let mut read = [0; 64 * 1024];
@@ -234,7 +234,7 @@ mod tests {
     async fn a_client_that_takes_nothing_blocks() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let wire = Rc::new(Wire::new(Transport::Clear(listener.accept().await.unwrap().0)));
+        let wire = Rc::new(Wire::new(Transport::Clear(listener.accept().await.unwrap().0.into())));
         let mut io = Io::new(&wire, BytesMut::new());
         poll_fn(|cx| {
             while Pin::new(&mut io).poll_write(cx, &[b'x'; 1024]).is_ready() {

@@ -4,6 +4,7 @@
 //! Of what is written after a handshake nothing waits but what [`Corked::cork`] is said to be the last of. The end of a handshake leaves
 //! at the latest when a read finds nothing: the other side may be waiting.
 
+use super::Socket;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,7 +17,7 @@ const MOST: usize = 20 * 1024;
 /// A socket that may hold a write.
 #[derive(Debug)]
 pub(crate) struct Corked {
-    socket: TcpStream,
+    socket: Socket,
     phase: Phase,
     held: Vec<u8>,
 }
@@ -34,7 +35,7 @@ enum Phase {
 impl Corked {
     /// A socket on which a handshake is about to begin.
     pub(crate) fn new(socket: TcpStream) -> Self {
-        Self { socket, phase: Phase::Greeting, held: Vec::new() }
+        Self { socket: socket.into(), phase: Phase::Greeting, held: Vec::new() }
     }
 
     /// The socket.

@@ -46,7 +46,7 @@ pub(super) async fn connect(
     deadline: Deadline,
 ) -> Result<Transport, ConnectError> {
     let socket = open(address, timer, deadline).await?;
-    let Some(identity) = identity else { return Ok(Transport::Clear(socket)) };
+    let Some(identity) = identity else { return Ok(Transport::Clear(socket.into())) };
     // In a box: the path in clear text keeps no room for it.
     match timer.bound(deadline, Box::pin(identity.secure(socket, speaks))).await {
         Some(secured) => secured.map_err(ConnectError::Tls),

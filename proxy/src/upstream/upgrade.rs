@@ -7,7 +7,6 @@ use crate::timer::{Deadline, Timer};
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -27,7 +26,7 @@ pub(crate) struct Carried {
 
 thread_local! {
     /// Where bytes are between a read and the write that follows it.
-    static SCRATCH: RefCell<Box<[MaybeUninit<u8>]>> = RefCell::new(Box::new_uninit_slice(BUFFER));
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(Box::from([0; BUFFER]));
 }
 
 struct Half {
@@ -81,13 +80,13 @@ impl Half {
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
-        scratch: &mut [MaybeUninit<u8>],
+        scratch: &mut [u8],
     ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let mut read = ReadBuf::uninit(scratch);
+        let mut read = ReadBuf::new(scratch);
         if Pin::new(from).poll_read(cx, &mut read)?.is_pending() {
             // TLS keeps what it can't send at once.
             ready!(Pin::new(to).poll_flush(cx))?;

@@ -74,7 +74,7 @@ async fn open(place: &Place, address: &str) -> Result<Talk, String> {
     let said = |error: io::Error| format!("{address}: {error}");
     socket.set_nodelay(true).map_err(said)?;
     let transport = match &place.tls {
-        None => Transport::Clear(socket),
+        None => Transport::Clear(socket.into()),
         Some((connector, name)) => {
             let name = match name {
                 Some(name) => name.clone(),
