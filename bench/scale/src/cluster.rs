@@ -49,14 +49,15 @@ fn ip(arguments: &[&str]) -> Result<()> {
 }
 
 impl Cluster {
-    /// Starts both of `programs`, with their files in `folder`.
-    pub fn start(programs: &Path, folder: &Path) -> Result<Self> {
+    /// Starts both of `programs`, with their files in `folder`. Without `usual_gc` the API server collects garbage only when it is told to.
+    pub fn start(programs: &Path, folder: &Path, usual_gc: bool) -> Result<Self> {
         let files = Files::write(folder)?;
         let etcd = Process::start(&programs.join("etcd"), &etcd_arguments(folder), &[], folder)?;
         let arguments = api_server_arguments(folder);
         let limit = format!("{}KiB", memory()? / 5 * 3);
         let told = [("GOGC", Path::new("off")), ("GOMEMLIMIT", Path::new(&limit))];
-        let mut api_server = Process::start(&programs.join("kube-apiserver"), &arguments, &told, folder)?;
+        let told = if usual_gc { &[][..] } else { &told };
+        let mut api_server = Process::start(&programs.join("kube-apiserver"), &arguments, told, folder)?;
         let server = Server::new(ADDRESS.parse()?, &files.token, files.certificate)?;
         let ready = || server.connect().ok()?.call(Verb::Get, "/readyz", None).ok();
         api_server.until("the start of the API server", START, Duration::from_millis(200), ready)?;
@@ -64,7 +65,7 @@ impl Cluster {
     }
 
     /// Has the API server collect its garbage. It takes seconds of all the few CPUs that it shares with what is measured, which
-    /// isn't what is to be measured: while there is memory, it does so only when it is told to.
+    /// isn't what is to be measured: unless told otherwise, and while there is memory, it does so only then.
     pub fn collect_garbage(&self) -> Result<()> {
         self.server.connect()?.get("/debug/pprof/heap?gc=1").map(drop)
     }

@@ -38,6 +38,9 @@ pub struct Arguments {
     counted: usize,
     #[command(flatten)]
     plan: churn::Plan,
+    /// The API server collects its garbage when it likes, as by its usual settings, and takes the CPUs that it shares for it.
+    #[arg(long)]
+    usual_gc: bool,
     /// The binary that is measured.
     #[arg(long)]
     headgate: PathBuf,

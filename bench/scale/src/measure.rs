@@ -22,7 +22,7 @@ const PUBLISH_DELAY: &str = "headgate_publish_delay_seconds";
 /// Measures with so many routes.
 pub fn size(arguments: &Arguments, routes: usize) -> Result<Size> {
     let folder = Folder::make(&arguments.work, routes)?;
-    let cluster = Cluster::start(&arguments.programs, &folder.0)?;
+    let cluster = Cluster::start(&arguments.programs, &folder.0, arguments.usual_gc)?;
     say(routes, "making objects");
     cluster.define(&arguments.crds)?;
     cluster.fill(&objects::all(routes))?;
