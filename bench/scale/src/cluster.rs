@@ -55,9 +55,9 @@ impl Cluster {
         let etcd = Process::start(&programs.join("etcd"), &etcd_arguments(folder), &[], folder)?;
         let arguments = api_server_arguments(folder);
         let limit = format!("{}KiB", memory()? / 5 * 3);
-        let told = [("GOGC", Path::new("off")), ("GOMEMLIMIT", Path::new(&limit))];
-        let told = if usual_gc { &[][..] } else { &told };
-        let mut api_server = Process::start(&programs.join("kube-apiserver"), &arguments, told, folder)?;
+        let when_told = [("GOGC", Path::new("off")), ("GOMEMLIMIT", Path::new(&limit))];
+        let collects: &[_] = if usual_gc { &[] } else { &when_told };
+        let mut api_server = Process::start(&programs.join("kube-apiserver"), &arguments, collects, folder)?;
         let server = Server::new(ADDRESS.parse()?, &files.token, files.certificate)?;
         let ready = || server.connect().ok()?.call(Verb::Get, "/readyz", None).ok();
         api_server.until("the start of the API server", START, Duration::from_millis(200), ready)?;

@@ -1,4 +1,5 @@
-//! A connection's socket, whose bytes go straight to the kernel and come straight from it.
+//! A connection's socket, whose bytes go straight to the kernel, and come straight from it where they are read into memory that has
+//! been written to.
 //!
 //! The C library's `send` and `recv` are points at which a thread may be cancelled: in a process of several threads each call switches
 //! that on and off, by two locked instructions. Nobody cancels threads here, and of what a small message costs outside of the kernel
